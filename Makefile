@@ -1,0 +1,34 @@
+# Everything is set up by the targets themselves; needed are Python 3.11, make and git.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SHARED ?= ../shared
+
+.PHONY: demo test test-slow lint real clean-demo
+
+demo: $(READY)
+	$(BIN)/python experiments/full_grid.py --preset demo
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The small real samples are no part of the project: SHARED names the folder that holds data/build_layouts.py.
+real: $(READY)
+	test -d data/real || $(BIN)/python $(SHARED)/data/build_layouts.py data/real
+	$(BIN)/python experiments/real_samples.py --data-root data/real
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e ".[test,real]"
+	touch $@

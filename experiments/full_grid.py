@@ -1,0 +1,140 @@
+"""The paper's study: how do perturbation degree, pre-training, data and architecture parity change transfer?
+
+Claim     perturbation degree, pre-training and disparity between surrogate and target change how much a transferred
+          FGSM or PGD attack costs a medical image classifier (three modalities, AUC on held-out patients).
+Zoo       per modality 12 models: 2 architectures x {random d1 (target and retrained twin), random d2, random d2_half,
+          pre-trained d1 (target and twin)}; 36 in all.
+Attacks   FGSM and PGD-20 (alpha 0.01), epsilon 0.02, 0.04, 0.06 on [-1, 1] images, each with its shuffled control.
+Pairings  every surrogate against every target of its modality, the white-box reference marked and kept apart.
+
+presets
+  paper   Inception-v3 and DenseNet-121, ImageNet weights, the three full data sets. Days of GPU time.
+  demo    the same shape on generated phantoms with two tiny networks, pre-trained on a phantom texture task.
+          Minutes on two CPU cores. It shows the tool, it is no medical evidence.
+"""
+
+from raygrid.cli import run_experiment
+from raygrid.spec import (
+    PRETRAINED_ON,
+    DatasetSpec,
+    ModalitySpec,
+    ModelSpec,
+    Recipe,
+    SplitSpec,
+    StudySpec,
+    TransferSpec,
+    attack_grid,
+)
+
+EPSILONS = (0.02, 0.04, 0.06)
+
+
+def zoo_of(modality: str, architectures: tuple[str, ...], pretrained: str) -> tuple[ModelSpec, ...]:
+    """Return the 12 models of one modality (PROTOCOL, Models): six per architecture."""
+    cells = [("random", "d1", 0), ("random", "d1", 1), ("random", "d2", 0), ("random", "d2_half", 0)]
+    cells += [(pretrained, "d1", 0), (pretrained, "d1", 1)]
+    return tuple(
+        ModelSpec(modality=modality, arch=arch, init=init, split=split, instance=instance)
+        for arch in architectures
+        for init, split, instance in cells
+    )
+
+
+def paper() -> StudySpec:
+    """Return the published study at full size; learning rates and epochs are our choice, the paper names none."""
+    architectures = ("inception_v3", "densenet121")
+    modalities = (
+        ModalitySpec(
+            name="ophthalmology",
+            dataset=DatasetSpec(loader="kaggle_dr", image_size=512, channels=3),
+            splits=SplitSpec(test_fraction=0.12),
+            recipe=Recipe(
+                epochs=40,
+                batch_size=32,
+                learning_rate=3e-4,
+                balanced=True,
+                augmentations=("flip_horizontal", "flip_vertical", "rotate"),
+            ),
+            finetune=Recipe(
+                epochs=20,
+                batch_size=32,
+                learning_rate=1e-4,
+                balanced=True,
+                augmentations=("flip_horizontal", "flip_vertical", "rotate"),
+            ),
+        ),
+        ModalitySpec(
+            name="radiology",
+            dataset=DatasetSpec(loader="chestxray14", image_size=256, channels=1),
+            splits=SplitSpec(),
+            recipe=Recipe(
+                epochs=40, batch_size=64, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")
+            ),
+            finetune=Recipe(
+                epochs=15, batch_size=64, learning_rate=1e-4, augmentations=("flip_horizontal", "translate")
+            ),
+        ),
+        ModalitySpec(
+            name="pathology",
+            dataset=DatasetSpec(loader="pcam", image_size=96, channels=3),
+            splits=SplitSpec(),
+            recipe=Recipe(
+                epochs=20,
+                batch_size=64,
+                learning_rate=5e-4,
+                augmentations=("flip_horizontal", "flip_vertical", "colour"),
+            ),
+            finetune=Recipe(
+                epochs=8,
+                batch_size=64,
+                learning_rate=1e-4,
+                augmentations=("flip_horizontal", "flip_vertical", "colour"),
+            ),
+        ),
+    )
+    return StudySpec(
+        name="paper",
+        seed=2020,
+        modalities=modalities,
+        models=tuple(m for modality in modalities for m in zoo_of(modality.name, architectures, "imagenet")),
+        transfer=TransferSpec(attacks=attack_grid(EPSILONS), block_size=64),
+    )
+
+
+def demo() -> StudySpec:
+    """Return the same study on generated phantoms, small enough for two CPU cores and ten minutes."""
+    architectures = ("test_resnet", "test_efficientnet")
+    size, patients = 48, {"ophthalmology": 720, "radiology": 620, "pathology": 180}
+    scratch = Recipe(epochs=12, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",))
+    finetune = Recipe(epochs=8, batch_size=32, learning_rate=1e-3, augmentations=("flip_horizontal",))
+    loaders = {"ophthalmology": ("phantom_fundus", 3), "radiology": ("phantom_xray", 1), "pathology": ("phantom_tissue", 3)}
+    studied = tuple(
+        ModalitySpec(
+            name=name,
+            dataset=DatasetSpec(loader=loader, image_size=size, channels=channels, options={"patients": patients[name]}),
+            splits=SplitSpec(test_fraction=0.15),
+            recipe=scratch,
+            finetune=finetune,
+        )
+        for name, (loader, channels) in loaders.items()
+    )
+    source = ModalitySpec(
+        name="textures",
+        dataset=DatasetSpec(loader="phantom_textures", image_size=size, channels=3, options={"patients": 2200}),
+        splits=SplitSpec(test_fraction=0.05),
+        recipe=Recipe(epochs=8, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",)),
+        source=True,
+    )
+    sources = tuple(ModelSpec(modality="textures", arch=arch, init="random", split="development") for arch in architectures)
+    zoo = tuple(m for modality in studied for m in zoo_of(modality.name, architectures, f"{PRETRAINED_ON}textures"))
+    return StudySpec(
+        name="demo",
+        seed=1,
+        modalities=(*studied, source),
+        models=(*sources, *zoo),
+        transfer=TransferSpec(attacks=attack_grid(EPSILONS), block_size=54),
+    )
+
+
+if __name__ == "__main__":
+    run_experiment({"paper": paper, "demo": demo}, description=__doc__, default="paper")

@@ -1,0 +1,104 @@
+"""The command line: studies declared in `experiments/`, and the `raygrid` command for finished or running ones."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from raygrid import __version__
+from raygrid.errors import RaygridError
+from raygrid.progress import tell
+from raygrid.spec import StudySpec
+
+_EPILOG = """\
+Running the same command again is the resume: finished models and scored units are kept, only what is missing is
+computed. Kill it at any moment; at most the units in hand are lost. The study folder holds everything: samples/, zoo/,
+scores/, results/ (report.html, tables, figures, auc.parquet) and mlflow.db.
+"""
+
+
+def run_experiment(
+    presets: Mapping[str, Callable[[], StudySpec]], *, description: str, default: str, arguments: list[str] | None = None
+) -> None:
+    """Parse the command line of an experiment file, and run the chosen study; exits 1 with a message if it cannot."""
+    parser = argparse.ArgumentParser(description=description, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=sorted(presets), default=default, help="which study to run (default: %(default)s)")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="folder with the raw data sets (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="study folder (default: studies/<study name>)")
+    parser.add_argument("--address", help="address of a running Ray cluster, or auto; without it a local one is started and ended")
+    parser.add_argument("--num-cpus", type=int, help="CPUs of the local cluster (default: all)")
+    parser.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
+    parser.add_argument("--only", metavar="STAGE", help="do one stage: prepare, train, transfer, report or track")
+    options = parser.parse_args(arguments)
+    sys.exit(_guarded(lambda: _run(presets[options.preset](), options)))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `raygrid` command."""
+    parser = argparse.ArgumentParser(prog="raygrid", description="Look at a study folder, or make its report again.")
+    parser.add_argument("--version", action="version", version=f"raygrid {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, text in (
+        ("status", _status, "what exists and what is missing"),
+        ("report", _report, "make tables, figures and report.html again from the scores"),
+        ("track", _track, "write what a tracking store lacks"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("study", type=Path, help="study folder")
+        if name == "track":
+            sub.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
+        sub.set_defaults(command=command)
+    options = parser.parse_args(arguments)
+    sys.exit(_guarded(lambda: options.command(options)))
+
+
+def _run(study: StudySpec, options: argparse.Namespace) -> None:
+    from raygrid.study import RunOptions, run_study
+
+    run_study(
+        study,
+        RunOptions(
+            study_dir=options.output or Path("studies") / study.name,
+            data_root=options.data_root,
+            address=options.address,
+            tracking_uri=options.tracking_uri,
+            only=options.only,
+            num_cpus=options.num_cpus,
+        ),
+    )
+
+
+def _status(options: argparse.Namespace) -> None:
+    from raygrid.study import missing_work, open_study
+
+    zoo = open_study(options.study)
+    tell(f"study {zoo.study.name}: {len(zoo.study.models)} models, {len(zoo.study.studied)} modalities")
+    for name, count in missing_work(zoo).items():
+        tell(f"  missing {name}: {count}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from raygrid.lease import lease
+    from raygrid.publish import publish
+    from raygrid.study import open_study
+
+    with lease(options.study):
+        publish(open_study(options.study), again=True)
+
+
+def _track(options: argparse.Namespace) -> None:
+    from raygrid.study import open_study, track
+
+    track(open_study(options.study), options.tracking_uri)
+
+
+def _guarded(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except RaygridError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,67 @@
+"""What every data set gives: a table of its images, and a way to read one of them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raygrid.errors import DataError
+from raygrid.keyed import digest
+
+PARTS = ("development", "test", "")
+INDEX_COLUMNS = ("image_id", "patient_id", "part", "locator", "content")
+
+
+@dataclass(frozen=True)
+class Index:
+    """All images of a data set, one row each, before anything is read.
+
+    `table` has the columns `image_id` (unique), `patient_id`, `part` (`development` or `test` where the
+    data set comes with an official division, else empty), `locator` (what `Dataset.read` needs to find the
+    image), `content` (what stands for the image's bytes in the fingerprint: size, checksum or generator
+    version) and one 0/1 column of dtype uint8 per name in `labels`.
+    """
+
+    labels: tuple[str, ...]
+    table: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        absent = [name for name in (*INDEX_COLUMNS, *self.labels) if name not in self.table.columns]
+        if absent:
+            raise DataError(f"the index lacks the columns {absent}; it has {list(self.table.columns)}")
+        repeated = self.table["image_id"][self.table["image_id"].duplicated()]
+        if len(repeated):
+            raise DataError(f"{len(repeated)} image ids stand in the index twice, the first is {repeated.iloc[0]!r}")
+
+    def fingerprint(self) -> str:
+        """Return a hash of every row (ids, patients, parts, labels, content), independent of row order."""
+        columns = [c for c in (*INDEX_COLUMNS, *self.labels) if c != "locator"]
+        ordered = self.table.sort_values("image_id")[columns]
+        rows = pd.util.hash_pandas_object(ordered, index=False).to_numpy()
+        return digest({"labels": list(self.labels), "rows": rows.tobytes().hex()})
+
+
+class Dataset(Protocol):
+    """One raw data set on disk, or a generator of phantoms.
+
+    Attributes:
+        title: what a report calls it.
+        phantom: true if the images are generated; every table and figure made from it says so.
+    """
+
+    title: str
+    phantom: bool
+
+    def missing(self) -> list[str]:
+        """Return one line for each file that was looked for and not found, empty if all are there."""
+        ...
+
+    def index(self) -> Index:
+        """Return the table of all images. Raises DataError for label files that cannot be used."""
+        ...
+
+    def read(self, locator: str) -> NDArray[np.uint8]:
+        """Return one prepared image, uint8 (height, width, channel). Raises DataError if it is unreadable."""
+        ...

@@ -1,0 +1,188 @@
+"""NIH ChestX-ray14: frontal chest radiographs with 14 findings mined from reports."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raygrid.datasets.base import Index
+from raygrid.datasets.imaging import (
+    absent_paths,
+    check_spec,
+    file_sizes,
+    first_few,
+    open_image,
+    read_names,
+    read_rows,
+    require_all,
+    require_images,
+    resize_square,
+)
+from raygrid.errors import DataError, SpecError, unknown_name
+from raygrid.keyed import Json
+from raygrid.spec import DatasetSpec
+
+FINDINGS = (
+    "atelectasis",
+    "cardiomegaly",
+    "effusion",
+    "infiltration",
+    "mass",
+    "nodule",
+    "pneumonia",
+    "pneumothorax",
+    "consolidation",
+    "edema",
+    "emphysema",
+    "fibrosis",
+    "pleural_thickening",
+    "hernia",
+)  # the order of Wang et al. (CVPR 2017) and of the published scripts
+_NO_FINDING = "no finding"
+_LISTS = {"development": "train_val_list.txt", "test": "test_list.txt"}
+_ENTRIES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
+_COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+_ADVICE = (
+    "Get ChestX-ray14 from the NIH Clinical Center (nihcc.app.box.com/v/ChestXray-NIHCC): the twelve image archives, "
+    "Data_Entry_2017 and both lists; docs/data.md shows the layout."
+)
+
+
+class ChestXray14:
+    """The data set in `data_root/chestxray14`, divided by the official lists.
+
+    Option `findings`: the names (of `FINDINGS`) to keep as labels; they keep the order of `FINDINGS`.
+    Source: PROTOCOL, Data.
+    """
+
+    title = "NIH ChestX-ray14"
+    phantom = False
+
+    def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
+        check_spec(spec, channels=1, options=("findings",))
+        self._findings = _chosen_findings(spec.options)
+        self._size = spec.image_size
+        self._root = data_root / "chestxray14"
+
+    def missing(self) -> list[str]:
+        """Return one line for each list, label file or image folder that is not there, then where to get them."""
+        paths = [self._root / name for name in _LISTS.values()]
+        if self._entries_path() is None:
+            paths.append(self._root / _ENTRIES[0])
+        if not self._image_dirs():
+            paths.append(self._root / "images")
+        lines = absent_paths(paths, _ADVICE)
+        alternatives = {
+            str(self._root / _ENTRIES[0]): f" (nor {self._root / _ENTRIES[1]})",
+            str(self._root / "images"): f" (nor {self._root / 'images_001'} … images_012)",
+        }
+        return [line + next((a for path, a in alternatives.items() if f"{path}:" in line), "") for line in lines]
+
+    def index(self) -> Index:
+        """Return the table of the images that an official list names; other rows of Data_Entry are left out.
+
+        Raises MissingDataError for absent files, DataError for labels that cannot be used or a patient in both lists.
+        """
+        require_all(self.missing())
+        part_of = self._parts()
+        files = self._files()
+        rows: dict[str, tuple[str | int, ...]] = {}
+        entries = self._entries_path()
+        assert entries is not None  # missing() looked
+        for place, values in read_rows(entries, _COLUMNS):
+            name, patient = values["Image Index"], values["Patient ID"]
+            found = _parsed(place, values["Finding Labels"], patient)
+            if name not in part_of:
+                continue
+            if name in rows:
+                raise DataError(f"{place}: image {name!r} stands in the file twice; expected once: remove one row")
+            path, size = files.get(name, ("", 0))
+            labels = (int(finding in found) for finding in self._findings)
+            rows[name] = (patient, part_of[name], path, f"image file, {size} bytes", *labels)
+        unlabelled = [name for name in part_of if name not in rows]
+        if unlabelled:
+            raise DataError(
+                f"{entries}: {len(unlabelled)} images of the official lists have no row: {first_few(unlabelled)}; "
+                "expected all: use the Data_Entry file that belongs to the lists"
+            )
+        require_images([name for name in rows if name not in files], len(rows), str(self._root), _ADVICE)
+        columns = ["patient_id", "part", "locator", "content", *self._findings]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
+        _check_patients(table)
+        return Index(self._findings, table.astype(dict.fromkeys(self._findings, np.uint8)))
+
+    def read(self, locator: str) -> NDArray[np.uint8]:
+        """Return one radiograph in grey, uint8 (image_size, image_size, 1). Raises DataError if it is unreadable."""
+        return resize_square(open_image(self._root / locator, "L"), self._size)
+
+    def _entries_path(self) -> Path | None:
+        return next((self._root / name for name in _ENTRIES if (self._root / name).exists()), None)
+
+    def _image_dirs(self) -> list[Path]:
+        """The archives unpack to `images/` each; people keep them apart as `images_001` and so on."""
+        numbered = [self._root / f"images_{i:03d}" for i in range(1, 13)]
+        candidates = [self._root / "images", *(d for n in numbered for d in (n / "images", n))]
+        return [d for d in candidates if d.is_dir()]
+
+    def _files(self) -> dict[str, tuple[str, int]]:
+        files: dict[str, tuple[str, int]] = {}
+        for folder in self._image_dirs():
+            for name, size in file_sizes(folder, (".png",)).items():
+                path = str((folder / name).relative_to(self._root))
+                other, other_size = files.setdefault(name, (path, size))
+                if other_size != size:
+                    raise DataError(f"{self._root}: {other} and {path} differ in size; expected one image: remove one")
+        return files
+
+    def _parts(self) -> dict[str, str]:
+        parts: dict[str, str] = {}
+        for part, list_file in _LISTS.items():
+            names = read_names(self._root / list_file)
+            both = [name for name in names if name in parts]
+            if both:
+                raise DataError(
+                    f"{self._root}: {len(both)} images stand in both {' and '.join(_LISTS.values())}: {first_few(both)}"
+                )
+            parts.update(dict.fromkeys(names, part))
+        return parts
+
+
+def _chosen_findings(options: Mapping[str, Json]) -> tuple[str, ...]:
+    wanted = options.get("findings", list(FINDINGS))
+    if isinstance(wanted, str) or not isinstance(wanted, (list, tuple)) or not wanted:
+        raise SpecError(
+            f"option findings is {wanted!r}; expected a list of at least one name out of {', '.join(FINDINGS)}"
+        )
+    for name in wanted:
+        if name not in FINDINGS:
+            raise SpecError(unknown_name("finding", str(name), FINDINGS))
+    return tuple(name for name in FINDINGS if name in wanted)
+
+
+def _parsed(place: str, findings: str, patient: str) -> set[str]:
+    if not patient.isdigit():
+        raise DataError(f"{place}: expected a number in column 'Patient ID', got {patient!r}; repair the row")
+    found = {name.strip().lower().replace(" ", "_") for name in findings.split("|")}
+    none = _NO_FINDING.replace(" ", "_")
+    for name in sorted(found - {none}):
+        if name not in FINDINGS:
+            raise DataError(
+                f"{place}: column 'Finding Labels' is {findings!r}: {unknown_name('finding', name, FINDINGS)}"
+            )
+    if none in found and len(found) > 1:
+        raise DataError(
+            f"{place}: column 'Finding Labels' is {findings!r}; expected findings or 'No Finding', not both"
+        )
+    return found
+
+
+def _check_patients(table: pd.DataFrame) -> None:
+    num_parts = table.groupby("patient_id")["part"].nunique()
+    both = sorted(str(patient) for patient in num_parts.index[num_parts > 1])
+    if both:
+        raise DataError(
+            f"{len(both)} patients have images in both {' and '.join(_LISTS.values())}: {first_few(both)}; "
+            "expected each patient in one list: use the official lists unchanged"
+        )

@@ -1,0 +1,174 @@
+"""What the loaders of real data sets share: image files, label files, folders, options."""
+
+import csv
+import os
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from raygrid.errors import DataError, MissingDataError, SpecError, unknown_name
+from raygrid.spec import DatasetSpec
+
+_FIELD_LEVEL = 0.1  # of the way from the border's brightness to the brightest tissue: above JPEG noise and stray light
+_FIELD_CHORD = 0.05  # a row or column belongs to the field if this share of it is bright; specks and lettering do not
+_SMALLEST_FIELD = 0.2  # of a side; what is smaller was not a field of view, and the image is kept whole
+_ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact to 0.3 % of the side
+_SHOWN = 5  # file names that an error message lists
+
+
+def check_spec(spec: DatasetSpec, channels: int, options: Collection[str]) -> None:
+    """Return nothing if `spec` fits a loader of `channels` channels that knows `options`; else raise SpecError."""
+    if spec.channels != channels:
+        raise SpecError(
+            f"data set {spec.loader!r}: channels is {spec.channels}, expected {channels}; set channels={channels}"
+        )
+    for name in spec.options:
+        if name not in options:
+            raise SpecError(f"data set {spec.loader!r}: {unknown_name('option', name, options)}")
+
+
+def open_image(path: Path, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
+    """Return the decoded file, uint8 (height, width, 3) for RGB or (height, width, 1) for L (grey).
+
+    Palettes are resolved and transparency is dropped. Raises DataError for a file that is absent, truncated,
+    no image, or has more than 8 bits per channel.
+    """
+    how = "fetch this file again from the data set's source (docs/data.md)"
+    try:
+        with Image.open(path) as image:
+            deep = image.mode.startswith(("I", "F"))
+            found = image.mode
+            # Pillow clips 16-bit values to 255 instead of scaling them, which would whiten the image silently.
+            pixels = None if deep else np.asarray(image.convert(mode))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path}: expected a complete 8-bit image, got {type(error).__name__}: {error}; {how}"
+        ) from error
+    if pixels is None:
+        raise DataError(f"{path}: expected 8 bits per channel, got mode {found}; convert it to 8 bits, or {how}")
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return the whole image at (size, size, channel), uint8, its proportions kept.
+
+    The shorter side is padded with black on both sides; the filter averages over all source pixels when it
+    shrinks (no aliasing). An image that has the size already comes back unchanged.
+    """
+    height, width, channels = image.shape
+    if (height, width) == (size, size):
+        return image
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.pad(image, ((top, side - height - top), (left, side - width - left), (0, 0)))
+    picture = Image.fromarray(square[:, :, 0] if channels == 1 else square)
+    resized = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+    return resized.reshape(size, size, channels)
+
+
+def crop_field_of_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the smallest rectangle, uint8 (height, width, 3), that holds the bright field on a dark border.
+
+    An image without a border, of one brightness, or with nothing that is large enough to be a field comes back whole.
+    """
+    height, width, _ = image.shape
+    factor = max(1, min(height, width) // _ANALYSED_SIDE)
+    brightness = np.asarray(Image.fromarray(image).reduce(factor)).max(axis=2)
+    dark, bright = np.percentile(brightness, (1, 95))
+    field = brightness > dark + _FIELD_LEVEL * (bright - dark)
+    rows = _longest_run(field.mean(axis=1) > _FIELD_CHORD)
+    columns = _longest_run(field.mean(axis=0) > _FIELD_CHORD)
+    for (first, end), side in ((rows, field.shape[0]), (columns, field.shape[1])):
+        if end - first < _SMALLEST_FIELD * side:
+            return image
+    return image[rows[0] * factor : rows[1] * factor, columns[0] * factor : columns[1] * factor]
+
+
+def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    steps = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    if len(starts) == 0:
+        return (0, 0)
+    longest = int(np.argmax(ends - starts))
+    return (int(starts[longest]), int(ends[longest]))
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (place, values) for each row of a CSV file with a header; `place` is "file, row n" for messages.
+
+    Values are stripped of blanks; a byte order mark and any line ending are accepted. Row 1 is the header.
+    Raises DataError if a column is missing, a row is too short, or the file is not UTF-8 text.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            absent = [name for name in columns if name not in header]
+            if absent:
+                raise DataError(f"{path}, row 1: expected the columns {list(columns)}, got {header}; lacking {absent}")
+            places = [header.index(name) for name in columns]
+            for row in reader:
+                if not any(cell.strip() for cell in row):
+                    continue
+                place = f"{path}, row {reader.line_num}"
+                if len(row) <= max(places):
+                    raise DataError(f"{place}: expected {len(header)} values, got {len(row)}: {row}; repair the row")
+                yield place, {name: row[i].strip() for name, i in zip(columns, places, strict=True)}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: expected a CSV file in UTF-8, got {error}; fetch the file again") from error
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the non-empty lines of a list file. Raises DataError if it is empty, repeats a name or is no text."""
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: expected one file name per line in UTF-8, got {error}; fetch the file again"
+        ) from error
+    if not names:
+        raise DataError(f"{path}: expected one file name per line, got an empty file; fetch the file again")
+    seen: set[str] = set()
+    repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if repeated:
+        raise DataError(
+            f"{path}: {len(repeated)} names stand in the list twice: {first_few(repeated)}; expected each once"
+        )
+    return names
+
+
+def file_sizes(folder: Path, suffixes: Collection[str]) -> dict[str, int]:
+    """Return name -> bytes of the files directly in `folder` with one of `suffixes` (lower case), sorted by name."""
+    with os.scandir(folder) as entries:
+        found = {e.name: e.stat().st_size for e in entries if Path(e.name).suffix.lower() in suffixes and e.is_file()}
+    return dict(sorted(found.items()))
+
+
+def absent_paths(paths: Sequence[Path], advice: str) -> list[str]:
+    """Return one line for each path that does not exist and, if there is any, `advice` as the last line."""
+    lines = [f"looked for {path}: not found" for path in paths if not path.exists()]
+    return [*lines, advice] if lines else []
+
+
+def require_all(lines: Sequence[str]) -> None:
+    """Return nothing if `lines` (of `Dataset.missing`) is empty; else raise MissingDataError with them."""
+    if lines:
+        raise MissingDataError("\n".join(lines))
+
+
+def require_images(absent: Sequence[str], named: int, where: str, advice: str) -> None:
+    """Return nothing if `absent` is empty; else raise MissingDataError that counts and names the first of them."""
+    if absent:
+        raise MissingDataError(
+            f"{len(absent)} of {named} images named by the label files are not in {where}, "
+            f"the first are {first_few(absent)}\n{advice}"
+        )
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return the first names, comma-separated, with an ellipsis if there are more."""
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

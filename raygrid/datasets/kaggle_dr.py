@@ -1,0 +1,100 @@
+"""Kaggle Diabetic Retinopathy Detection (EyePACS): colour fundus photographs, two eyes per patient."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raygrid.datasets.base import Index
+from raygrid.datasets.imaging import (
+    absent_paths,
+    check_spec,
+    crop_field_of_view,
+    file_sizes,
+    open_image,
+    read_rows,
+    require_all,
+    require_images,
+    resize_square,
+)
+from raygrid.errors import DataError
+from raygrid.spec import DatasetSpec
+
+_LABEL_FILES = {"train": "trainLabels.csv", "test": "retinopathy_solution.csv"}
+_SUFFIXES = (".jpeg", ".jpg", ".png")  # the official files are .jpeg; shrunken copies come as the others
+_NAME = re.compile(r"(\d+)_(left|right)")
+_GRADES = ("0", "1", "2", "3", "4", "5")  # Kaggle grades 0 to 4; others add 5, advanced diabetic eye disease
+_REFERABLE = 2  # moderate non-proliferative retinopathy, the grade from which a patient is referred
+_ADVICE = (
+    'Get "diabetic-retinopathy-detection" from Kaggle (www.kaggle.com/c/diabetic-retinopathy-detection), '
+    "join and unpack the archives; docs/data.md shows the layout."
+)
+
+
+class KaggleDR:
+    """The data set in `data_root/kaggle_dr`: `train/`, `test/` and their two label files, merged.
+
+    The competition's own division is not used (`part` is empty); label `referable` is grade >= 2.
+    Source: PROTOCOL, Data.
+    """
+
+    title = "Kaggle Diabetic Retinopathy Detection"
+    phantom = False
+
+    def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
+        check_spec(spec, channels=3, options=())
+        self._size = spec.image_size
+        self._root = data_root / "kaggle_dr"
+
+    def missing(self) -> list[str]:
+        """Return one line for each folder or label file that is not there, then where to get them."""
+        paths = [self._root / name for part, labels in _LABEL_FILES.items() for name in (part, labels)]
+        return absent_paths(paths, _ADVICE)
+
+    def index(self) -> Index:
+        """Return the table of all graded images of both parts.
+
+        Raises MissingDataError for absent files, DataError for names or grades that cannot be used.
+        """
+        require_all(self.missing())
+        rows: dict[str, tuple[str, str, str, str, int]] = {}
+        absent = []
+        for part, label_file in _LABEL_FILES.items():
+            files: dict[str, tuple[str, int]] = {}
+            for file, size in file_sizes(self._root / part, _SUFFIXES).items():
+                files.setdefault(Path(file).stem, (file, size))
+            for place, values in read_rows(self._root / label_file, ("image", "level")):
+                name = values["image"]
+                patient, grade = _parsed(place, name, values["level"])
+                if name in rows:
+                    raise DataError(
+                        f"{place}: image {name!r} was graded before (in either part); expected once: remove one row"
+                    )
+                file, size = files.get(name, ("", 0))
+                if not file:
+                    absent.append(f"{part}/{name}.jpeg")
+                rows[name] = (patient, "", f"{part}/{file}", f"image file, {size} bytes", int(grade >= _REFERABLE))
+        require_images(absent, len(rows), str(self._root), _ADVICE)
+        columns = ["patient_id", "part", "locator", "content", "referable"]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
+        return Index(("referable",), table.astype({"referable": np.uint8}))
+
+    def read(self, locator: str) -> NDArray[np.uint8]:
+        """Return the field of view, cropped and padded to a square, uint8 (image_size, image_size, 3).
+
+        Raises DataError if the file cannot be decoded.
+        """
+        return resize_square(crop_field_of_view(open_image(self._root / locator, "RGB")), self._size)
+
+
+def _parsed(place: str, name: str, grade: str) -> tuple[str, int]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise DataError(
+            f"{place}: expected an image name such as '10_left' or '10_right', got {name!r}; repair the row"
+        )
+    if grade not in _GRADES:
+        raise DataError(f"{place}: expected a grade from 0 to 5 in column 'level', got {grade!r}; repair the row")
+    return match[1], int(grade)

@@ -1,0 +1,156 @@
+"""PatchCamelyon: patches of lymph node sections, in six HDF5 files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raygrid.datasets.base import Index
+from raygrid.datasets.imaging import absent_paths, check_spec, read_rows, require_all, resize_square
+from raygrid.errors import DataError
+from raygrid.spec import DatasetSpec
+
+_PARTS = {"train": "development", "valid": "development", "test": "test"}
+_SIDE = 96  # pixels
+_CHUNK_CACHE_BYTES = 32 * 2**20  # a compressed chunk holds many patches; without room for it each read unpacks it anew
+_ADVICE = (
+    "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
+    "them with gunzip; docs/data.md shows the layout."
+)
+
+
+class PCam:
+    """The data set in `data_root/pcam`; a patient is a slide where `_meta.csv` files are there, else each patch.
+
+    An object can be pickled at any time; open files stay behind and are opened again by the first read.
+    Source: PROTOCOL, Data.
+    """
+
+    title = "PatchCamelyon"
+    phantom = False
+
+    def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
+        check_spec(spec, channels=3, options=())
+        self._size = spec.image_size
+        self._root = data_root / "pcam"
+        self._open: dict[tuple[int, str], Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    def missing(self) -> list[str]:
+        """Return one line for each HDF5 file that is not there, then where to get them."""
+        return absent_paths([self._path(part, kind) for part in _PARTS for kind in ("x.h5", "y.h5")], _ADVICE)
+
+    def index(self) -> Index:
+        """Return the table of all patches, label `metastasis`.
+
+        Raises MissingDataError for absent files, DataError for files of another shape, labels other than 0 and 1,
+        or slide ids for some parts only.
+        """
+        require_all(self.missing())
+        with_slides = [part for part in _PARTS if self._path(part, "meta.csv").exists()]
+        if len(with_slides) not in (0, len(_PARTS)):
+            raise DataError(
+                f"{self._root}: expected _meta.csv for all of {list(_PARTS)} or for none, got it for {with_slides}; "
+                "fetch the others, or remove these to count each patch as a patient"
+            )
+        tables = [self._table(part, bool(with_slides)) for part in _PARTS]
+        return Index(("metastasis",), pd.concat(tables, ignore_index=True))
+
+    def read(self, locator: str) -> NDArray[np.uint8]:
+        """Return one patch, uint8 (image_size, image_size, 3); resized only if image_size is not 96.
+
+        Raises DataError if the file is damaged.
+        """
+        part, number = locator.split("/")
+        path = self._path(part, "x.h5")
+        key = (
+            os.getpid(),
+            part,
+        )  # a handle must not be shared with a forked process: both would move one file position
+        try:
+            if key not in self._open:
+                self._open[key] = _dataset(h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES), "x", path)
+            patch: NDArray[np.uint8] = self._open[key][int(number)]
+        except (OSError, RuntimeError, ValueError, IndexError) as error:
+            raise DataError(_unreadable(path, f"a readable patch {number}", error)) from error
+        return resize_square(patch, self._size)
+
+    def _path(self, part: str, kind: str) -> Path:
+        return self._root / f"camelyonpatch_level_2_split_{part}_{kind}"
+
+    def _table(self, part: str, has_slides: bool) -> pd.DataFrame:
+        shape, size = self._shape(part), self._path(part, "x.h5").stat().st_size
+        labels = self._labels(part, shape[0])
+        ids = [f"{part}-{i:06d}" for i in range(shape[0])]
+        return pd.DataFrame(
+            {
+                "image_id": ids,
+                "patient_id": self._slides(part, shape[0]) if has_slides else ids,
+                "part": _PARTS[part],
+                "locator": [f"{part}/{i}" for i in range(shape[0])],
+                "content": f"HDF5 file, {size} bytes, shape {shape}",
+                "metastasis": labels,
+            }
+        )
+
+    def _shape(self, part: str) -> tuple[int, ...]:
+        path = self._path(part, "x.h5")
+        try:
+            with h5py.File(path, "r") as file:
+                images = _dataset(file, "x", path)
+                shape, kind = tuple(int(n) for n in images.shape), str(images.dtype)
+        except OSError as error:
+            raise DataError(_unreadable(path, "an HDF5 file", error)) from error
+        if len(shape) != 4 or shape[1:] != (_SIDE, _SIDE, 3) or kind != "uint8":
+            raise DataError(
+                f"{path}: expected 'x' of shape (n, {_SIDE}, {_SIDE}, 3), uint8; got {shape}, {kind}; fetch it again"
+            )
+        return shape
+
+    def _labels(self, part: str, num_patches: int) -> NDArray[np.uint8]:
+        path = self._path(part, "y.h5")
+        try:
+            with h5py.File(path, "r") as file:
+                values = np.asarray(_dataset(file, "y", path)).reshape(-1)
+        except OSError as error:
+            raise DataError(_unreadable(path, "an HDF5 file", error)) from error
+        if len(values) != num_patches:
+            raise DataError(
+                f"{path}: expected {num_patches} labels, one per patch of {part}, got {len(values)}; fetch both again"
+            )
+        wrong = np.flatnonzero((values != 0) & (values != 1))
+        if len(wrong):
+            raise DataError(
+                f"{path}, row {wrong[0]}: expected the label 0 or 1, got {values[wrong[0]]}; fetch it again"
+            )
+        return values.astype(np.uint8)
+
+    def _slides(self, part: str, num_patches: int) -> list[str]:
+        path = self._path(part, "meta.csv")
+        slides = []
+        for place, values in read_rows(path, ("wsi",)):
+            if not values["wsi"]:
+                raise DataError(f"{place}: expected a slide id in column 'wsi', got nothing; repair the row")
+            slides.append(values["wsi"])
+        if len(slides) != num_patches:
+            raise DataError(
+                f"{path}: expected {num_patches} rows, one per patch of {part}, got {len(slides)}; fetch it again"
+            )
+        return slides
+
+
+def _dataset(file: Any, name: str, path: Path) -> Any:
+    if name not in file:
+        raise DataError(f"{path}: expected a dataset {name!r} in the HDF5 file, got {list(file)}; fetch it again")
+    return file[name]
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> str:
+    how = "unpack it again from its .gz, or fetch it again (github.com/basveeling/pcam)"
+    return f"{path}: expected {expected}, got {type(error).__name__}: {error}; {how}"

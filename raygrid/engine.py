@@ -1,0 +1,105 @@
+"""One block of test images through one surrogate to every target, without Ray.
+
+Each attack is crafted once and every target scores it while it is in device memory: adversarial images never leave
+this function (docs/design.md, invariant 1). Only their hashes do.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from raygrid.attacks import Crafter, control, shuffles, to_unit_range
+from raygrid.errors import DataError
+from raygrid.samples import SampleBatch
+from raygrid.spec import AttackSpec, Condition
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was done to the images before a target saw them; `attack` is None for clean images."""
+
+    condition: Condition
+    attack: AttackSpec | None
+
+    @property
+    def attack_name(self) -> str:
+        """Name of the attack, empty for clean images."""
+        return "" if self.attack is None else self.attack.name
+
+    @property
+    def epsilon(self) -> float:
+        """Budget of the attack, 0 for clean images."""
+        return 0.0 if self.attack is None else self.attack.epsilon
+
+
+@dataclass
+class BlockScores:
+    """What one block gave.
+
+    Attributes:
+        cases: what was done to the images, in the order of the logits' second axis.
+        logits: (targets, cases, images, outputs) float32.
+        adversarial_sha256: hash of each adversarial batch, by `<attack>@<epsilon>`; the same study on the same kind of
+            device must give the same.
+        num_gradients: gradient evaluations per image.
+        num_zero_gradients: images that the attack could not move, as their first gradient was zero everywhere.
+    """
+
+    cases: list[Case]
+    logits: NDArray[np.float32]
+    adversarial_sha256: dict[str, str] = field(default_factory=dict)
+    num_gradients: int = 0
+    num_zero_gradients: int = 0
+
+
+def score_clean(targets: Sequence[nn.Module], block: SampleBatch, *, device: str) -> BlockScores:
+    """Return every target's logits of the images as they are."""
+    images = to_unit_range(block.images).to(device)
+    return BlockScores([Case("clean", None)], _score(targets, images)[:, None])
+
+
+def score_attacked(
+    surrogate: nn.Module,
+    targets: Sequence[nn.Module],
+    block: SampleBatch,
+    attacks: Sequence[AttackSpec],
+    *,
+    seed: int,
+    device: str,
+) -> BlockScores:
+    """Return every target's logits of the adversarial images and of their controls.
+
+    Raises DataError if a logit is not finite.
+    """
+    images = to_unit_range(block.images).to(device)
+    labels = torch.from_numpy(block.labels).to(device)
+    permutations = shuffles(seed, block.image_ids, images[0].numel()).to(device)
+    crafter = Crafter(surrogate)
+    cases: list[Case] = []
+    logits: list[NDArray[np.float32]] = []
+    hashes: dict[str, str] = {}
+    for attack, adversarial in crafter.craft(images, labels, attacks):
+        cases += [Case("adversarial", attack), Case("control", attack)]
+        logits += [_score(targets, adversarial), _score(targets, control(images, adversarial, permutations))]
+        hashes[f"{attack.name}@{attack.epsilon}"] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
+    return BlockScores(
+        cases=cases,
+        logits=np.stack(logits, axis=1),
+        adversarial_sha256=hashes,
+        num_gradients=crafter.num_gradients,
+        num_zero_gradients=int(crafter.zero_gradients.sum()),
+    )
+
+
+def _score(targets: Sequence[nn.Module], images: Tensor) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        rows = [target(images).float().cpu() for target in targets]
+    logits: NDArray[np.float32] = torch.stack(rows).numpy()
+    if not np.isfinite(logits).all():
+        raise DataError(f"target number {int(np.argwhere(~np.isfinite(logits))[0][0])} gave a logit that is not finite")
+    return logits

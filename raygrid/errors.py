@@ -1,0 +1,62 @@
+"""The errors raygrid raises on purpose, and the text that helps with a misspelt name.
+
+RaygridError
+├── SpecError         a study is declared wrongly (also a ValueError)
+├── DataError         an image, a label file or a split is not as it must be
+│   └── MissingDataError   files that a data set needs are not there
+├── WeightsError      pre-trained weights cannot be had or do not fit
+├── TrainingError     a training went wrong (a loss that is not finite, too little data)
+├── StoreError        a study folder is locked, damaged or incomplete
+└── ClusterError      the Ray cluster cannot give what the study asks for
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_MOST_LISTED = 24
+
+
+class RaygridError(Exception):
+    """Base of every error that raygrid raises for its user; the message says how to go on."""
+
+
+class SpecError(RaygridError, ValueError):
+    """A study, model, attack or data set was declared wrongly."""
+
+
+class DataError(RaygridError):
+    """An image, a label file or a split is not as it must be."""
+
+
+class MissingDataError(DataError):
+    """Files that a data set needs are not where they were looked for."""
+
+
+class WeightsError(RaygridError):
+    """Pre-trained weights cannot be had, or do not fit the architecture."""
+
+
+class TrainingError(RaygridError):
+    """A training went wrong in a way that running it again would repeat."""
+
+
+class StoreError(RaygridError):
+    """A study folder is held by another driver, damaged, or lacks what was asked of it."""
+
+
+class ClusterError(RaygridError):
+    """The Ray cluster cannot give what the study asks for."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for a name that is not known, with near misses.
+
+    >>> unknown_name("attack", "fsgm", ["fgsm", "pgd"])
+    "unknown attack 'fsgm'; did you mean 'fgsm'? Known: fgsm, pgd"
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    listed = ", ".join(names[:_MOST_LISTED]) or "none"
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return f"unknown {what} {name!r};{hint} Known: {listed}{more}"

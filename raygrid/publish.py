@@ -1,0 +1,128 @@
+"""Results of a study folder: the AUC frame, tables, figures and the report, made again only where something changed."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raygrid import tables
+from raygrid.examples import craft_examples
+from raygrid.files import read_json, write_json, write_text
+from raygrid.keyed import digest
+from raygrid.progress import tell
+from raygrid.report import ModelCard, Provenance, ReportInput, render_report
+from raygrid.results import auc_frame, transfer_facts, write_auc
+from raygrid.samples import Samples, samples_dir
+from raygrid.scores import plan_units
+from raygrid.spec import ModelSpec, StudySpec
+from raygrid.zoo import Zoo
+
+TABLE_MAKERS = {1: tables.table1, 2: tables.table2, 3: tables.table3}
+
+
+def publish(zoo: Zoo, *, again: bool = False) -> None:
+    """Write results/ of a study, print the paper's tables, and say where the report is.
+
+    Args:
+        again: make everything anew even if nothing changed.
+    """
+    results = zoo.study_dir / "results"
+    samples = {
+        m.name: Samples(samples_dir(zoo.study_dir, m.name, zoo.samples[m.name])) for m in zoo.study.studied
+    }
+    about = read_json(zoo.study_dir / "study.json")
+    state = _state(zoo, samples, about)
+    summary_path = results / "summary.json"
+    fresh = not again and summary_path.exists() and read_json(summary_path).get("state") == state
+    if fresh:
+        tell("report: nothing has changed")
+    else:
+        tell("report: computing AUCs, tables and figures")
+        shutil.rmtree(results, ignore_errors=True)
+        auc = pd.concat([auc_frame(zoo, name, opened) for name, opened in samples.items()], ignore_index=True)
+        write_auc(zoo.study_dir, auc)
+        write_tables(auc, zoo.study, results / "tables", phantom=bool(about["phantom"]))
+        write_text(results / "report.html", render_report(_report_input(zoo, samples, auc, about)))
+        write_json(summary_path, {"state": state, **_summary(auc)})
+    for number in TABLE_MAKERS:
+        tell("\n" + (results / "tables" / f"table{number}.txt").read_text(encoding="utf-8"))
+    tell(f"report: {(results / 'report.html').absolute()}")
+
+
+def write_tables(auc: pd.DataFrame, study: StudySpec, folder: Path, *, phantom: bool) -> list[Path]:
+    """Write the paper's three tables as CSV, Markdown, LaTeX and plain text; return the paths."""
+    written = []
+    for number, make in TABLE_MAKERS.items():
+        cells = make(auc, study=study)
+        texts = {
+            "csv": cells.to_csv(index=False),
+            "md": tables.to_markdown(number, cells, phantom=phantom),
+            "tex": tables.to_latex(number, cells, phantom=phantom),
+            "txt": tables.to_terminal(number, cells, phantom=phantom),
+        }
+        for suffix, text in texts.items():
+            written.append(folder / f"table{number}.{suffix}")
+            write_text(written[-1], text)
+    return written
+
+
+def _state(zoo: Zoo, samples: dict[str, Samples], about: dict[str, Any]) -> str:
+    """A hash of all that the results are made from."""
+    done = {
+        name: [str(u.path.relative_to(zoo.study_dir)) for u in plan_units(zoo, name, opened.num_test) if u.path.exists()]
+        for name, opened in samples.items()
+    }
+    return digest({"done": done, "versions": about["versions"], "git_commit": about["git_commit"]})
+
+
+def _summary(auc: pd.DataFrame) -> dict[str, float]:
+    """A few numbers for the comparison of whole studies."""
+    clean = auc[auc["condition"] == "clean"]
+    attacked = auc[(auc["condition"] == "adversarial") & ~auc["white_box"]]
+    return {
+        "clean_auc_lowest": float(clean["auc"].min()),
+        "clean_auc_highest": float(clean["auc"].max()),
+        "black_box_auc_mean": float(np.mean(attacked["auc"])) if len(attacked) else float("nan"),
+    }
+
+
+def _report_input(zoo: Zoo, samples: dict[str, Samples], auc: pd.DataFrame, about: dict[str, Any]) -> ReportInput:
+    trained = [m for m in zoo.study.models if zoo.is_trained(m)]
+    studied = [m.name for m in zoo.study.studied]
+    facts = {name: transfer_facts(zoo, name, opened.num_test) for name, opened in samples.items()}
+    return ReportInput(
+        study=zoo.study,
+        auc=auc,
+        phantom=bool(about["phantom"]),
+        cards=[_model_card(zoo, m) for m in trained],
+        provenance=Provenance(
+            git_commit=about["git_commit"],
+            versions=about["versions"],
+            fingerprints=dict(zoo.samples),
+            counts={name: opened.manifest["counts"] for name, opened in samples.items()},
+            zero_gradient_share={
+                name: f["num_zero_gradients"] / f["num_attacked"] for name, f in facts.items() if f["num_attacked"]
+            },
+            runtime_s={
+                "training, over all trials": sum(float(zoo.card(m)["seconds"]) for m in trained),
+                "transfer, over all units": sum(f["seconds"] for f in facts.values()),
+            },
+        ),
+        examples={name: craft_examples(zoo, name, opened) for name, opened in samples.items()},
+        histories={name: {m.name: zoo.history(m) for m in trained if m.modality == name} for name in studied},
+    )
+
+
+def _model_card(zoo: Zoo, model: ModelSpec) -> ModelCard:
+    card = zoo.card(model)
+    return ModelCard(
+        modality=model.modality,
+        name=model.name,
+        signature=card["signature"],
+        best_epoch=card["best_epoch"],
+        num_epochs=len(zoo.history(model)),
+        validation_auc=card["validation_auc"],
+        card_path=str((zoo.folder(model) / "card.json").relative_to(zoo.study_dir)),
+    )

@@ -1,0 +1,287 @@
+"""One self-contained HTML page about a study: tables, figures, what is missing and what made it. A pure function."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from raygrid import figures, tables
+from raygrid.spec import StudySpec
+
+TITLES = {1: "Table 1: perturbation degree", 2: "Table 2: pre-training", 3: "Table 3: disparity"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What the table of models shows of one trained model; the clean AUC comes from the AUC frame.
+
+    Attributes:
+        name: `ModelSpec.name`.
+        best_epoch: the epoch kept, counted as in the history; None where it is not known.
+        validation_auc: at the best epoch.
+        card_path: of its card, relative to the study folder.
+    """
+
+    modality: str
+    name: str
+    signature: str
+    best_epoch: int | None = None
+    num_epochs: int | None = None
+    validation_auc: float | None = None
+    card_path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made the numbers.
+
+    Attributes:
+        versions: package → version.
+        fingerprints: modality → fingerprint of its prepared samples.
+        counts: modality → part (d1, d2, test, ...) → what is counted (images, patients, ...) → count.
+        zero_gradient_share: modality → share, 0 to 1, of attacked images whose gradient was all zero.
+        runtime_s: stage → seconds.
+        created: when the report was made, in words; "" leaves it out, so that equal results give equal pages.
+    """
+
+    git_commit: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    zero_gradient_share: Mapping[str, float] = field(default_factory=dict)
+    runtime_s: Mapping[str, float] = field(default_factory=dict)
+    created: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInput:
+    """All that the page is made of.
+
+    Attributes:
+        auc: the AUC frame of `results/auc.parquet`.
+        phantom: whether the images are generated; puts the banner and watermarks on.
+        examples: modality → row label ("clean", "FGSM ε = 0.02", ...) → image, as `figures.example_images` takes it.
+        histories: modality → model name → records with epoch, loss, validation_auc.
+        reference_epsilon: of Tables 2 and 3 and the heat maps; the smallest by default.
+        instances: "published" or "all", see `tables.table1`.
+    """
+
+    study: StudySpec
+    auc: pd.DataFrame
+    phantom: bool
+    cards: Sequence[ModelCard] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+    examples: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    histories: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]] = field(default_factory=dict)
+    reference_epsilon: float | None = None
+    instances: tables.Instances = "published"
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """An embedded image with the text for those who cannot see it."""
+
+    source: str
+    alt: str
+    caption: str
+
+
+def render_report(inputs: ReportInput) -> str:
+    """Return the report as one HTML page that loads nothing from outside.
+
+    Raises:
+        DataError: the AUC frame is malformed, or `reference_epsilon` is not among its epsilons.
+    """
+    study, auc = inputs.study, inputs.auc
+    epsilon = inputs.reference_epsilon or min(attack.epsilon for attack in study.transfer.attacks)
+    options: dict[str, Any] = {"study": study, "instances": inputs.instances}
+    cells = {
+        1: tables.table1(auc, **options),
+        2: tables.table2(auc, reference_epsilon=epsilon, **options),
+        3: tables.table3(auc, reference_epsilon=epsilon, **options),
+    }
+    agreement = tables.check_agreement(cells[1], cells[2], cells[3])
+    environment = Environment(
+        loader=PackageLoader("raygrid"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        study=study,
+        phantom_notice=tables.PHANTOM_NOTICE if inputs.phantom else "",
+        unlearned=tables.unlearned(auc),
+        bound=tables.LEARNED_BOUND,
+        summary=_summary(inputs, cells[1], epsilon),
+        tables=[_table(number, part, inputs.phantom) for number, part in cells.items()],
+        agreement=float(agreement["difference"].max()) if agreement["difference"].notna().all() else None,
+        pictures=_pictures(inputs, cells[1], epsilon),
+        models=_models(inputs),
+        missing=tables.missing_pairings(auc, study).to_dict("records"),
+        provenance=inputs.provenance,
+        signatures=_signatures(cells),
+        epsilon=epsilon,
+    )
+
+
+def _summary(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> list[str]:
+    """The findings in plain words, each from the tables or the AUC frame."""
+    auc, clean = inputs.auc, inputs.auc[inputs.auc["condition"] == "clean"]
+    pairings = auc[auc["condition"] != "clean"].drop_duplicates(["modality", "surrogate", "target"])
+    per_modality = auc.groupby("modality")[["num_images", "num_patients"]].max().sum()
+    num_clean = len(clean.drop_duplicates(["modality", "target"]))
+    sentences = [
+        f"{num_clean} models in {clean['modality'].nunique()} modalities; {len(pairings):,} pairings of surrogate and "
+        f"target, {int(pairings['white_box'].sum())} of them white-box references (surrogate = target); "
+        f"{int(per_modality['num_images']):,} test images of {int(per_modality['num_patients']):,} patients."
+    ]
+    if num_clean:
+        sentences.append(f"On clean images the AUCs lie between {clean['auc'].min():.2f} and {clean['auc'].max():.2f}.")
+    for modality in cells["modality"].unique():
+        sentences.append(_damage(cells[cells["modality"] == modality], modality))
+    return [*sentences, *_white_and_black_box(auc, epsilon)]
+
+
+def _damage(cells: pd.DataFrame, modality: str) -> str:
+    """What the smallest and the largest epsilon do in one modality, averaged over the attacks of Table 1."""
+    clean = cells.loc[cells["condition"] == "clean", "auc"].mean(skipna=False)
+    attacked = cells[cells["condition"] != "clean"]
+    means = attacked.groupby(["condition", "epsilon"])["auc"].apply(lambda values: values.mean(skipna=False))
+    epsilons = sorted(attacked["epsilon"].unique())
+    wanted = [(c, e) for e in (epsilons[0], epsilons[-1]) for c in ("adversarial", "control")] if epsilons else []
+    values = [clean, *(float(means.loc[key]) for key in wanted)]
+    if not wanted or np.isnan(values).any():
+        return f"{modality.capitalize()}: pairings of Table 1 are missing, so the damage is not summed up here."
+    text = (
+        f"{modality.capitalize()}: black-box attacks between randomly initialised models take the mean AUC from "
+        f"{values[0]:.2f} to {values[1]:.2f} at ε = {epsilons[0]:g}"
+    )
+    if len(epsilons) > 1:
+        text += f" and {values[3]:.2f} at ε = {epsilons[-1]:g}"
+    shuffled = f"{values[2]:.2f}" + (f" and {values[4]:.2f}" if len(epsilons) > 1 else "")
+    return f"{text}; the same perturbations shuffled over the image leave {shuffled}."
+
+
+def _white_and_black_box(auc: pd.DataFrame, epsilon: float) -> list[str]:
+    here = auc[(auc["condition"] == "adversarial") & np.isclose(auc["epsilon"], epsilon)]
+    means = here.groupby(["modality", "white_box"], sort=False)["auc"].mean().unstack()
+    if True not in means or False not in means or (both := means.dropna()).empty:
+        return []
+    parts = [f"{modality} {row[True]:.2f} against {row[False]:.2f}" for modality, row in both.iterrows()]
+    text = f"Mean AUC at ε = {epsilon:g}, white-box references against all black-box pairings: {'; '.join(parts)}."
+    if (both[True] < both[False]).all():
+        text += " An attacker who has the target itself does more damage than one with a look-alike."
+    return [text]
+
+
+def _table(number: int, cells: pd.DataFrame, phantom: bool) -> dict[str, Any]:
+    """A table as the template walks it: header, and rows of labels and places."""
+    wide = tables.lay_out(number, cells)
+    records = cells.to_dict("records")
+    columns = list(wide.columns)
+    rows = []
+    for values in wide.itertuples(index=False):
+        places = [_place(number, records[k]) if k >= 0 else None for k in values[2:]]
+        if number == 1 and places and values[2] >= 0 and records[values[2]]["condition"] == "clean":
+            places = [{**places[0], "span": len(places)}] if places[0] else places
+        rows.append({"group": values[0], "label": values[1], "places": places, "rows_in_group": 0})
+    for k, row in enumerate(rows):  # the first row of a group carries its label over all of them
+        if k == 0 or rows[k - 1]["group"] != row["group"]:
+            row["rows_in_group"] = _run_length([r["group"] for r in rows[k:]])
+    return {
+        "number": number,
+        "title": TITLES[number],
+        "caption": tables.caption_of(number, cells).removeprefix(f"Table {number}. "),
+        "notices": tables.notices_of(cells, phantom=phantom),
+        "columns": columns,
+        "rows": rows,
+    }
+
+
+def _run_length(values: Sequence[str]) -> int:
+    return next((k for k, value in enumerate(values) if value != values[0]), len(values))
+
+
+def _place(number: int, cell: dict[Any, Any]) -> dict[str, Any]:
+    text, _, bounds = tables.cell_text(cell, relative=number > 1, with_interval=True).partition(" [")
+    num = f"{cell['num_pairings']} of {cell['num_expected']} pairings"
+    if pd.isna(cell["auc"]):
+        return {"text": text, "interval": "", "title": f"{num} are there; no average over the rest", "span": 1}
+    title = (
+        f"AUC {cell['auc']:.3f}, 95% interval {cell['auc_low']:.3f} to {cell['auc_high']:.3f}; relative to clean "
+        f"{cell['relative_percent']:.1f}% ({cell['relative_low']:.1f}% to {cell['relative_high']:.1f}%); {num}, "
+        f"{cell['num_images']:,} images of {cell['num_patients']:,} patients; signature {cell['signature'][:12]}"
+    )
+    return {"text": text, "interval": f"[{bounds}", "title": title, "span": 1}
+
+
+def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[str, list[_Picture]]:
+    auc, phantom = inputs.auc, inputs.phantom
+    pictures: dict[str, list[_Picture]] = {"examples": [], "curves": [], "heat_maps": [], "clean": [], "learning": []}
+    if inputs.examples:
+        figure = figures.example_images(inputs.examples, phantom=phantom)
+        alt = f"Example test images of {', '.join(inputs.examples)}: the clean image above its attacked versions."
+        caption = "Figure 1. One test image per modality, clean and attacked at every ε."
+        pictures["examples"].append(_Picture(_png(figure), alt, caption))
+    caption = "AUC against ε. Solid: adversarial; dashed: the same perturbation shuffled; dotted: clean; bands: 95%."
+    curves = figures.epsilon_curves(cells, phantom=phantom)
+    pictures["curves"].append(_Picture(_svg(curves), "Line plots of AUC against ε; numbers in Table 1.", caption))
+    for modality in cells["modality"].unique():
+        for attack in sorted({a.name for a in inputs.study.transfer.attacks}):
+            figure = figures.heat_map(auc, modality, attack, epsilon, phantom=phantom)
+            caption = f"{modality.capitalize()}, {attack.upper()} at ε = {epsilon:g}: AUC of every pairing."
+            alt = f"{caption} Surrogates in rows, targets in columns, white-box references hatched on the diagonal."
+            pictures["heat_maps"].append(_Picture(_svg(figure), alt, caption))
+    forest = figures.clean_auc_plot(auc, phantom=phantom)
+    alt = "Forest plot of the clean AUC of every model with its interval; numbers in the table of models."
+    pictures["clean"].append(_Picture(_svg(forest), alt, "Clean AUC of every model on the test images, 95% intervals."))
+    for modality, histories in inputs.histories.items():
+        figure = figures.learning_curves(histories, title=modality, phantom=phantom)
+        alt = f"Training loss and validation AUC against epoch of {len(histories)} models of {modality}."
+        pictures["learning"].append(_Picture(_svg(figure), alt, f"Learning curves, {modality}."))
+    return pictures
+
+
+def _models(inputs: ReportInput) -> list[dict[str, Any]]:
+    """Every declared model with its card and clean AUC, as far as they are there; pre-training sources included."""
+    cards = {(card.modality, card.name): card for card in inputs.cards}
+    clean = inputs.auc[inputs.auc["condition"] == "clean"]
+    numbers = {(r["modality"], r["target"]): r for r in clean.to_dict("records")}
+    rows = []
+    for model in inputs.study.models:
+        key = (model.modality, model.name)
+        facts = {"modality": model.modality, "name": model.name, "init": tables.label_of_init(model.init)}
+        source = inputs.study.modality(model.modality).source
+        rows.append({**facts, "card": cards.get(key), "clean": numbers.get(key), "source": source})
+    return rows
+
+
+def _signatures(cells: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:
+    """The distinct cell signatures: which table and modality each made."""
+    every = pd.concat(cells.values())
+    known = every[every["signature"] != ""]
+    counted = known.groupby(["table", "modality", "signature"], sort=False).size().reset_index(name="cells")
+    return [{str(k): v for k, v in row.items()} for row in counted.to_dict("records")]
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.BytesIO()
+    # A fixed salt and no date: the same study gives the same page.
+    with matplotlib.rc_context({"svg.hashsalt": "raygrid", "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _png(figure: Figure) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,0 +1,146 @@
+"""Scores to AUCs: one row per pairing, attack, epsilon and condition, each with its interval and what made it.
+
+`influence` holds, per test patient, how much that patient moves the AUC; with it the interval of any mean, ratio or
+difference of rows follows, the correlation between them included (`raygrid.metrics`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raygrid.engine import Case
+from raygrid.errors import StoreError
+from raygrid.files import atomic_path
+from raygrid.metrics import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
+from raygrid.samples import Samples
+from raygrid.scores import cases_of, missing_units, plan_units, read_logits, read_metadata
+from raygrid.spec import ModelSpec
+from raygrid.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class _Test:
+    """The test images of a modality and the clean AUC of every target."""
+
+    image_ids: list[str]
+    labels: NDArray[np.uint8]
+    clusters: NDArray[np.intp]
+    num_patients: int
+
+
+def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
+    """Return the AUC rows of one modality; pairings with a missing unit have no row.
+
+    Raises StoreError if the clean scores are not complete: nothing can be said without them.
+    """
+    test = _test_images(samples)
+    models = zoo.study.models_of(modality)
+    units = plan_units(zoo, modality, len(test.image_ids))
+    absent = {unit.surrogate for unit in missing_units(units)}
+    if None in absent:
+        raise StoreError(f"{modality}: the clean scores are not complete; run the study again")
+    rows: list[dict[str, Any]] = []
+    clean: AucEstimate | None = None
+    for surrogate in (None, *models):
+        if surrogate in absent:
+            continue
+        mine = [unit for unit in units if unit.surrogate == surrogate]
+        cases = cases_of(zoo.study, surrogate)
+        logits = read_logits(mine, test.image_ids, [m.name for m in models], cases, len(samples.labels))
+        result = auc_with_influence(test.labels, logits.reshape(-1, *logits.shape[2:]), test.clusters)
+        clean = clean or result
+        rows += _rows(zoo, surrogate, models, cases, result, clean, test)
+    return pd.DataFrame(rows)
+
+
+def write_auc(study_dir: Path, frame: pd.DataFrame) -> Path:
+    """Write the AUC rows of all modalities to results/auc.parquet and return its path."""
+    path = study_dir / "results" / "auc.parquet"
+    with atomic_path(path) as temporary:
+        frame.to_parquet(temporary, index=False, compression="zstd")
+    return path
+
+
+def transfer_facts(zoo: Zoo, modality: str, num_test: int) -> dict[str, Any]:
+    """Return counts over the finished units of a modality: gradients, zero-gradient images, seconds."""
+    done = [unit for unit in plan_units(zoo, modality, num_test) if unit.path.exists()]
+    facts = [read_metadata(unit.path) for unit in done]
+    attacked = [f for unit, f in zip(done, facts, strict=True) if unit.surrogate is not None]
+    images = sum(int(f["num_images"]) for f in attacked)
+    return {
+        "num_units": len(done),
+        "num_attacked": images,
+        "gradients_per_image": attacked[0]["num_gradients"] if attacked else 0,
+        "num_zero_gradients": sum(int(f["num_zero_gradients"]) for f in attacked),
+        "seconds": sum(float(f["seconds"]) for f in facts),
+    }
+
+
+def _test_images(samples: Samples) -> _Test:
+    table = samples.test_table()
+    codes, patients = pd.factorize(table["patient_id"], sort=True)
+    labels = table[list(samples.labels)].to_numpy(dtype=np.uint8)
+    return _Test(table["image_id"].tolist(), labels, codes, len(patients))
+
+
+def _rows(
+    zoo: Zoo,
+    surrogate: ModelSpec | None,
+    targets: Sequence[ModelSpec],
+    cases: Sequence[Case],
+    result: AucEstimate,
+    clean: AucEstimate,
+    test: _Test,
+) -> list[dict[str, Any]]:
+    used = test.labels[:, list(result.used_labels)]
+    num_positive = int(used.sum(axis=0).min())
+    counts = (num_positive, int(len(used) - used.sum(axis=0).max()))
+    rows = []
+    for t, target in enumerate(targets):
+        for c, case in enumerate(cases):
+            k = t * len(cases) + c
+            auc, influence = float(result.auc[k]), result.influence[k]
+            clean_auc = float(clean.auc[t])
+            low, high = interval(auc, influence, degenerate_n=counts)
+            change = ratio_influence(auc, influence, clean_auc, clean.influence[t])
+            relative_low, relative_high = ratio_interval(auc / clean_auc, change, degenerate_n=counts)
+            rows.append(
+                {
+                    "modality": target.modality,
+                    "condition": case.condition,
+                    **_model_columns("surrogate", surrogate, zoo),
+                    **_model_columns("target", target, zoo),
+                    "attack": case.attack_name,
+                    "epsilon": case.epsilon,
+                    "white_box": surrogate == target,
+                    "auc": auc,
+                    "auc_low": low,
+                    "auc_high": high,
+                    "clean_auc": clean_auc,
+                    "relative_auc": auc / clean_auc,
+                    "relative_low": relative_low,
+                    "relative_high": relative_high,
+                    "num_images": len(test.image_ids),
+                    "num_patients": test.num_patients,
+                    "num_positive": num_positive,
+                    "influence": influence.astype(np.float64),
+                }
+            )
+    return rows
+
+
+def _model_columns(role: str, model: ModelSpec | None, zoo: Zoo) -> dict[str, str | int]:
+    return {
+        role: "" if model is None else model.name,
+        f"{role}_arch": "" if model is None else model.arch,
+        f"{role}_init": "" if model is None else model.init,
+        f"{role}_split": "" if model is None else model.split,
+        f"{role}_instance": -1 if model is None else model.instance,
+        f"{role}_signature": "" if model is None else zoo.signature(model),
+    }
+

@@ -1,0 +1,192 @@
+"""The stages of a study in order; each looks at what is there and does only what is missing.
+
+Running the same command again is the resume: there is no other mechanism.
+"""
+
+import platform
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raygrid import __version__
+from raygrid.errors import SpecError, StoreError, unknown_name
+from raygrid.files import read_json, write_json
+from raygrid.lease import lease
+from raygrid.models import HUB, check_architecture, weights_identity
+from raygrid.progress import tell
+from raygrid.samples import Samples, samples_dir
+from raygrid.scores import missing_units, plan_units
+from raygrid.spec import StudySpec
+from raygrid.zoo import Zoo
+
+STAGES = ("prepare", "train", "transfer", "report", "track")
+_PACKAGES = ("torch", "torchvision", "timm", "ray", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how fast a study is computed; no result depends on it."""
+
+    study_dir: Path
+    data_root: Path
+    address: str | None = None
+    tracking_uri: str | None = None
+    only: str | None = None
+    num_cpus: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.only is not None and self.only not in STAGES:
+            raise SpecError(unknown_name("stage", self.only, STAGES))
+
+    def wants(self, stage: str) -> bool:
+        """Whether this run is to do `stage`."""
+        return self.only in (None, stage)
+
+
+def run_study(study: StudySpec, options: RunOptions) -> None:
+    """Bring a study folder up to date: prepare, train, transfer, report, track.
+
+    Raises RaygridError with what is wrong; what was finished stays.
+    """
+    _check(study)
+    with lease(options.study_dir), ExitStack() as stack:
+        zoo = _compute(study, options, stack)
+        if options.wants("report"):
+            from raygrid.publish import publish
+
+            publish(zoo)
+        if options.wants("track"):
+            track(zoo, options.tracking_uri)
+    _say_what_is_missing(zoo)
+
+
+def open_study(study_dir: Path) -> Zoo:
+    """Return the zoo of a study folder. Raises StoreError if the folder holds no study."""
+    path = study_dir / "study.json"
+    if not path.exists():
+        raise StoreError(f"{study_dir} holds no study: {path} is not there")
+    values = read_json(path)
+    return Zoo(study_dir, StudySpec.from_dict(values["study"]), values["samples"])
+
+
+def missing_work(zoo: Zoo) -> dict[str, int]:
+    """Return how many models are not trained and how many units of each modality are not scored."""
+    missing = {"models": len(zoo.untrained())}
+    for modality in zoo.study.studied:
+        folder = samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name])
+        if not (folder / "manifest.json").exists():
+            missing[f"samples of {modality.name}"] = 1
+            continue
+        missing[f"units of {modality.name}"] = len(missing_units(plan_units(zoo, modality.name, Samples(folder).num_test)))
+    return missing
+
+
+def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
+    """Do the stages that need Ray, starting it only if one has work."""
+    from raygrid.cluster import connected, plan_resources
+
+    def cluster() -> Any:
+        return stack.enter_context(connected(options.address, options.num_cpus))
+
+    if options.only in ("report", "track"):
+        return open_study(options.study_dir)
+    zoo = _prepare(study, options, cluster)
+    if options.wants("train") and zoo.untrained():
+        ray = cluster()
+        from raygrid.trials import train_missing
+
+        failed = train_missing(zoo, plan_resources(ray.cluster_resources()), _provenance())
+        for name, reason in failed.items():
+            tell(f"train: {name} FAILED: {reason}")
+        if failed and options.wants("transfer"):
+            raise StoreError(f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them")
+        if options.wants("track"):
+            track(zoo, options.tracking_uri)
+    if options.wants("transfer"):
+        _transfer(zoo, cluster)
+    return zoo
+
+
+def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
+    from raygrid.prepare import prepare_missing, survey
+
+    surveyed = survey(study, options.study_dir, options.data_root)
+    zoo = Zoo(options.study_dir, study, {s.modality.name: s.signature for s in surveyed})
+    _write_study(zoo, phantom=any(s.dataset.phantom for s in surveyed))
+    if any(not s.is_prepared for s in surveyed):
+        if not options.wants("prepare"):
+            raise StoreError("the samples are not prepared yet; run without --only, or with --only prepare first")
+        cluster()
+        prepare_missing(surveyed, options.data_root)
+    return zoo
+
+
+def _transfer(zoo: Zoo, cluster: Any) -> None:
+    from raygrid.cluster import plan_resources
+    from raygrid.transfer import transfer_missing
+
+    if zoo.untrained():
+        raise StoreError(f"{len(zoo.untrained())} models are not trained yet; run without --only, or with --only train first")
+    if any(count for name, count in missing_work(zoo).items() if name.startswith("units")):
+        resources = plan_resources(cluster().cluster_resources())
+        for modality in zoo.study.studied:
+            transfer_missing(zoo, modality, resources)
+
+
+def track(zoo: Zoo, uri: str | None) -> None:
+    """Write to the tracking store what it lacks of a study folder, and say how to look at it."""
+    from raygrid.tracking import default_uri, mirror
+
+    path = zoo.study_dir / "results" / "auc.parquet"
+    auc = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    new = mirror(zoo, auc, uri, phantom=bool(read_json(zoo.study_dir / "study.json")["phantom"]))
+    tell(f"mlflow: {new} new runs; compare them with:\n  mlflow ui --host 127.0.0.1 --backend-store-uri {uri or default_uri(zoo.study_dir)}")
+
+
+def _check(study: StudySpec) -> None:
+    """Find what would stop the study later: unknown architectures, missing weights files."""
+    for arch, init in sorted({(m.arch, m.init) for m in study.models}):
+        check_architecture(arch)
+        if init == "imagenet" and study.weights.get(arch, HUB) != HUB:
+            weights_identity(arch, study.weights[arch])
+
+
+def _write_study(zoo: Zoo, *, phantom: bool) -> None:
+    path = zoo.study_dir / "study.json"
+    values = {"study": zoo.study.to_dict(), "samples": dict(zoo.samples), "phantom": phantom, **_provenance()}
+    if path.exists():
+        before = read_json(path)
+        if all(before.get(k) == v for k, v in values.items()):
+            return
+    write_json(path, {**values, "created": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+def _provenance() -> dict[str, Any]:
+    versions = {"raygrid": __version__, "python": platform.python_version()}
+    return {"versions": {**versions, **{name: metadata.version(name) for name in _PACKAGES}}, "git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    """The commit of raygrid's own checkout, with `-dirty` where it was changed; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _say_what_is_missing(zoo: Zoo) -> None:
+    missing = {name: count for name, count in missing_work(zoo).items() if count}
+    if missing:
+        tell("still missing: " + ", ".join(f"{count} {name}" for name, count in missing.items()) + "; run the same command to continue")
+    else:
+        tell("nothing is missing")

@@ -1,0 +1,40 @@
+"""The paper's Tables 1 to 3: the AUC frame in, cells and their text forms out. Pure functions."""
+
+from raygrid.tables.cells import CELL_COLUMNS, LEARNED_BOUND, Instances
+from raygrid.tables.paper import check_agreement, missing_pairings, table1, table2, table3, unlearned
+from raygrid.tables.text import (
+    PHANTOM_NOTICE,
+    caption_of,
+    cell_text,
+    label_of_init,
+    lay_out,
+    notices_of,
+    to_latex,
+    to_markdown,
+    to_paper_shape,
+    to_terminal,
+    void_notice,
+)
+
+__all__ = [
+    "CELL_COLUMNS",
+    "LEARNED_BOUND",
+    "PHANTOM_NOTICE",
+    "Instances",
+    "caption_of",
+    "cell_text",
+    "check_agreement",
+    "label_of_init",
+    "lay_out",
+    "missing_pairings",
+    "notices_of",
+    "table1",
+    "table2",
+    "table3",
+    "to_latex",
+    "to_markdown",
+    "to_paper_shape",
+    "to_terminal",
+    "unlearned",
+    "void_notice",
+]

@@ -1,0 +1,178 @@
+"""The paper's Tables 1 to 3 from the AUC frame (`results/auc.parquet`), as long frames of cells (`CELL_COLUMNS`)."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raygrid.errors import DataError
+from raygrid.spec import SPLITS, StudySpec
+from raygrid.tables.cells import (
+    CELL_COLUMNS,
+    LEARNED_BOUND,
+    Grid,
+    Groups,
+    Instances,
+    Pair,
+    allowed_pairs,
+    clean_targets,
+    make_cell,
+    read_grid,
+    rounded,
+)
+
+
+def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Instances = "published") -> pd.DataFrame:
+    """Return the cells of Table 1, perturbation degree: random init on d1, every attack, epsilon and condition.
+
+    Args:
+        auc: the AUC frame, one row per (modality, condition, surrogate, target, attack, epsilon).
+        study: what should be there; without it, what the frame mentions anywhere.
+        instances: "published" pairs instances as PROTOCOL says, "all" averages over all allowed instance pairs.
+
+    Source: paper, section 4.1; PROTOCOL, Experiments 1.
+    """
+    grid = read_grid(auc, study, instances)
+    cells = []
+    for modality in _with_random_models(grid):
+        fixed = {"table": 1, "modality": modality, "target_init": "random"}
+        cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, "random"), []))
+        groups = allowed_pairs(grid, modality, target_init="random", surrogate_init="random", surrogate_split="d1")
+        for condition in ("adversarial", "control"):
+            for attack in grid.attacks:
+                for epsilon in grid.epsilons:
+                    factors = {"condition": condition, "attack": attack, "epsilon": epsilon}
+                    surrogate = {"surrogate_init": "random", "surrogate_split": "d1"}
+                    cells.append(make_cell(grid, fixed | factors | surrogate, groups, [attack]))
+    return pd.DataFrame(cells, columns=CELL_COLUMNS)
+
+
+def table2(
+    auc: pd.DataFrame,
+    *,
+    study: StudySpec | None = None,
+    instances: Instances = "published",
+    reference_epsilon: float | None = None,
+) -> pd.DataFrame:
+    """Return the cells of Table 2, pre-training: target init × surrogate init on d1, mean over the attacks.
+
+    Rows with surrogate_init "mean" average over the surrogate inits. `reference_epsilon` is the smallest by default.
+
+    Source: paper, section 4.2; PROTOCOL, Experiments 2.
+    """
+    grid = read_grid(auc, study, instances)
+    cells = []
+    for modality, models in grid.models.items():
+        inits = _order_inits(m.init for m in models if m.split == "d1")
+        for target in inits:
+            fixed = {"table": 2, "modality": modality, "target_init": target}
+            cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, target), []))
+            attacked = fixed | _attacked(grid, reference_epsilon) | {"surrogate_split": "d1"}
+            everything: Groups = []
+            for surrogate in inits:
+                groups = allowed_pairs(
+                    grid, modality, target_init=target, surrogate_init=surrogate, surrogate_split="d1"
+                )
+                everything += groups
+                cells.append(make_cell(grid, attacked | {"surrogate_init": surrogate}, groups, grid.attacks))
+            if len(inits) > 1:
+                cells.append(make_cell(grid, attacked | {"surrogate_init": "mean"}, everything, grid.attacks))
+    return pd.DataFrame(cells, columns=CELL_COLUMNS)
+
+
+def table3(
+    auc: pd.DataFrame,
+    *,
+    study: StudySpec | None = None,
+    instances: Instances = "published",
+    reference_epsilon: float | None = None,
+) -> pd.DataFrame:
+    """Return the cells of Table 3, disparity: random init, target on d1; surrogate split × same or other architecture.
+
+    Source: paper, section 4.3; PROTOCOL, Experiments 3.
+    """
+    grid = read_grid(auc, study, instances)
+    cells = []
+    for modality in _with_random_models(grid):
+        fixed = {"table": 3, "modality": modality, "target_init": "random"}
+        cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, "random"), []))
+        attacked = fixed | _attacked(grid, reference_epsilon) | {"surrogate_init": "random"}
+        present = {m.split for m in grid.models[modality] if m.init == "random"}
+        for same in (True, False):
+            for split in (s for s in SPLITS if s in present and s != "development"):
+                groups = allowed_pairs(
+                    grid, modality, target_init="random", surrogate_init="random", surrogate_split=split, same=same
+                )
+                factors = {"architecture": "same" if same else "different", "surrogate_split": split}
+                if groups:
+                    cells.append(make_cell(grid, attacked | factors, groups, grid.attacks))
+    return pd.DataFrame(cells, columns=CELL_COLUMNS)
+
+
+def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -> pd.DataFrame:
+    """Return, per modality, the three cells that must agree and their largest difference (NaN where one is missing).
+
+    Table 1 at Table 2's epsilon averaged over the attacks = Table 2 random/random = Table 3 d1 averaged over the
+    architecture pairs. Columns: modality, table1, table2, table3, difference.
+
+    Source: PROTOCOL, Experiments.
+    """
+    rows = []
+    for modality in one["modality"].unique():
+        here = [t[(t["modality"] == modality) & (t["condition"] == "adversarial")] for t in (one, two, three)]
+        second = here[1][(here[1]["target_init"] == "random") & (here[1]["surrogate_init"] == "random")]
+        first = here[0][np.isclose(here[0]["epsilon"], second["epsilon"].min())]
+        third = here[2][here[2]["surrogate_split"] == "d1"]
+        weights = third["num_architecture_pairs"]
+        values = [
+            first["auc"].mean(skipna=False),
+            second["auc"].mean(skipna=False),
+            (third["auc"] * weights).sum(skipna=False) / weights.sum() if len(third) else math.nan,
+        ]
+        rows.append([modality, *values, float(np.ptp(values))])
+    return pd.DataFrame(rows, columns=["modality", "table1", "table2", "table3", "difference"])
+
+
+def unlearned(auc: pd.DataFrame, bound: float = LEARNED_BOUND) -> list[str]:
+    """Return the targets, as modality/name, whose lower bound of clean AUC is not above `bound`."""
+    clean = auc[(auc["condition"] == "clean") & ~(auc["auc_low"] > bound)]
+    return sorted(f"{m}/{t}" for m, t in zip(clean["modality"], clean["target"], strict=True))
+
+
+def missing_pairings(auc: pd.DataFrame, study: StudySpec) -> pd.DataFrame:
+    """Return what the study declares and the frame lacks: modality, surrogate ("" = clean), target, missing, expected.
+
+    `missing` of `expected` counts rows: (attack, epsilon) × {adversarial, control}, or 1 for clean images.
+    """
+    grid = read_grid(auc, study, "published")
+    rows = []
+    for modality in study.studied:
+        clean: list[Pair] = [(None, target) for target in study.models_of(modality.name)]
+        for pair in [*clean, *study.pairings(modality.name)]:
+            wanted = [("clean", "", 0.0)]
+            if pair[0] is not None:
+                wanted = [(c, a.name, a.epsilon) for c in ("adversarial", "control") for a in study.transfer.attacks]
+            missing = sum(grid.row(c, a, pair, e) is None for c, a, e in wanted)
+            if missing:
+                names = [modality.name, pair[0].name if pair[0] else "", pair[1].name]
+                rows.append([*names, missing, len(wanted)])
+    return pd.DataFrame(rows, columns=["modality", "surrogate", "target", "missing", "expected"])
+
+
+def _with_random_models(grid: Grid) -> Iterator[str]:
+    return (name for name, models in grid.models.items() if any((m.init, m.split) == ("random", "d1") for m in models))
+
+
+def _order_inits(inits: Iterable[str]) -> list[str]:
+    """Pre-trained first, random last, as in the paper."""
+    return sorted(set(inits), key=lambda init: (init == "random", init))
+
+
+def _attacked(grid: Grid, reference_epsilon: float | None) -> dict[str, Any]:
+    if reference_epsilon is None:
+        reference_epsilon = min(grid.epsilons, default=math.nan)
+    elif rounded(reference_epsilon) not in grid.epsilons:
+        raise DataError(f"epsilon {reference_epsilon} is not in the data; there are {grid.epsilons}")
+    return {"condition": "adversarial", "attack": "mean", "epsilon": rounded(reference_epsilon)}

@@ -1,0 +1,164 @@
+"""The transfer stage: one Ray Data pipeline per modality, units of work in, score files out.
+
+A unit (block of test images x surrogate) is read by a task and attacked and scored inside one actor call; what leaves
+the actor is one small row per unit. Units are fixed by the study, not by how Ray batches rows, so any number of workers,
+in any order, killed and resumed or not, gives the same files (docs/design.md, invariant 4).
+"""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from raygrid.cluster import Resources
+from raygrid.errors import ClusterError
+from raygrid.progress import Progress
+from raygrid.samples import SampleBatch, Samples, samples_dir
+from raygrid.scores import Unit, missing_units, plan_units, write_scores
+from raygrid.spec import ModalitySpec, StudySpec
+from raygrid.zoo import Zoo
+
+NO_PROGRESS_TIMEOUT_S = 300
+_READER_CPUS = 0.25
+
+
+def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
+    """Attack and score every unit of a modality that has no score file; return how many were missing.
+
+    Raises ClusterError if units are still missing afterwards.
+    """
+    samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+    units = plan_units(zoo, modality.name, samples.num_test)
+    missing = missing_units(units)
+    if not missing:
+        return 0
+    progress = Progress(f"transfer {modality.name}: units", len(units), done=len(units) - len(missing))
+    progress.note(f"{resources.num_actors} actors load {len(zoo.study.models_of(modality.name))} models", always=True)
+    _configure()
+    job = {
+        "study": zoo.study.to_dict(),
+        "study_dir": str(zoo.study_dir),
+        "samples": dict(zoo.samples),
+        "modality": modality.name,
+        "device": resources.device,
+    }
+    wanted = [{"unit": units.index(u), "start": u.start, "stop": u.stop} for u in missing]
+    rows = (
+        ray.data.from_items(wanted, override_num_blocks=len(wanted))
+        .map(_read_unit, fn_args=(str(samples.folder),), num_cpus=_READER_CPUS)
+        .map_batches(
+            _Scorer,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(resources.num_actors, len(missing))),
+            num_cpus=resources.actor_cpus,
+            num_gpus=resources.actor_gpus,
+        )
+        .iter_rows()
+    )
+    for row in rows:
+        progress.advance(f"{row['label']} in {row['seconds']:.1f} s")
+    left = missing_units(units)
+    if left:
+        raise ClusterError(f"{modality.name}: {len(left)} of {len(units)} units are still missing; run the study again to continue")
+    return len(missing)
+
+
+class _Scorer:
+    """A Ray Data actor that holds all models of a modality and turns units into score files."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        import torch
+
+        self._zoo = Zoo(Path(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
+        samples = Samples(samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]]))
+        self._units = plan_units(self._zoo, job["modality"], samples.num_test)
+        self._device = job["device"]
+        torch.set_num_threads(self._zoo.study.transfer.threads)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+        self._models = {
+            model: self._zoo.load(model).to(self._device).eval().requires_grad_(False)
+            for model in self._zoo.study.models_of(job["modality"])
+        }
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        labels, seconds = [], []
+        for number, block in zip(batch["unit"], batch["block"], strict=True):
+            unit = self._units[int(number)]
+            begun = time.monotonic()
+            self._score(unit, _unpack(bytes(block)))
+            labels.append(f"{'clean' if unit.surrogate is None else unit.surrogate.name} block {unit.block}")
+            seconds.append(time.monotonic() - begun)
+        return {"label": np.array(labels), "seconds": np.array(seconds)}
+
+    def _score(self, unit: Unit, block: SampleBatch) -> None:
+        from raygrid.engine import score_attacked, score_clean
+
+        study, begun = self._zoo.study, time.monotonic()
+        targets = list(self._models.values())
+        if unit.surrogate is None:
+            scores = score_clean(targets, block, device=self._device)
+        else:
+            surrogate = self._models[unit.surrogate]
+            scores = score_attacked(
+                surrogate, targets, block, study.transfer.attacks, seed=study.seed, device=self._device
+            )
+        metadata = {
+            "signature": unit.signature,
+            "num_images": len(block),
+            "num_gradients": scores.num_gradients,
+            "num_zero_gradients": scores.num_zero_gradients,
+            "adversarial_sha256": scores.adversarial_sha256,
+            "device": self._device,
+            "seconds": time.monotonic() - begun,
+        }
+        write_scores(
+            unit.path,
+            image_ids=block.image_ids,
+            targets=[model.name for model in self._models],
+            cases=scores.cases,
+            logits=scores.logits,
+            metadata=metadata,
+        )
+
+
+def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
+    """Read the images of one unit, in a task of its own."""
+    block = Samples(Path(samples_folder)).test_block(int(row["start"]), int(row["stop"]))
+    return {"unit": row["unit"], "block": _pack(block)}
+
+
+def _pack(batch: SampleBatch) -> bytes:
+    """Return a batch as bytes: one row per unit keeps Ray from cutting or joining blocks."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        image_ids=np.array(batch.image_ids),
+        patient_ids=np.array(batch.patient_ids),
+        labels=batch.labels,
+        images=batch.images,
+    )
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes) -> SampleBatch:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return SampleBatch(
+            image_ids=tuple(arrays["image_ids"].tolist()),
+            patient_ids=tuple(arrays["patient_ids"].tolist()),
+            labels=arrays["labels"],
+            images=arrays["images"],
+        )
+
+
+def _configure() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0  # any other value drops whole blocks with no more than a log line
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S

@@ -1,0 +1,105 @@
+"""The trained models of a study: where they lie, what is missing, how one is opened.
+
+STUDY/zoo/<modality>/<readable name>-<signature>/
+    model.safetensors   weights of the best epoch
+    history.json        one entry per epoch
+    resume.pt           state of an unfinished training
+    card.json           written last: what the model is, what made it, how good it is
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from raygrid.errors import StoreError
+from raygrid.files import read_json
+from raygrid.keyed import keyed_seed
+from raygrid.models import HUB, Classifier, build_classifier, build_pretrained, start_from, weights_identity
+from raygrid.spec import ModelSpec, StudySpec, model_signature
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """All models of a study in one study folder.
+
+    Attributes:
+        samples: signature of the prepared samples per modality.
+    """
+
+    study_dir: Path
+    study: StudySpec
+    samples: Mapping[str, str]
+
+    def signature(self, model: ModelSpec) -> str:
+        """Return the signature of a model, trained or not."""
+        return model_signature(self.study, model, samples=self.samples[model.modality], start=self._start(model))
+
+    def folder(self, model: ModelSpec) -> Path:
+        """Return the folder of a model, trained or not."""
+        return self.study_dir / "zoo" / model.modality / f"{model.name}-{self.signature(model)[:12]}"
+
+    def is_trained(self, model: ModelSpec) -> bool:
+        """Whether the model's training is finished."""
+        return (self.folder(model) / "card.json").exists()
+
+    def untrained(self) -> list[ModelSpec]:
+        """Return the models that are still to be trained, in declared order."""
+        return [model for model in self.study.models if not self.is_trained(model)]
+
+    def card(self, model: ModelSpec) -> dict[str, Any]:
+        """Return the model card. Raises StoreError if the model is not trained."""
+        card: dict[str, Any] = read_json(self.folder(model) / "card.json")
+        return card
+
+    def history(self, model: ModelSpec) -> list[dict[str, float]]:
+        """Return one entry per trained epoch: epoch, loss, validation_auc, validation_loss, learning_rate, seconds."""
+        history: list[dict[str, float]] = read_json(self.folder(model) / "history.json")
+        return history
+
+    def build(self, model: ModelSpec, *, num_outputs: int) -> Classifier:
+        """Return the model as it is before training. Raises WeightsError, StoreError if its source is not there."""
+        channels = self.study.modality(model.modality).dataset.channels
+        seed = keyed_seed(self.study.seed, "init", model.modality, model.name)
+        if model.init == "imagenet":
+            weights = self.study.weights.get(model.arch, HUB)
+            return build_pretrained(model.arch, weights, channels=channels, num_outputs=num_outputs, seed=seed)
+        classifier = build_classifier(model.arch, channels=channels, num_outputs=num_outputs, seed=seed)
+        source = self.study.source_model(model)
+        if source is not None:
+            start_from(classifier, self._weights(source))
+        return classifier
+
+    def load(self, model: ModelSpec) -> Classifier:
+        """Return the trained model. Raises StoreError if it is not there or its weights are not what the card says."""
+        card = self.card(model)
+        channels = self.study.modality(model.modality).dataset.channels
+        classifier = build_classifier(model.arch, channels=channels, num_outputs=len(card["labels"]), seed=0)
+        classifier.load_state_dict(self._weights(model))
+        return classifier
+
+    def _weights(self, model: ModelSpec) -> dict[str, Tensor]:
+        path = self.folder(model) / "model.safetensors"
+        stated = self.card(model)["weights_sha256"]
+        if checksum(path) != stated:
+            raise StoreError(f"{path} is not the file that its card describes; delete its folder and run the study again")
+        return load_file(path)
+
+    def _start(self, model: ModelSpec) -> str:
+        if model.init == "imagenet":
+            return weights_identity(model.arch, self.study.weights.get(model.arch, HUB))
+        source = self.study.source_model(model)
+        return "random" if source is None else self.signature(source)
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises StoreError if it is not there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is not there; delete its folder and run the study again") from None

@@ -1,0 +1,245 @@
+"""Patient-level splits: no leak, exact numbers, independent of row order."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raygrid import splits
+from raygrid.errors import DataError, SpecError
+from raygrid.spec import SPLITS, SplitSpec
+
+DRAWN = SplitSpec(test_fraction=0.2)
+ROLES = ("train", "validation")
+
+
+def made_table(
+    num_patients: int, num_labels: int = 1, seed: int = 0, part: str = ""
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(num_patients), rng.integers(1, 4, num_patients))
+    labels = tuple(f"finding_{i}" for i in range(num_labels))
+    table = pd.DataFrame(
+        {"image_id": [f"i{i}" for i in range(len(patients))], "patient_id": [f"p{p}" for p in patients]}
+    )
+    table["part"] = part
+    for i, name in enumerate(labels):
+        table[name] = (rng.random(len(patients)) < 0.5 / (i + 1)).astype(np.uint8)
+    return table, labels
+
+
+@pytest.fixture
+def assigned() -> pd.DataFrame:
+    table, labels = made_table(101)
+    return splits.assign_splits(table, labels, DRAWN, 0)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    ids = draw(st.lists(st.text(max_size=6), min_size=8, max_size=60, unique=True))
+    num_labels = draw(st.integers(1, 4))
+    labels = tuple(f"finding_{i}" for i in range(num_labels))
+    rows = [
+        (patient, *draw(st.tuples(*[st.integers(0, 1)] * num_labels)))
+        for patient in ids
+        for _ in range(draw(st.integers(1, 2)))
+    ]
+    table = pd.DataFrame(rows, columns=["patient_id", *labels])
+    table["image_id"], table["part"] = [f"i{i}" for i in range(len(table))], ""
+    return table, labels
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.integers(0, 2**40), st.floats(0.1, 0.5), st.floats(0.01, 0.99), st.randoms(use_true_random=False))
+def test_no_patient_leaks_and_row_order_changes_nothing(made, seed, test_fraction, validation_fraction, random):
+    table, labels = made
+    spec = SplitSpec(test_fraction=test_fraction, validation_fraction=validation_fraction)
+    got = splits.assign_splits(table, labels, spec, seed)
+    everyone = set(table["patient_id"])
+    assert list(got["patient_id"]) == sorted(everyone)
+    sets = {(s, r): set(splits.members(got, s, r)) for s in SPLITS for r in ROLES}
+    d1, d2 = (sets[s, "train"] | sets[s, "validation"] for s in ("d1", "d2"))
+    test = set(splits.test_patients(got))
+    unused = everyone - d1 - d2 - test
+    assert len(test) == round(test_fraction * len(everyone))
+    assert len(d1) == len(d2) == (len(everyone) - len(test)) // 2
+    assert len(unused) == (len(everyone) - len(test)) % 2
+    assert len(d1) + len(d2) + len(test) + len(unused) == len(everyone)  # disjoint
+    for split in ("d1", "d2"):
+        assert not sets[split, "train"] & sets[split, "validation"]
+        assert sets[split, "train"]
+        assert sets[split, "validation"]
+    assert sets["d2_half", "validation"] == sets["d2", "validation"]
+    assert sets["d2_half", "train"] <= sets["d2", "train"]
+    assert len(sets["d2_half", "train"]) == len(sets["d2", "train"]) // 2
+    for role in ROLES:
+        assert sets["d1_tenth", role] <= sets["d1", role]
+        assert sets["development", role] == sets["d1", role] | sets["d2", role]
+    rows = list(table.index)
+    random.shuffle(rows)
+    pd.testing.assert_frame_equal(splits.assign_splits(table.loc[rows], labels, spec, seed), got)
+
+
+def test_chestxray14_sized_official_division_gives_the_published_numbers():
+    rng = np.random.default_rng(3)
+    labels = tuple(f"finding_{i}" for i in range(14))
+    table = pd.DataFrame({"patient_id": [str(i + 1) for i in range(30805)]})
+    table["image_id"] = table["patient_id"] + "_000.png"
+    table["part"] = np.where(rng.permutation(30805) < 2797, "test", "development")
+    frequencies = np.geomspace(0.25, 0.002, 14)
+    for name, frequency in zip(labels, frequencies, strict=True):
+        table[name] = (rng.random(30805) < frequency).astype(np.uint8)
+    got = splits.assign_splits(table, labels, SplitSpec(), 11)
+    counts = {(s, r): len(splits.members(got, s, r)) for s in SPLITS for r in ROLES}
+    assert counts["d1", "train"] == counts["d2", "train"] == 12604
+    assert counts["d1", "validation"] == counts["d2", "validation"] == counts["d2_half", "validation"] == 1400
+    assert counts["d2_half", "train"] == 6302
+    assert (counts["d1_tenth", "train"], counts["d1_tenth", "validation"]) == (1260, 140)
+    assert counts["development", "train"] + counts["development", "validation"] == 28008
+    assert set(splits.test_patients(got)) == set(table["patient_id"][table["part"] == "test"])
+    by_patient = table.set_index("patient_id")[list(labels)]
+    for split, share in (("d1", 12604), ("d2", 12604), ("d2_half", 6302), ("d1_tenth", 1260)):
+        prevalence = by_patient.loc[splits.members(got, split, "train")].mean()
+        expected = by_patient[table.set_index("patient_id")["part"] == "development"].mean()
+        # A random draw would miss by one standard error on average, and by 3 somewhere among so many.
+        error = np.sqrt(expected * (1 - expected) / share)
+        assert ((prevalence - expected).abs() < 2 * error).all(), split
+        assert (prevalence > 0).all()
+
+
+def test_one_label_is_shared_out_to_within_a_patient_at_each_level():
+    table, labels = made_table(400)
+    got = splits.assign_splits(table, labels, DRAWN, 5)
+    positive = table.groupby("patient_id")[labels[0]].max()
+    share = positive.mean()
+    assert abs(positive[splits.test_patients(got)].sum() - 80 * share) <= 1
+    counts = {s: positive[splits.members(got, s, "train") + splits.members(got, s, "validation")].sum() for s in SPLITS}
+    assert abs(counts["d1"] - counts["d2"]) <= 2
+    assert abs(counts["d1"] - 160 * share) <= 2
+    validation = positive[splits.members(got, "d1", "validation")]
+    assert abs(validation.sum() - 16 * share) <= 2
+
+
+def test_a_nested_level_does_not_lock_onto_the_places_of_the_level_above():
+    """Strata of two patients each: with one order at all levels, d2_half would take one side of d2 for every seed."""
+    table = pd.DataFrame(
+        {"image_id": [f"i{i:03d}" for i in range(160)], "patient_id": [f"p{i:03d}" for i in range(160)]}
+    )
+    table["part"] = ""
+    code = np.arange(160) // 2
+    labels = tuple(f"bit_{b}" for b in range(7))
+    for b, name in enumerate(labels):
+        table[name] = (code >> b & 1).astype(np.uint8)
+    ever = {s: set() for s in ("d1", "d2_half", "d1_tenth")}
+    for seed in range(40):
+        got = splits.assign_splits(table, labels, DRAWN, seed)
+        for split, seen in ever.items():
+            seen.update(splits.members(got, split, "train"))
+    assert len(ever["d1"]) == 160
+    assert len(ever["d2_half"]) >= 155
+    assert len(ever["d1_tenth"]) >= 100
+
+
+def test_the_seed_and_the_labels_change_the_splits():
+    table, labels = made_table(200)
+    first = splits.assign_splits(table, labels, DRAWN, 0)
+    assert splits.members(first, "d1", "train") != splits.members(
+        splits.assign_splits(table, labels, DRAWN, 1), "d1", "train"
+    )
+    flipped = table.assign(**{labels[0]: np.arange(len(table), dtype=np.uint8) % 2})
+    assert splits.members(first, "d1", "train") != splits.members(
+        splits.assign_splits(flipped, labels, DRAWN, 0), "d1", "train"
+    )
+
+
+def test_validation_counts_are_not_lost_to_rounding():
+    table, labels = made_table(250)  # 50 for testing, 100 each; 0.29 * 100 is 28.999999999999996
+    got = splits.assign_splits(table, labels, SplitSpec(test_fraction=0.2, validation_fraction=0.29), 0)
+    assert len(splits.members(got, "d1", "validation")) == 29
+
+
+def test_official_division_is_required_when_no_fraction_is_given():
+    table, labels = made_table(50)
+    with pytest.raises(DataError, match=r"50 patients have no official part.*test_fraction"):
+        splits.assign_splits(table, labels, SplitSpec(), 0)
+
+
+def test_a_patient_in_both_official_parts_is_named():
+    table, labels = made_table(50, part="development")
+    table = pd.concat([table, table.iloc[[7]].assign(part="test")])
+    patient = table["patient_id"].iloc[7]
+    with pytest.raises(DataError, match=rf"both official parts.*: {patient}$"):
+        splits.assign_splits(table, labels, SplitSpec(), 0)
+
+
+@pytest.mark.parametrize("num_patients", [1, 4])
+def test_too_few_patients_are_refused(num_patients):
+    table, labels = made_table(num_patients)
+    with pytest.raises(DataError, match="expected at least 1 and 4"):
+        splits.assign_splits(table, labels, DRAWN, 0)
+
+
+def test_labels_other_than_0_and_1_are_refused():
+    table, labels = made_table(20)
+    table[labels[0]] = table[labels[0]].astype(float).replace(0.0, np.nan)
+    with pytest.raises(DataError, match="must be 0 or 1"):
+        splits.assign_splits(table, labels, DRAWN, 0)
+
+
+def test_an_image_without_patient_is_refused():
+    table, labels = made_table(20)
+    table.loc[3, "patient_id"] = None
+    with pytest.raises(DataError, match="1 images have no patient id"):
+        splits.assign_splits(table, labels, DRAWN, 0)
+
+
+@pytest.mark.parametrize(("split", "role", "hint"), [("d2half", "train", "d2_half"), ("d1", "validate", "validation")])
+def test_unknown_names_give_near_misses(assigned, split, role, hint):
+    with pytest.raises(SpecError, match=f"did you mean '{hint}'"):
+        splits.members(assigned, split, role)
+
+
+def changed(table: pd.DataFrame, chosen: pd.Series, **values: object) -> tuple[pd.DataFrame, str]:
+    """Return a copy in which the first chosen patient has other values, and that patient's id."""
+    row = table.index[chosen][0]
+    copy = table.copy()
+    for name, value in values.items():
+        copy.loc[row, name] = value
+    return copy, copy.loc[row, "patient_id"]
+
+
+def test_check_splits_names_a_patient_that_stands_twice(assigned):
+    row = assigned[assigned["part"] == "test"].head(1)
+    patient = row["patient_id"].item()
+    leaking = pd.concat([assigned, row.assign(part="development", split="d1", role="train")], ignore_index=True)
+    with pytest.raises(DataError, match=rf"stand twice: {patient} in test, {patient} in development d1 train"):
+        splits.check_splits(leaking)
+
+
+def test_check_splits_names_every_broken_rule(assigned):
+    d1, d2 = assigned["split"] == "d1", assigned["split"] == "d2"
+    train = assigned["role"] == "train"
+    half = assigned["in_d2_half"]
+    broken = [
+        (changed(assigned, d1 & train, part="test"), "do not go together"),
+        (changed(assigned, d1 & train, role="both"), "do not go together"),
+        (changed(assigned, d1 & train, in_d2_half=True), "in d2_half but not in d2"),
+        (changed(assigned, d2 & ~train, in_d2_half=False), "validate d2 but not d2_half"),
+        (changed(assigned, d2 & train, in_d1_tenth=True), "in d1_tenth but not in d1"),
+    ]
+    for (table, patient), message in broken:
+        with pytest.raises(DataError, match=rf"1 patients .*{message}.*: {patient}$"):
+            splits.check_splits(table)
+    smaller, _ = changed(assigned, d1 & train, part="unused", split="", role="", in_d1_tenth=False)
+    with pytest.raises(DataError, match="expected equal"):
+        splits.check_splits(smaller)
+    moved, _ = changed(assigned, d1 & train, role="validation")
+    with pytest.raises(DataError, match="expected equal"):
+        splits.check_splits(moved)
+    less, _ = changed(assigned, half & train, in_d2_half=False)
+    with pytest.raises(DataError, match="expected half"):
+        splits.check_splits(less)
+    with pytest.raises(DataError, match=r"lacking \['role'\]"):
+        splits.check_splits(assigned.drop(columns="role"))
+    splits.check_splits(assigned)
