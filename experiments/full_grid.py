@@ -67,9 +67,7 @@ def paper() -> StudySpec:
             name="radiology",
             dataset=DatasetSpec(loader="chestxray14", image_size=256, channels=1),
             splits=SplitSpec(),
-            recipe=Recipe(
-                epochs=40, batch_size=64, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")
-            ),
+            recipe=Recipe(epochs=40, batch_size=64, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")),
             finetune=Recipe(
                 epochs=15, batch_size=64, learning_rate=1e-4, augmentations=("flip_horizontal", "translate")
             ),
@@ -107,11 +105,17 @@ def demo() -> StudySpec:
     size, patients = 48, {"ophthalmology": 720, "radiology": 620, "pathology": 180}
     scratch = Recipe(epochs=12, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",))
     finetune = Recipe(epochs=8, batch_size=32, learning_rate=1e-3, augmentations=("flip_horizontal",))
-    loaders = {"ophthalmology": ("phantom_fundus", 3), "radiology": ("phantom_xray", 1), "pathology": ("phantom_tissue", 3)}
+    loaders = {
+        "ophthalmology": ("phantom_fundus", 3),
+        "radiology": ("phantom_xray", 1),
+        "pathology": ("phantom_tissue", 3),
+    }
     studied = tuple(
         ModalitySpec(
             name=name,
-            dataset=DatasetSpec(loader=loader, image_size=size, channels=channels, options={"patients": patients[name]}),
+            dataset=DatasetSpec(
+                loader=loader, image_size=size, channels=channels, options={"patients": patients[name]}
+            ),
             splits=SplitSpec(test_fraction=0.15),
             recipe=scratch,
             finetune=finetune,
@@ -125,7 +129,9 @@ def demo() -> StudySpec:
         recipe=Recipe(epochs=8, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",)),
         source=True,
     )
-    sources = tuple(ModelSpec(modality="textures", arch=arch, init="random", split="development") for arch in architectures)
+    sources = tuple(
+        ModelSpec(modality="textures", arch=arch, init="random", split="development") for arch in architectures
+    )
     zoo = tuple(m for modality in studied for m in zoo_of(modality.name, architectures, f"{PRETRAINED_ON}textures"))
     return StudySpec(
         name="demo",

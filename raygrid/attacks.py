@@ -22,7 +22,12 @@ _CLIP_TOLERANCE = 1e-9  # of epsilon: 3 x 0.01 is not 0.03 in binary
 
 def to_unit_range(images: NDArray[np.uint8]) -> Tensor:
     """Return float32 images (n, channel, height, width) in [-1, 1] for uint8 images (n, height, width, channel)."""
-    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    # images read from Parquet are views of Arrow's memory, which torch may not write to
+    tensor = (
+        torch.from_numpy(np.require(images, requirements="W"))
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=torch.channels_last)
+    )
     return tensor.float().div_(127.5).sub_(1)
 
 
@@ -44,7 +49,9 @@ class Crafter:
         self.num_gradients = 0
         self.zero_gradients = torch.zeros(0, dtype=torch.bool)
 
-    def craft(self, images: Tensor, labels: Tensor, attacks: Sequence[AttackSpec]) -> Iterator[tuple[AttackSpec, Tensor]]:
+    def craft(
+        self, images: Tensor, labels: Tensor, attacks: Sequence[AttackSpec]
+    ) -> Iterator[tuple[AttackSpec, Tensor]]:
         """Yield (attack, adversarial images) for every attack, each as soon as it is finished.
 
         Args:

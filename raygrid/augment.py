@@ -22,7 +22,9 @@ MAX_COLOUR_BIAS = 0.15  # of the range [-1, 1]
 
 def keyed_draws(seed: int, image_ids: Sequence[str], epoch: int) -> NDArray[np.float32]:
     """Return uniform draws in [0, 1), (n, NUM_DRAWS), each row a function of (seed, image id, epoch) alone."""
-    rows = [keyed_generator(seed, "augment", image_id, epoch).random(NUM_DRAWS, dtype=np.float32) for image_id in image_ids]
+    rows = [
+        keyed_generator(seed, "augment", image_id, epoch).random(NUM_DRAWS, dtype=np.float32) for image_id in image_ids
+    ]
     return np.stack(rows)
 
 

@@ -18,14 +18,26 @@ scores/, results/ (report.html, tables, figures, auc.parquet) and mlflow.db.
 
 
 def run_experiment(
-    presets: Mapping[str, Callable[[], StudySpec]], *, description: str, default: str, arguments: list[str] | None = None
+    presets: Mapping[str, Callable[[], StudySpec]],
+    *,
+    description: str,
+    default: str,
+    arguments: list[str] | None = None,
 ) -> None:
     """Parse the command line of an experiment file, and run the chosen study; exits 1 with a message if it cannot."""
-    parser = argparse.ArgumentParser(description=description, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=sorted(presets), default=default, help="which study to run (default: %(default)s)")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="folder with the raw data sets (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=description, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--preset", choices=sorted(presets), default=default, help="which study to run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, default=Path("data"), help="folder with the raw data sets (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="study folder (default: studies/<study name>)")
-    parser.add_argument("--address", help="address of a running Ray cluster, or auto; without it a local one is started and ended")
+    parser.add_argument(
+        "--address", help="address of a running Ray cluster, or auto; without it a local one is started and ended"
+    )
     parser.add_argument("--num-cpus", type=int, help="CPUs of the local cluster (default: all)")
     parser.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
     parser.add_argument("--only", metavar="STAGE", help="do one stage: prepare, train, transfer, report or track")

@@ -34,7 +34,7 @@ class Resources:
 
 @contextmanager
 def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]:
-    """Yield `ray` connected to a cluster, and disconnect at the end; a cluster that is connected already is used as it is.
+    """Yield `ray` connected to a cluster, and disconnect at the end; a connection that is there already is used.
 
     Args:
         address: an existing cluster (`auto`, `ray://host:10001`, ...); None starts one on this machine.

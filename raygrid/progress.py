@@ -7,7 +7,7 @@ _EVERY_S = 5.0
 
 
 class Progress:
-    """Counts finished pieces of one stage and prints a line now and then: at most every five seconds, and at the end."""
+    """Counts finished pieces of one stage and prints a line at most every five seconds, and at the end."""
 
     def __init__(self, title: str, total: int, *, done: int = 0) -> None:
         self.title, self.total, self.done = title, total, done
@@ -26,7 +26,11 @@ class Progress:
             return
         self._printed = now
         elapsed, fresh = now - self._begun, self.done - self._first
-        left = f", about {_clock(elapsed / fresh * (self.total - self.done))} left" if 0 < fresh and self.done < self.total else ""
+        left = (
+            f", about {_clock(elapsed / fresh * (self.total - self.done))} left"
+            if fresh > 0 and self.done < self.total
+            else ""
+        )
         tell(f"{self.title} {self.done}/{self.total} after {_clock(elapsed)}{left}{'  ' if detail else ''}{detail}")
 
 

@@ -29,9 +29,7 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         again: make everything anew even if nothing changed.
     """
     results = zoo.study_dir / "results"
-    samples = {
-        m.name: Samples(samples_dir(zoo.study_dir, m.name, zoo.samples[m.name])) for m in zoo.study.studied
-    }
+    samples = {m.name: Samples(samples_dir(zoo.study_dir, m.name, zoo.samples[m.name])) for m in zoo.study.studied}
     about = read_json(zoo.study_dir / "study.json")
     state = _state(zoo, samples, about)
     summary_path = results / "summary.json"
@@ -71,7 +69,9 @@ def write_tables(auc: pd.DataFrame, study: StudySpec, folder: Path, *, phantom: 
 def _state(zoo: Zoo, samples: dict[str, Samples], about: dict[str, Any]) -> str:
     """A hash of all that the results are made from."""
     done = {
-        name: [str(u.path.relative_to(zoo.study_dir)) for u in plan_units(zoo, name, opened.num_test) if u.path.exists()]
+        name: [
+            str(u.path.relative_to(zoo.study_dir)) for u in plan_units(zoo, name, opened.num_test) if u.path.exists()
+        ]
         for name, opened in samples.items()
     }
     return digest({"done": done, "versions": about["versions"], "git_commit": about["git_commit"]})

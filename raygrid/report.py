@@ -139,8 +139,9 @@ def _summary(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> list[s
     pairings = auc[auc["condition"] != "clean"].drop_duplicates(["modality", "surrogate", "target"])
     per_modality = auc.groupby("modality")[["num_images", "num_patients"]].max().sum()
     num_clean = len(clean.drop_duplicates(["modality", "target"]))
+    num_modalities = clean["modality"].nunique()
     sentences = [
-        f"{num_clean} models in {clean['modality'].nunique()} modalities; {len(pairings):,} pairings of surrogate and "
+        f"{num_clean} models in {num_modalities} {'modality' if num_modalities == 1 else 'modalities'}; {len(pairings):,} pairings of surrogate and "
         f"target, {int(pairings['white_box'].sum())} of them white-box references (surrogate = target); "
         f"{int(per_modality['num_images']):,} test images of {int(per_modality['num_patients']):,} patients."
     ]

@@ -143,4 +143,3 @@ def _model_columns(role: str, model: ModelSpec | None, zoo: Zoo) -> dict[str, st
         f"{role}_instance": -1 if model is None else model.instance,
         f"{role}_signature": "" if model is None else zoo.signature(model),
     }
-

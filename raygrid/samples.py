@@ -2,7 +2,7 @@
 
 STUDY/samples/<modality>-<signature>/
     splits.csv                    one row per patient: part, split, role, d2_half, d1_tenth
-    development-00000.parquet ... image_id, patient_id, one 0/1 column per label, image (uint8, height x width x channel)
+    development-00000.parquet ... image_id, patient_id, a 0/1 column per label, image (uint8, height x width x channel)
     test-00000.parquet ...        the same, sorted by image_id
     manifest.json                 written last: counts, rejects, labels, signature
 """
@@ -90,7 +90,9 @@ class Samples:
         tables = []
         for shard in self.manifest["shards"]:
             if shard["part"] == "development":
-                tables.append(pq.read_table(self.folder / shard["file"], filters=pa.compute.field("patient_id").isin(patients)))
+                tables.append(
+                    pq.read_table(self.folder / shard["file"], filters=pa.compute.field("patient_id").isin(patients))
+                )
         return self._batch(pa.concat_tables(tables).sort_by("image_id"))
 
     def test_block(self, start: int, stop: int) -> SampleBatch:

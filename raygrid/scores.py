@@ -114,7 +114,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[_METADATA_KEY])
     except (pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not a score file of raygrid ({error}); delete it and run the study again") from error
+        raise StoreError(
+            f"{path} is not a score file of raygrid ({error}); delete it and run the study again"
+        ) from error
     return metadata
 
 
@@ -125,20 +127,18 @@ def read_logits(
 
     Raises StoreError if a file is damaged or a score is missing or not asked for.
     """
-    positions = [
-        {name: i for i, name in enumerate(targets)},
-        {(c.condition, c.attack_name, c.epsilon): i for i, c in enumerate(cases)},
-        {name: i for i, name in enumerate(image_ids)},
-    ]
+    target_of = {name: i for i, name in enumerate(targets)}
+    case_of = {(c.condition, c.attack_name, c.epsilon): i for i, c in enumerate(cases)}
+    image_of = {name: i for i, name in enumerate(image_ids)}
     logits = np.full((len(targets), len(cases), len(image_ids), num_outputs), np.nan, dtype=np.float32)
     for unit in units:
         try:
             table = pq.read_table(unit.path, partitioning=None)
             frame = table.drop_columns(["logits"]).to_pandas()
             keys = frame[["condition", "attack", "epsilon"]].astype({"condition": str, "attack": str})
-            case = [positions[1][key] for key in keys.itertuples(index=False, name=None)]
-            target = frame["target"].astype(str).map(positions[0]).to_numpy()
-            image = frame["image_id"].astype(str).map(positions[2]).to_numpy()
+            case = [case_of[key] for key in keys.itertuples(index=False, name=None)]
+            target = frame["target"].astype(str).map(target_of).to_numpy()
+            image = frame["image_id"].astype(str).map(image_of).to_numpy()
             values = table["logits"].combine_chunks()
             logits[target, case, image] = values.flatten().to_numpy().reshape(-1, num_outputs)
         except (pa.ArrowInvalid, OSError, KeyError, IndexError, ValueError) as error:
@@ -148,7 +148,9 @@ def read_logits(
             ) from error
     if np.isnan(logits).any():
         missing = int(np.isnan(logits[..., 0]).sum())
-        raise StoreError(f"{missing} scores are missing from {units[0].path.parent}; delete that folder and run the study again")
+        raise StoreError(
+            f"{missing} scores are missing from {units[0].path.parent}; delete that folder and run the study again"
+        )
     return logits
 
 

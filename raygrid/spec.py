@@ -69,7 +69,9 @@ class SplitSpec:
     def __post_init__(self) -> None:
         test = self.test_fraction
         _require(test is None or 0 < test < 1, f"test_fraction is {test}; expected between 0 and 1, or None")
-        _require(0 < self.validation_fraction < 1, f"validation_fraction is {self.validation_fraction}; expected 0 to 1")
+        _require(
+            0 < self.validation_fraction < 1, f"validation_fraction is {self.validation_fraction}; expected 0 to 1"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +210,9 @@ class TransferSpec:
         _require(len(self.attacks) > 0, "a study needs at least one attack")
         _require(len(set(self.attacks)) == len(self.attacks), "an attack is declared twice")
         keys = {(a.name, a.epsilon) for a in self.attacks}
-        _require(len(keys) == len(self.attacks), "two attacks share name and epsilon, the tables could not tell them apart")
+        _require(
+            len(keys) == len(self.attacks), "two attacks share name and epsilon, the tables could not tell them apart"
+        )
         _require(self.block_size >= 1 and self.threads >= 1, "block_size and threads must be at least 1")
 
 
@@ -239,7 +243,8 @@ class StudySpec:
                 source = self.source_model(model)
                 _require(
                     source is not None,
-                    f"{model.modality}/{model.name} starts from a {model.arch} trained on {model.source}, which the study does not train",
+                    f"{model.modality}/{model.name} starts from a {model.arch} trained on {model.source}, "
+                    "which the study does not train",
                 )
 
     def modality(self, name: str) -> ModalitySpec:
@@ -303,7 +308,13 @@ def attack_grid(epsilons: Sequence[float], *, alpha: float = 0.01, steps: int = 
 def samples_signature(dataset: DatasetSpec, splits: SplitSpec, seed: int, index_fingerprint: str) -> str:
     """Return the signature of prepared samples: inputs, preparation recipe, splits and seed."""
     return digest(
-        {"version": SAMPLES_VERSION, "dataset": _plain(dataset), "splits": _plain(splits), "seed": seed, "index": index_fingerprint}
+        {
+            "version": SAMPLES_VERSION,
+            "dataset": _plain(dataset),
+            "splits": _plain(splits),
+            "seed": seed,
+            "index": index_fingerprint,
+        }
     )
 
 

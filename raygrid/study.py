@@ -83,7 +83,9 @@ def missing_work(zoo: Zoo) -> dict[str, int]:
         if not (folder / "manifest.json").exists():
             missing[f"samples of {modality.name}"] = 1
             continue
-        missing[f"units of {modality.name}"] = len(missing_units(plan_units(zoo, modality.name, Samples(folder).num_test)))
+        missing[f"units of {modality.name}"] = len(
+            missing_units(plan_units(zoo, modality.name, Samples(folder).num_test))
+        )
     return missing
 
 
@@ -105,7 +107,9 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
         for name, reason in failed.items():
             tell(f"train: {name} FAILED: {reason}")
         if failed and options.wants("transfer"):
-            raise StoreError(f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them")
+            raise StoreError(
+                f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them"
+            )
         if options.wants("track"):
             track(zoo, options.tracking_uri)
     if options.wants("transfer"):
@@ -132,7 +136,9 @@ def _transfer(zoo: Zoo, cluster: Any) -> None:
     from raygrid.transfer import transfer_missing
 
     if zoo.untrained():
-        raise StoreError(f"{len(zoo.untrained())} models are not trained yet; run without --only, or with --only train first")
+        raise StoreError(
+            f"{len(zoo.untrained())} models are not trained yet; run without --only, or with --only train first"
+        )
     if any(count for name, count in missing_work(zoo).items() if name.startswith("units")):
         resources = plan_resources(cluster().cluster_resources())
         for modality in zoo.study.studied:
@@ -146,7 +152,8 @@ def track(zoo: Zoo, uri: str | None) -> None:
     path = zoo.study_dir / "results" / "auc.parquet"
     auc = pd.read_parquet(path) if path.exists() else pd.DataFrame()
     new = mirror(zoo, auc, uri, phantom=bool(read_json(zoo.study_dir / "study.json")["phantom"]))
-    tell(f"mlflow: {new} new runs; compare them with:\n  mlflow ui --host 127.0.0.1 --backend-store-uri {uri or default_uri(zoo.study_dir)}")
+    store = uri or default_uri(zoo.study_dir)
+    tell(f"mlflow: {new} new runs; compare them with:\n  mlflow ui --host 127.0.0.1 --backend-store-uri {store}")
 
 
 def _check(study: StudySpec) -> None:
@@ -169,7 +176,10 @@ def _write_study(zoo: Zoo, *, phantom: bool) -> None:
 
 def _provenance() -> dict[str, Any]:
     versions = {"raygrid": __version__, "python": platform.python_version()}
-    return {"versions": {**versions, **{name: metadata.version(name) for name in _PACKAGES}}, "git_commit": _git_commit()}
+    return {
+        "versions": {**versions, **{name: metadata.version(name) for name in _PACKAGES}},
+        "git_commit": _git_commit(),
+    }
 
 
 def _git_commit() -> str | None:
@@ -187,6 +197,10 @@ def _git_commit() -> str | None:
 def _say_what_is_missing(zoo: Zoo) -> None:
     missing = {name: count for name, count in missing_work(zoo).items() if count}
     if missing:
-        tell("still missing: " + ", ".join(f"{count} {name}" for name, count in missing.items()) + "; run the same command to continue")
+        tell(
+            "still missing: "
+            + ", ".join(f"{count} {name}" for name, count in missing.items())
+            + "; run the same command to continue"
+        )
     else:
         tell("nothing is missing")

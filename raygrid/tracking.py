@@ -35,7 +35,7 @@ class _Run:
 
     name: str
     kind: str
-    params: Mapping[str, str | int | float | bool]
+    params: Mapping[str, Any]
     metrics: Mapping[str, float]
     steps: tuple[tuple[str, int, float], ...] = ()
     artefacts: tuple[Path, ...] = ()
@@ -44,7 +44,8 @@ class _Run:
 
     def key(self, parent: str) -> str:
         """Return the hash by which the run is found again."""
-        content = {"params": dict(self.params), "metrics": dict(self.metrics), "steps": [list(s) for s in self.steps]}
+        content: dict[str, Any] = {"params": {k: str(v) for k, v in self.params.items()}, "metrics": dict(self.metrics)}
+        content["steps"] = [list(step) for step in self.steps]
         return digest({"parent": parent, "name": self.name, "kind": self.kind, **content})
 
 
@@ -63,7 +64,9 @@ def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool
     parent_key = digest({"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
     tags = {_PARENT_KEY: parent_key, "raygrid.phantom": str(phantom).lower()}
     known = _known_runs(client, experiment, parent_key)
-    parent = known[parent_key].info.run_id if parent_key in known else _create_parent(client, experiment, zoo.study, tags)
+    parent = (
+        known[parent_key].info.run_id if parent_key in known else _create_parent(client, experiment, zoo.study, tags)
+    )
     runs = [*_trial_runs(zoo, auc), *_pairing_runs(auc)]
     new = [run for run in runs if run.key(parent_key) not in known]
     progress = Progress("mlflow: runs", len(runs), done=len(runs) - len(new))
@@ -122,7 +125,9 @@ def _write(client: Any, experiment: str, run: _Run, tags: Mapping[str, str], key
     tags = {**tags, **run.tags, _KEY: key, "raygrid.kind": run.kind, "mlflow.runName": run.name}
     created = client.create_run(experiment, tags=tags, run_name=run.name)
     run_id, time = str(created.info.run_id), int(created.info.start_time)
-    metrics = [Metric(name, value, time, 0) for name, value in {**run.metrics, **run.late}.items() if math.isfinite(value)]
+    metrics = [
+        Metric(name, value, time, 0) for name, value in {**run.metrics, **run.late}.items() if math.isfinite(value)
+    ]
     metrics += [Metric(name, value, time, step) for name, step, value in run.steps]
     params = [Param(name, str(value)) for name, value in run.params.items()]
     client.log_batch(run_id, metrics=metrics, params=params)
@@ -145,7 +150,9 @@ def _trial_runs(zoo: Zoo, auc: pd.DataFrame) -> Iterable[_Run]:
         if not zoo.is_trained(model):
             continue
         card = zoo.card(model)
-        metrics = {name: float(card[name]) for name in ("validation_auc", "best_epoch", "num_training_images", "seconds")}
+        metrics = {
+            name: float(card[name]) for name in ("validation_auc", "best_epoch", "num_training_images", "seconds")
+        }
         known = len(auc) > 0 and card["signature"] in clean.index
         curves = ("loss", "validation_auc", "validation_loss")
         steps = tuple((f"epoch.{name}", int(e["epoch"]), e[name]) for e in zoo.history(model) for name in curves)

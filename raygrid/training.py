@@ -63,13 +63,20 @@ def train(
     seed = keyed_seed(zoo.study.seed, "training", model.modality, model.name)
     training, validation = samples.load(model.split, "train"), samples.load(model.split, "validation")
     if len(training) < recipe.batch_size:
-        raise TrainingError(f"{model.name}: {len(training)} training images are fewer than a batch of {recipe.batch_size}")
+        raise TrainingError(
+            f"{model.name}: {len(training)} training images are fewer than a batch of {recipe.batch_size}"
+        )
     state = _start(zoo, model, samples, recipe, device)
     _resume(folder / "resume.pt", state, device)
     for epoch in range(len(state.history) + 1, recipe.epochs + 1):
         started = time.monotonic()
         loss = _train_epoch(state, training, recipe, epoch, seed, device)
-        entry = {"epoch": epoch, "loss": loss, **_validate(state.classifier, validation, device), "seconds": time.monotonic() - started}
+        entry = {
+            "epoch": epoch,
+            "loss": loss,
+            **_validate(state.classifier, validation, device),
+            "seconds": time.monotonic() - started,
+        }
         if _is_best(entry, state.history):
             state.best = {k: v.detach().cpu().clone() for k, v in state.classifier.state_dict().items()}
         state.history.append(entry)
@@ -121,7 +128,7 @@ def _start(zoo: Zoo, model: ModelSpec, samples: Samples, recipe: Recipe, device:
 
 def _train_epoch(state: _State, data: SampleBatch, recipe: Recipe, epoch: int, seed: int, device: str) -> float:
     state.classifier.train()
-    # dropout and stochastic depth draw from the global generator: key it to the epoch, so that a resumed run draws the same
+    # dropout and stochastic depth draw from the global generator: keyed to the epoch, a resumed run draws the same
     torch.manual_seed(keyed_seed(seed, "epoch", epoch))
     draws = torch.from_numpy(keyed_draws(seed, data.image_ids, epoch))
     batches = list(epoch_order(data.labels, recipe, seed, epoch))
@@ -139,7 +146,10 @@ def _train_epoch(state: _State, data: SampleBatch, recipe: Recipe, epoch: int, s
         state.optimizer.step()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingError(f"the loss is {value} at epoch {epoch}, step {step + 1}; try a smaller learning rate than {recipe.learning_rate}")
+            raise TrainingError(
+                f"the loss is {value} at epoch {epoch}, step {step + 1}; "
+                f"try a smaller learning rate than {recipe.learning_rate}"
+            )
         total += value
     return total / len(batches)
 
@@ -150,16 +160,23 @@ def _validate(classifier: Classifier, data: SampleBatch, device: str) -> Epoch:
     loss = float(F.binary_cross_entropy_with_logits(torch.from_numpy(logits), labels))
     both = [i for i in range(labels.shape[1]) if 0 < data.labels[:, i].sum() < len(data)]
     if not both:
-        raise TrainingError(f"none of the labels has both classes among the {len(data)} validation images; enlarge validation_fraction")
+        raise TrainingError(
+            f"none of the labels has both classes among the {len(data)} validation images; enlarge validation_fraction"
+        )
     if not np.isfinite(logits).all():
-        raise TrainingError("the model gives logits that are not finite on validation images; try a smaller learning rate")
+        raise TrainingError(
+            "the model gives logits that are not finite on validation images; try a smaller learning rate"
+        )
     aucs = [float(roc_auc_score(data.labels[:, i], logits[:, i])) for i in both]
     return {"validation_auc": sum(aucs) / len(aucs), "validation_loss": loss}
 
 
 def _is_best(entry: Epoch, before: list[Epoch]) -> bool:
     # a small validation part ties often: then the lower loss decides
-    return all((entry["validation_auc"], -entry["validation_loss"]) > (e["validation_auc"], -e["validation_loss"]) for e in before)
+    return all(
+        (entry["validation_auc"], -entry["validation_loss"]) > (e["validation_auc"], -e["validation_loss"])
+        for e in before
+    )
 
 
 def _save_resume(path: Path, state: _State) -> None:
@@ -185,7 +202,13 @@ def _resume(path: Path, state: _State, device: str) -> None:
 
 
 def _card(
-    zoo: Zoo, model: ModelSpec, samples: Samples, state: _State, *, num_images: tuple[int, int], provenance: dict[str, Any]
+    zoo: Zoo,
+    model: ModelSpec,
+    samples: Samples,
+    state: _State,
+    *,
+    num_images: tuple[int, int],
+    provenance: dict[str, Any],
 ) -> dict[str, Any]:
     best = max(state.history, key=lambda e: (e["validation_auc"], -e["validation_loss"]))
     source = zoo.study.source_model(model)
@@ -196,7 +219,11 @@ def _card(
         "starts_from": None if source is None else f"{source.modality}/{source.name}",
         "recipe": asdict(zoo.study.recipe_of(model)),
         "labels": list(samples.labels),
-        "data": {"title": samples.manifest["title"], "phantom": samples.manifest["phantom"], "signature": zoo.samples[model.modality]},
+        "data": {
+            "title": samples.manifest["title"],
+            "phantom": samples.manifest["phantom"],
+            "signature": zoo.samples[model.modality],
+        },
         "num_training_images": num_images[0],
         "num_validation_images": num_images[1],
         "num_parameters": sum(p.numel() for p in state.classifier.parameters()),

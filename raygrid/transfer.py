@@ -1,8 +1,8 @@
 """The transfer stage: one Ray Data pipeline per modality, units of work in, score files out.
 
 A unit (block of test images x surrogate) is read by a task and attacked and scored inside one actor call; what leaves
-the actor is one small row per unit. Units are fixed by the study, not by how Ray batches rows, so any number of workers,
-in any order, killed and resumed or not, gives the same files (docs/design.md, invariant 4).
+the actor is one small row per unit. Units are fixed by the study, not by how Ray batches rows, so any number of
+workers, in any order, killed and resumed or not, gives the same files (docs/design.md, invariant 4).
 """
 
 import io
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray.data
 
 from raygrid.cluster import Resources
@@ -64,7 +63,9 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
         progress.advance(f"{row['label']} in {row['seconds']:.1f} s")
     left = missing_units(units)
     if left:
-        raise ClusterError(f"{modality.name}: {len(left)} of {len(units)} units are still missing; run the study again to continue")
+        raise ClusterError(
+            f"{modality.name}: {len(left)} of {len(units)} units are still missing; run the study again to continue"
+        )
     return len(missing)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from raygrid.cluster import Resources
@@ -95,7 +94,9 @@ class _Reporter(tune.Callback):  # type: ignore[misc]
     def __init__(self, zoo: Zoo, progress: Progress) -> None:
         self._zoo, self._progress = zoo, progress
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         model = self._zoo.study.models[result["config"]["model"]]
         if not result.get("finished"):
             epochs = self._zoo.study.recipe_of(model).epochs
@@ -104,7 +105,9 @@ class _Reporter(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         model = self._zoo.study.models[trial.config["model"]]
         best = trial.last_result.get("validation_auc")
-        self._progress.advance(f"{_label(model)} done" + (f", best validation AUC {best:.3f}" if best is not None else ""))
+        self._progress.advance(
+            f"{_label(model)} done" + (f", best validation AUC {best:.3f}" if best is not None else "")
+        )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         tell(f"train: {_label(self._zoo.study.models[trial.config['model']])} failed")

@@ -86,8 +86,11 @@ class Zoo:
         path = self.folder(model) / "model.safetensors"
         stated = self.card(model)["weights_sha256"]
         if checksum(path) != stated:
-            raise StoreError(f"{path} is not the file that its card describes; delete its folder and run the study again")
-        return load_file(path)
+            raise StoreError(
+                f"{path} is not the file that its card describes; delete its folder and run the study again"
+            )
+        weights: dict[str, Tensor] = load_file(path)
+        return weights
 
     def _start(self, model: ModelSpec) -> str:
         if model.init == "imagenet":

@@ -1,0 +1,171 @@
+"""The report is one page that loads nothing, says what is missing and what is void, and reads without pictures."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from auc_frames import model, set_row, small_frame, small_study, without
+
+from raygrid.report import ModelCard, Provenance, ReportInput, render_report
+from raygrid.tables import PHANTOM_NOTICE
+
+MODELS = [model(arch, instance=k) for arch in "ab" for k in (0, 1)]
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def _frame():
+    frame = small_frame(MODELS)
+    for pair in [(MODELS[1], MODELS[0]), (MODELS[2], MODELS[0]), (MODELS[0], MODELS[2]), (MODELS[3], MODELS[2])]:
+        for attack in ("fgsm", "pgd"):
+            set_row(frame, *pair, attack, 0.02, auc=0.4)
+            set_row(frame, *pair, attack, 0.04, auc=0.2)
+    return frame
+
+
+def _render(frame=None, *, phantom=True, **values):
+    inputs = ReportInput(
+        study=small_study(MODELS),
+        auc=_frame() if frame is None else frame,
+        phantom=phantom,
+        cards=[
+            ModelCard(modality="eye", name=MODELS[0].name, signature="f" * 64, best_epoch=3, card_path="zoo/card.json")
+        ],
+        provenance=Provenance(
+            git_commit="c0ffee" * 6,
+            versions={"torch": "9.9"},
+            fingerprints={"eye": "abcd" * 16},
+            counts={"eye": {"test": {"images": 1234}}},
+            zero_gradient_share={"eye": 0.0123},
+            runtime_s={"train": 77.0},
+        ),
+        **values,
+    )
+    return render_report(inputs)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    history = [{"epoch": 1, "loss": 0.7, "validation_auc": 0.5}]
+    return _render(examples={"eye": {"clean": image}}, histories={"eye": {MODELS[0].name: history}})
+
+
+def test_the_page_loads_nothing_from_outside(page):
+    parsed = _Page(page)
+    for tag, attributes in parsed.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        for name in ("src", "href", "srcset", "action", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:image/", "#")), (tag, name, value[:50])
+    assert "http" not in re.sub(r"data:image/[^\"]*", "", page)
+    assert "@import" not in page
+    assert "url(" not in page
+    for attributes in parsed.all("img"):
+        if "svg" in attributes["src"][:20]:
+            drawing = base64.b64decode(attributes["src"].split(",", 1)[1]).decode()
+            assert not re.search(r'(href|src)="(?!#|data:)', drawing)
+
+
+def test_every_figure_is_there_and_has_a_text_for_those_who_cannot_see_it(page):
+    pictures = _Page(page).all("img")
+    assert len(pictures) == 1 + 1 + 2 + 1 + 1  # examples, curves, heat maps of two attacks, clean, learning
+    assert all(len(attributes.get("alt") or "") > 20 for attributes in pictures)
+
+
+def test_headings_are_in_order_and_links_lead_somewhere(page):
+    parsed = _Page(page)
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids = {attributes["id"] for _, attributes in parsed.tags if "id" in attributes}
+    assert {attributes["href"][1:] for attributes in parsed.all("a")} <= ids
+    assert all("scope" in attributes for attributes in parsed.all("th"))
+
+
+def test_tables_show_numbers_with_intervals(page):
+    text = " ".join(_Page(page).text.split())
+    for title in ("Table 1: perturbation degree", "Table 2: pre-training", "Table 3: disparity"):
+        assert title in text
+    assert re.search(r"0\.40 ?\[0\.\d\d, 0\.\d\d\]", text)
+    assert re.search(r"0\.40 \(50%\)", text)
+    titles = [a["title"] for a in _Page(page).all("td") if "title" in a]
+    assert any("4 of 4 pairings" in t and "40 images of 2 patients" in t and "signature" in t for t in titles)
+
+
+def test_summary_says_in_words_what_the_tables_say(page):
+    text = " ".join(_Page(page).text.split())
+    assert "4 models in 1 modality; 16" in text
+    assert "16 pairings of surrogate and target, 4 of them white-box" in text
+    assert "mean AUC from 0.80 to 0.40 at ε = 0.02 and 0.20 at ε = 0.04" in text
+    # 12 black-box pairings: 4 at 0.4, 8 untouched at 0.9; white-box all at 0.9
+    assert "eye 0.90 against 0.73" in text
+    assert "does more damage" not in text
+    assert "No pairing is missing" in text
+
+
+def test_provenance_is_shown(page):
+    text = _Page(page).text
+    for fact in ("c0ffee" * 6, "9.9", "abcdabcd", "1,234 images", "1.23%", "77 s", "zoo/card.json", "FGSM"):
+        assert fact in text
+
+
+def test_phantoms_have_a_banner_and_real_images_have_none(page):
+    assert 'id="phantom"' in page
+    assert page.count(PHANTOM_NOTICE) > 8
+    real = _render(phantom=False)
+    assert 'id="phantom"' not in real
+    assert PHANTOM_NOTICE not in real
+
+
+def test_models_that_did_not_learn_void_the_page(page):
+    assert 'id="void"' not in page
+    frame = _frame()
+    set_row(frame, None, MODELS[2], auc=0.5, auc_low=0.4)
+    void = _render(frame)
+    assert 'id="void"' in void
+    assert f"eye/{MODELS[2].name}" in void
+
+
+def test_missing_pairings_are_listed():
+    text = " ".join(_Page(_render(without(_frame(), MODELS[1], MODELS[0]))).text.split())
+    assert "1 pairing is not complete" in text
+    assert "8 of 8" in text
+    assert "missing (3 of 4)" in text
+    assert "cannot be compared" in text
+    assert "not summed up" in text
+
+
+def test_names_are_escaped():
+    text = _render(examples={"<script>alert(1)</script>": {"clean": np.zeros((2, 2, 3))}})
+    assert "<script>" not in text
+
+
+def test_a_study_with_clean_scores_only_still_has_a_report():
+    frame = _frame()
+    text = _Page(_render(frame[frame["condition"] == "clean"])).text
+    assert "0.80" in text
+    assert "missing (0 of 4)" in text
+
+
+def test_equal_inputs_give_equal_pages():
+    assert _render() == _render()

@@ -1,0 +1,82 @@
+"""The contract: names are checked with near misses, signatures change with what changes a result and nothing else."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from raygrid.errors import SpecError
+from raygrid.spec import AttackSpec, ModelSpec, Recipe, StudySpec, model_signature, transfer_signature
+
+_FILE = Path(__file__).resolve().parent.parent / "experiments" / "full_grid.py"
+_SPEC = importlib.util.spec_from_file_location("full_grid", _FILE)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+full_grid = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(full_grid)
+
+
+@pytest.mark.parametrize("build", [full_grid.paper, full_grid.demo], ids=["paper", "demo"])
+def test_study_has_the_published_shape(build) -> None:
+    study: StudySpec = build()
+    assert [m.name for m in study.studied] == ["ophthalmology", "radiology", "pathology"]
+    for modality in study.studied:
+        assert len(study.models_of(modality.name)) == 12
+        assert len(study.pairings(modality.name)) == 144
+    assert len(study.transfer.attacks) == 6
+
+
+@pytest.mark.parametrize("build", [full_grid.paper, full_grid.demo], ids=["paper", "demo"])
+def test_study_survives_json(build) -> None:
+    study = build()
+    assert StudySpec.from_dict(json.loads(json.dumps(study.to_dict()))) == study
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (lambda: ModelSpec(modality="x", arch="a", init="imagnet", split="d1"), "imagenet"),
+        (lambda: ModelSpec(modality="x", arch="a", init="random", split="d2half"), "d2_half"),
+        (lambda: AttackSpec(name="pdg", epsilon=0.1, alpha=0.1, steps=1), "pgd"),
+        (lambda: Recipe(epochs=1, augmentations=("color",)), "colour"),
+    ],
+)
+def test_misspelt_name_gets_a_near_miss(make, hint: str) -> None:
+    with pytest.raises(SpecError, match=f"did you mean.*{hint}"):
+        make()
+
+
+def test_unknown_field_gets_a_near_miss() -> None:
+    values = full_grid.demo().to_dict()
+    values["models"][0]["instanse"] = 1
+    with pytest.raises(SpecError, match="instance"):
+        StudySpec.from_dict(values)
+
+
+def test_pretraining_needs_its_source() -> None:
+    study = full_grid.demo()
+    with pytest.raises(SpecError, match="does not train"):
+        dataclasses.replace(study, models=tuple(m for m in study.models if m.modality != "textures"))
+
+
+def test_signature_follows_the_recipe_and_the_data() -> None:
+    study = full_grid.demo()
+    model = study.models_of("radiology")[0]
+    before = model_signature(study, model, samples="s", start="random")
+    changed = dataclasses.replace(
+        study, modalities=tuple(dataclasses.replace(m, recipe=Recipe(epochs=3)) for m in study.modalities)
+    )
+    assert model_signature(changed, model, samples="s", start="random") != before
+    assert model_signature(study, model, samples="t", start="random") != before
+    renamed = dataclasses.replace(study, name="other")
+    assert model_signature(renamed, model, samples="s", start="random") == before
+
+
+def test_transfer_signature_follows_block_size_and_targets() -> None:
+    study = full_grid.demo()
+    before = transfer_signature(study, samples="s", surrogate="a", targets=["a", "b"])
+    other = dataclasses.replace(study, transfer=dataclasses.replace(study.transfer, block_size=7))
+    assert transfer_signature(other, samples="s", surrogate="a", targets=["a", "b"]) != before
+    assert transfer_signature(study, samples="s", surrogate="a", targets=["a"]) != before

@@ -1,0 +1,133 @@
+"""A whole small grid through Ray: the real path, killed with SIGKILL twice, equals an undisturbed one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raygrid.errors import StoreError
+from raygrid.lease import lease
+from raygrid.samples import Samples, samples_dir
+from raygrid.scores import plan_units, read_metadata
+from raygrid.study import missing_work, open_study
+
+EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
+
+
+def start(output: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(EXPERIMENT), "--output", str(output), "--num-cpus", "2"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(output: Path) -> str:
+    process = start(output)
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text
+    return text
+
+
+def kill_when(output: Path, pattern: str, count: int) -> None:
+    """Start the study and SIGKILL its driver as soon as `count` files match `pattern`."""
+    process = start(output)
+    deadline = time.monotonic() + 300
+    while len(list(output.glob(pattern))) < count:
+        assert process.poll() is None, "the study ended before it could be killed"
+        assert time.monotonic() < deadline, f"{count} of {pattern} did not appear"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    text = run(output)
+    assert "nothing is missing" in text
+    return output
+
+
+def auc_of(output: Path) -> pd.DataFrame:
+    keys = ["modality", "condition", "surrogate", "target", "attack", "epsilon"]
+    return pd.read_parquet(output / "results" / "auc.parquet").sort_values(keys, ignore_index=True)
+
+
+@pytest.mark.slow
+def test_every_pairing_is_scored(finished: Path) -> None:
+    zoo = open_study(finished)
+    assert not any(missing_work(zoo).values())
+    auc = auc_of(finished)
+    attacked = auc[auc["condition"] != "clean"]
+    num_models = len(zoo.study.models_of("pathology"))
+    assert len(attacked) == num_models**2 * len(zoo.study.transfer.attacks) * 2
+    assert attacked["white_box"].sum() == len(attacked) // num_models
+    report = (finished / "results" / "report.html").read_text()
+    assert "Generated phantoms" in report
+    assert (finished / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_cell_can_be_traced_to_the_score_files(finished: Path) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    zoo = open_study(finished)
+    samples = Samples(samples_dir(finished, "pathology", zoo.samples["pathology"]))
+    labels = samples.test_table().set_index("image_id")["metastasis"]
+    row = auc_of(finished).query("condition == 'adversarial'").sample(1, random_state=1).iloc[0]
+    folder = finished / "scores" / "modality=pathology" / f"surrogate={row['surrogate']}"
+    scores = pd.concat(pd.read_parquet(path) for path in folder.rglob("*.parquet"))
+    mine = scores[
+        (scores["target"] == row["target"])
+        & (scores["attack"] == row["attack"])
+        & (scores["epsilon"] == row["epsilon"])
+        & (scores["condition"] == "adversarial")
+    ]
+    by_hand = roc_auc_score(labels.loc[mine["image_id"].astype(str)], mine["logits"].str[0])
+    assert row["auc"] == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_running_again_finds_nothing_missing(finished: Path) -> None:
+    before = auc_of(finished)
+    text = run(finished)
+    assert "nothing has changed" in text
+    assert "mlflow: 0 new runs" in text
+    pd.testing.assert_frame_equal(before, auc_of(finished))
+
+
+@pytest.mark.slow
+def test_killed_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> None:
+    kill_when(tmp_path, "zoo/*/*/card.json", 2)
+    kill_when(tmp_path, "scores/*/*/*/block-*.parquet", 3)
+    run(tmp_path)
+    volatile = ["influence"]
+    left, right = (auc_of(path) for path in (finished, tmp_path))
+    pd.testing.assert_frame_equal(left.drop(columns=volatile), right.drop(columns=volatile), check_exact=True)
+    hashes = []
+    for path in (finished, tmp_path):
+        zoo = open_study(path)
+        samples = Samples(samples_dir(path, "pathology", zoo.samples["pathology"]))
+        units = plan_units(zoo, "pathology", samples.num_test)
+        hashes.append([read_metadata(unit.path)["adversarial_sha256"] for unit in units])
+    assert hashes[0] == hashes[1]
+
+
+def test_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib\nfrom raygrid.lease import lease\n"
+        "with lease(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline().strip() == "held"
+    with pytest.raises(StoreError, match=f'"pid": {holder.pid}'), lease(tmp_path):
+        pass
+    holder.kill()
+    holder.communicate()
+    with lease(tmp_path):
+        pass

@@ -1,0 +1,321 @@
+"""Tables 1 to 3 against cells worked out by hand; every number a test expects is written as arithmetic here."""
+
+import math
+import re
+
+import pandas as pd
+import pytest
+from auc_frames import UNTOUCHED, model, set_row, small_frame, small_study, without
+
+from raygrid import tables
+from raygrid.errors import DataError
+
+PRE = "pretrained_on:textures"
+A0, A1, B0, B1 = model("a"), model("a", instance=1), model("b"), model("b", instance=1)
+A_D2, B_D2 = model("a", split="d2"), model("b", split="d2")
+AP0, AP1, BP0, BP1 = (model(arch, PRE, instance=k) for arch in "ab" for k in (0, 1))
+RANDOM_D1 = [A0, A1, B0, B1]
+
+# The four pairings of the protocol: the same family through the twin, the other architecture through instance 0.
+FGSM = {(A1, A0): 0.40, (B0, A0): 0.50, (A0, B0): 0.60, (B1, B0): 0.54}
+PGD = {(A1, A0): 0.44, (B0, A0): 0.52, (A0, B0): 0.56, (B1, B0): 0.60}
+
+
+def _frame(models: list) -> pd.DataFrame:
+    """The pairings of FGSM and PGD as above at epsilon 0.02, as far as `models` has them; targets A0 0.80, B0 0.75."""
+    frame = small_frame(models)
+    for values, attack in ((FGSM, "fgsm"), (PGD, "pgd")):
+        for (surrogate, target), auc in ((pair, auc) for pair, auc in values.items() if {*pair} <= {*models}):
+            set_row(frame, surrogate, target, attack, 0.02, auc=auc)
+    for target, auc in ((A0, 0.80), (B0, 0.75)):
+        if target in models:
+            set_row(frame, None, target, auc=auc)
+    return frame
+
+
+def _cell(cells: pd.DataFrame, **factors: object) -> pd.Series:
+    for name, value in factors.items():
+        cells = cells[cells[name] == value]
+    assert len(cells) == 1, f"{len(cells)} cells for {factors}"
+    return cells.iloc[0]
+
+
+def test_table1_cell_by_hand():
+    cells = tables.table1(_frame(RANDOM_D1))
+    cell = _cell(cells, condition="adversarial", attack="fgsm", epsilon=0.02)
+    assert cell["auc"] == pytest.approx((0.40 + 0.50 + 0.60 + 0.54) / 4, abs=1e-12)
+    # Per pairing, attacked / that target's clean AUC, then averaged; not the ratio of the means.
+    relative = (0.40 / 0.80 + 0.50 / 0.80 + 0.60 / 0.75 + 0.54 / 0.75) / 4
+    assert cell["relative_percent"] == pytest.approx(100 * relative, abs=1e-9)
+    assert (cell["num_pairings"], cell["num_expected"], cell["num_images"], cell["num_patients"]) == (4, 4, 40, 2)
+    assert re.fullmatch("[0-9a-f]{64}", cell["signature"])
+
+
+def test_table1_has_every_condition_attack_and_epsilon_and_a_clean_cell():
+    frame = _frame(RANDOM_D1)
+    set_row(frame, B0, A0, "pgd", 0.04, condition="control", auc=0.70)
+    cells = tables.table1(frame)
+    assert len(cells) == 1 + 2 * 2 * 2
+    control = _cell(cells, condition="control", attack="pgd", epsilon=0.04)
+    assert control["auc"] == pytest.approx((UNTOUCHED * 3 + 0.70) / 4)
+    assert _cell(cells, condition="clean")["auc"] == pytest.approx((0.80 + 0.75) / 2)
+
+
+def test_all_instances_is_the_mean_over_architecture_pairs_of_the_mean_over_instance_pairs():
+    cells = tables.table1(_frame(RANDOM_D1), instances="all")
+    cell = _cell(cells, condition="adversarial", attack="fgsm", epsilon=0.02)
+    a_a, b_b = (0.40 + 0.9) / 2, (0.54 + 0.9) / 2  # A1→A0, A0→A1; never a model through itself
+    b_a, a_b = (0.50 + 3 * 0.9) / 4, (0.60 + 3 * 0.9) / 4
+    assert cell["auc"] == pytest.approx((a_a + b_b + b_a + a_b) / 4, abs=1e-12)
+    assert (cell["num_pairings"], cell["num_architecture_pairs"]) == (2 + 2 + 4 + 4, 4)
+
+
+def test_interval_of_a_cell_keeps_the_covariance_of_its_pairings():
+    frame = _frame(RANDOM_D1)
+    frame["influence"] = [[0.0, 0.0] for _ in range(len(frame))]
+    set_row(frame, A1, A0, "fgsm", 0.02, influence=[0.04, -0.04])
+    set_row(frame, B0, A0, "fgsm", 0.02, influence=[0.04, -0.04])
+    cell = _cell(tables.table1(frame), condition="adversarial", attack="fgsm", epsilon=0.02)
+    # Mean influence (0.02, -0.02); variance 2/1 · (0.0004 + 0.0004), error 0.04; mean AUC 0.51.
+    reach = 1.959964 * 0.04 / (0.51 * 0.49)
+    centre = math.log(0.51 / 0.49)
+    assert cell["auc_low"] == pytest.approx(1 / (1 + math.exp(-(centre - reach))), abs=1e-6)
+    assert cell["auc_high"] == pytest.approx(1 / (1 + math.exp(-(centre + reach))), abs=1e-6)
+    # Relative: two pairings with influence 0.04 / 0.8 = 0.05, mean 0.025, error 0.05, log scale around 0.66125.
+    factor = math.exp(1.959964 * 0.05 / 0.66125)
+    assert cell["relative_low"] == pytest.approx(66.125 / factor, abs=1e-4)
+    assert cell["relative_high"] == pytest.approx(66.125 * factor, abs=1e-4)
+
+
+def test_a_target_that_rises_and_falls_with_its_clean_auc_has_a_certain_relative_auc():
+    frame = small_frame(RANDOM_D1)
+    for surrogate, target in FGSM:
+        # attacked = 1/2 clean and moves with it: dA = dB / 2
+        set_row(frame, surrogate, target, "fgsm", 0.02, auc=0.4, influence=[0.005, -0.005])
+    cell = _cell(tables.table1(frame), condition="adversarial", attack="fgsm", epsilon=0.02)
+    assert (cell["relative_low"], cell["relative_high"]) == pytest.approx((50, 50))
+    assert cell["auc_high"] - cell["auc_low"] > 0.02
+
+
+def test_table2_cells_by_hand():
+    frame = _frame([*RANDOM_D1, AP0, AP1, BP0, BP1])
+    # pre-trained → pre-trained: the twin (instance 1) for the same architecture
+    for pair, fgsm, pgd in [
+        ((AP1, AP0), 0.1, 0.2),
+        ((BP0, AP0), 0.3, 0.4),
+        ((AP0, BP0), 0.5, 0.6),
+        ((BP1, BP0), 0.7, 0.8),
+    ]:
+        set_row(frame, *pair, "fgsm", 0.02, auc=fgsm)
+        set_row(frame, *pair, "pgd", 0.02, auc=pgd)
+    # random → pre-trained: another init, so instance 0 also for the same architecture
+    for pair in [(A0, AP0), (B0, AP0), (A0, BP0), (B0, BP0)]:
+        set_row(frame, *pair, "fgsm", 0.02, auc=0.60)
+        set_row(frame, *pair, "pgd", 0.02, auc=0.62)
+    cells = tables.table2(frame)
+    own = _cell(cells, target_init=PRE, surrogate_init=PRE)
+    assert own["auc"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.4 + 0.5 + 0.6 + 0.7 + 0.8) / 8)
+    assert own["relative_percent"] == pytest.approx(100 * 0.45 / 0.8)
+    other = _cell(cells, target_init=PRE, surrogate_init="random")
+    assert other["auc"] == pytest.approx(0.61)
+    average = _cell(cells, target_init=PRE, surrogate_init="mean")
+    assert average["relative_percent"] == pytest.approx(100 * (0.45 / 0.8 + 0.61 / 0.8) / 2)
+    assert _cell(cells, target_init=PRE, condition="clean")["auc"] == pytest.approx(0.8)
+    assert _cell(cells, target_init="random", condition="clean")["relative_percent"] == 100
+    assert set(cells.loc[cells["condition"] != "clean", "epsilon"]) == {0.02}
+
+
+def test_table2_takes_the_epsilon_it_is_asked_for():
+    cells = tables.table2(_frame(RANDOM_D1), reference_epsilon=0.04)
+    assert _cell(cells, surrogate_init="random")["auc"] == pytest.approx(UNTOUCHED)
+    with pytest.raises(DataError, match=r"0\.03 is not in the data"):
+        tables.table2(_frame(RANDOM_D1), reference_epsilon=0.03)
+
+
+def test_table3_cells_by_hand():
+    frame = _frame([*RANDOM_D1, A_D2, B_D2])
+    for pair, auc in [((A_D2, A0), 0.61), ((B_D2, B0), 0.65), ((B_D2, A0), 0.71), ((A_D2, B0), 0.75)]:
+        set_row(frame, *pair, "fgsm", 0.02, auc=auc)
+        set_row(frame, *pair, "pgd", 0.02, auc=auc - 0.02)
+    cells = tables.table3(frame)
+    same = _cell(cells, architecture="same", surrogate_split="d1")
+    assert same["auc"] == pytest.approx((0.40 + 0.54 + 0.44 + 0.60) / 4)
+    assert same["num_expected"] == 2
+    assert _cell(cells, architecture="different", surrogate_split="d1")["auc"] == pytest.approx(
+        (0.50 + 0.60 + 0.52 + 0.56) / 4
+    )
+    # Another split: instance 0 of the same architecture, not the twin.
+    assert _cell(cells, architecture="same", surrogate_split="d2")["auc"] == pytest.approx(
+        (0.61 + 0.65 + 0.59 + 0.63) / 4
+    )
+    assert _cell(cells, architecture="different", surrogate_split="d2")["auc"] == pytest.approx(0.72)
+
+
+@pytest.mark.parametrize("instances", ["published", "all"])
+def test_the_three_cells_agree(instances):
+    frame = _frame([*RANDOM_D1, A_D2, B_D2, AP0, AP1, BP0, BP1])
+    parts = [f(frame, instances=instances) for f in (tables.table1, tables.table2, tables.table3)]
+    agreement = tables.check_agreement(*parts)
+    assert agreement["difference"].max() < 1e-9
+    if instances == "published":
+        assert agreement["table1"].item() == pytest.approx((0.51 + 0.53) / 2)
+
+
+def test_the_three_cells_agree_with_three_architectures():
+    models = [model(arch, instance=k) for arch in "abc" for k in (0, 1)]
+    frame = small_frame(models)
+    for k in frame.index[frame["condition"] == "adversarial"]:
+        frame.at[k, "auc"] = 0.2 + 0.001 * k
+    agreement = tables.check_agreement(tables.table1(frame), tables.table2(frame), tables.table3(frame))
+    assert agreement["difference"].max() < 1e-9
+
+
+def test_disagreement_is_seen():
+    frame = _frame(RANDOM_D1)
+    parts = [tables.table1(frame), tables.table2(frame), tables.table3(frame)]
+    parts[1]["auc"] += 0.01
+    assert tables.check_agreement(*parts)["difference"].item() == pytest.approx(0.01)
+
+
+def test_a_missing_pairing_is_shown_as_missing_and_not_averaged():
+    frame = without(_frame(RANDOM_D1), B0, A0)
+    one, two, three = tables.table1(frame), tables.table2(frame), tables.table3(frame)
+    cell = _cell(one, condition="adversarial", attack="fgsm", epsilon=0.02)
+    assert math.isnan(cell["auc"])
+    assert math.isnan(cell["relative_percent"])
+    assert (cell["num_pairings"], cell["num_expected"], cell["signature"]) == (3, 4, "")
+    assert "missing (3 of 4)" in tables.to_paper_shape(1, one).to_string()
+    assert "shown as missing" in " ".join(tables.notices_of(one, phantom=False))
+    # The same-architecture cell does not need that pairing.
+    assert _cell(three, architecture="same", surrogate_split="d1")["auc"] == pytest.approx(0.495)
+    assert math.isnan(tables.check_agreement(one, two, three)["difference"].item())
+
+
+def test_a_row_without_a_number_is_a_missing_pairing():
+    frame = _frame(RANDOM_D1)
+    set_row(frame, B0, A0, "fgsm", 0.02, auc=math.nan)
+    cells = tables.table1(frame)
+    assert math.isnan(_cell(cells, condition="adversarial", attack="fgsm", epsilon=0.02)["auc"])
+    assert _cell(cells, condition="adversarial", attack="pgd", epsilon=0.02)["auc"] == pytest.approx(0.53)
+
+
+def test_what_the_study_declares_is_expected_even_if_the_frame_never_mentions_it():
+    frame, study = _frame([A0, A1]), small_study(RANDOM_D1)
+    cell = _cell(tables.table1(frame, study=study), condition="adversarial", attack="fgsm", epsilon=0.02)
+    assert (cell["num_pairings"], cell["num_expected"]) == (1, 4)
+    lacking = tables.missing_pairings(frame, study)
+    assert len(lacking) == 16 - 4 + 2
+    assert set(lacking.loc[lacking["surrogate"] != "", "missing"]) == {8}
+    assert tables.missing_pairings(_frame(RANDOM_D1), study).empty
+
+
+def test_without_a_twin_the_same_architecture_pairing_is_missing_not_white_box():
+    cells = tables.table1(small_frame([A0, B0]))
+    cell = _cell(cells, condition="adversarial", attack="fgsm", epsilon=0.02)
+    assert (cell["num_pairings"], cell["num_expected"]) == (2, 4)
+    assert math.isnan(cell["auc"])
+
+
+def test_a_missing_clean_auc_takes_only_the_relative_auc():
+    cell = _cell(
+        tables.table1(without(_frame(RANDOM_D1), None, B0)), attack="fgsm", epsilon=0.02, condition="adversarial"
+    )
+    assert cell["auc"] == pytest.approx(0.51)
+    assert math.isnan(cell["relative_percent"])
+
+
+def test_a_row_that_is_there_twice_is_refused():
+    frame = _frame(RANDOM_D1)
+    with pytest.raises(DataError, match="twice"):
+        tables.table1(pd.concat([frame, frame.iloc[[3]]]))
+
+
+def test_the_signature_follows_the_models_of_the_cell_and_no_others():
+    frame = _frame([*RANDOM_D1, A_D2, B_D2])
+    changed = frame.copy()
+    changed.loc[changed["surrogate"] == A_D2.name, "surrogate_signature"] = "other"
+    changed.loc[changed["target"] == A_D2.name, "target_signature"] = "other"
+    before, after = tables.table3(frame), tables.table3(changed)
+    differs = before["signature"] != after["signature"]
+    assert set(before.loc[differs, "surrogate_split"]) == {"d2"}
+    assert differs.sum() == 2
+
+
+def test_models_that_did_not_learn_void_the_tables_that_use_them():
+    frame = _frame([*RANDOM_D1, A_D2, B_D2])
+    set_row(frame, None, A_D2, auc=0.62, auc_low=0.55)
+    assert tables.unlearned(frame) == ["eye/a-random-d2-0"]
+    assert tables.unlearned(frame, bound=0.5) == []
+    assert tables.void_notice(tables.table1(frame)) == ""
+    notice = tables.void_notice(tables.table3(frame))
+    assert "VOID" in notice
+    assert "eye/a-random-d2-0" in notice
+    assert "VOID" in tables.to_markdown(3, tables.table3(frame))
+    assert "VOID" not in tables.to_markdown(1, tables.table1(frame))
+
+
+def test_a_lower_bound_of_exactly_the_bound_is_not_learned():
+    frame = _frame(RANDOM_D1)
+    set_row(frame, None, A0, auc_low=0.6)
+    assert tables.unlearned(frame) == ["eye/a-random-d1-0"]
+
+
+def test_paper_shape():
+    frame = _frame([*RANDOM_D1, A_D2, B_D2, AP0, AP1, BP0, BP1])
+    one = tables.to_paper_shape(1, tables.table1(frame), intervals=False)
+    assert list(one.columns) == ["Data", "Noise", "FGSM ε = 0.02", "FGSM ε = 0.04", "PGD ε = 0.02", "PGD ε = 0.04"]
+    assert one.iloc[1].tolist() == ["eye", "adversarial", "0.51", "0.90", "0.53", "0.90"]
+    with_interval = tables.to_paper_shape(1, tables.table1(frame)).iloc[1, 2]
+    assert re.fullmatch(r"0\.51 \[0\.\d\d, 0\.\d\d\]", with_interval)
+    two = tables.to_paper_shape(2, tables.table2(frame), intervals=False)
+    assert two["Target"].tolist() == ["pre-trained on textures"] * 4 + ["random"] * 4
+    row = two[(two["Target"] == "random") & (two["Surrogate"] == "random")]
+    # (0.66125 + the mean 0.68667 of the PGD ratios 0.44/0.8, 0.52/0.8, 0.56/0.75, 0.60/0.75) / 2 = 67.4 %
+    assert row["eye"].item() == "0.52 (67%)"
+    three = tables.to_paper_shape(3, tables.table3(frame), intervals=False)
+    assert three["Training set"].tolist() == ["none (clean)", "d1", "d2", "d1", "d2"]
+    with pytest.raises(DataError, match="expected 1, 2 or 3"):
+        tables.to_paper_shape(4, tables.table1(frame))
+
+
+@pytest.mark.parametrize("render", [tables.to_markdown, tables.to_latex, tables.to_terminal])
+def test_the_phantom_watermark_is_on_every_form(render):
+    cells = tables.table2(_frame([*RANDOM_D1, AP0, AP1, BP0, BP1]))
+    assert tables.PHANTOM_NOTICE in render(2, cells, phantom=True)
+    assert tables.PHANTOM_NOTICE not in render(2, cells, phantom=False)
+    assert "ImageNet" not in render(2, cells, phantom=True)
+    assert "pre-trained on textures" in render(2, cells, phantom=True)
+
+
+def test_latex_is_escaped_and_balanced():
+    frame = _frame(RANDOM_D1)
+    frame["modality"] = "eye_left"
+    set_row_clean = frame["condition"].eq("clean") & frame["target"].eq(A0.name)
+    frame.loc[set_row_clean, "auc_low"] = 0.5  # puts a model name with an underscore into the caption
+    text = tables.to_latex(2, tables.table2(frame), phantom=True)
+    assert r"eye\_left" in text
+    assert re.search(r"\d\\%", text)
+    assert not re.search(r"(?<!\\)_", text)
+    assert not re.search(r"(?<!\\)%(?!\n)", text)
+    assert "ε" not in text
+    begins, ends = re.findall(r"\\begin\{(\w+)\}", text), re.findall(r"\\end\{(\w+)\}", text)
+    assert begins == ends[::-1]
+    plain = text.replace(r"\{", "").replace(r"\}", "")
+    assert plain.count("{") == plain.count("}")
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.count(" & ") for line in rows}) == 1
+    assert tables.text._latex("a_b & 5% #1 $x {y} ~ ^ \\") == (
+        r"a\_b \& 5\% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+
+
+def test_markdown_rows_have_as_many_places_as_the_header():
+    lines = [line for line in tables.to_markdown(1, tables.table1(_frame(RANDOM_D1))).splitlines() if line[:1] == "|"]
+    assert len(lines) == 2 + 3
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_a_frame_that_went_through_parquet_gives_the_same_cells(tmp_path):
+    frame = _frame(RANDOM_D1)
+    frame.to_parquet(tmp_path / "auc.parquet")
+    pd.testing.assert_frame_equal(tables.table1(pd.read_parquet(tmp_path / "auc.parquet")), tables.table1(frame))

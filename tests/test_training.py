@@ -1,0 +1,126 @@
+"""Training: a killed one goes on bit for bit, and what cannot work says so."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from raygrid.errors import StoreError, TrainingError
+from raygrid.files import write_json, write_text
+from raygrid.samples import SampleBatch, Samples, write_shard
+from raygrid.spec import (
+    DatasetSpec,
+    ModalitySpec,
+    ModelSpec,
+    Recipe,
+    SplitSpec,
+    StudySpec,
+    TransferSpec,
+    attack_grid,
+)
+from raygrid.splits import assign_splits
+from raygrid.training import epoch_order, train
+from raygrid.zoo import Zoo
+
+MODEL = ModelSpec(modality="toy", arch="test_resnet", init="random", split="d1")
+RECIPE = Recipe(epochs=3, batch_size=8, augmentations=("flip_horizontal", "rotate", "translate", "colour"))
+
+
+def make_zoo(folder: Path, recipe: Recipe = RECIPE) -> Zoo:
+    modality = ModalitySpec(
+        name="toy",
+        dataset=DatasetSpec(loader="phantom_fundus", image_size=32, channels=3),
+        splits=SplitSpec(test_fraction=0.2, validation_fraction=0.3),
+        recipe=recipe,
+    )
+    transfer = TransferSpec(attacks=attack_grid((0.02,)))
+    study = StudySpec(name="toy", seed=3, modalities=(modality,), models=(MODEL,), transfer=transfer)
+    return Zoo(folder, study, {"toy": "0" * 64})
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    folder = tmp_path_factory.mktemp("samples")
+    generator = np.random.default_rng(1)
+    ids = [f"i{k:03d}" for k in range(120)]
+    labels = generator.integers(0, 2, (120, 1), dtype=np.uint8)
+    images = generator.integers(0, 200, (120, 32, 32, 3), dtype=np.uint8) + labels[:, :, None, None] * 40
+    table = pd.DataFrame({"image_id": ids, "patient_id": ids, "part": "", "finding": labels[:, 0]})
+    splits = assign_splits(table, ("finding",), SplitSpec(test_fraction=0.2, validation_fraction=0.3), 3)
+    write_shard(folder / "all.parquet", ["finding"], SampleBatch(tuple(ids), tuple(ids), labels, images))
+    write_text(folder / "splits.csv", splits.to_csv(index=False))
+    manifest = {"title": "toy", "phantom": True, "labels": ["finding"]}
+    write_json(
+        folder / "manifest.json", {**manifest, "shards": [{"file": "all.parquet", "part": "development", "rows": 120}]}
+    )
+    return Samples(folder)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epoch_of_death", [1, 2])
+def test_resumed_training_gives_the_same_weights(tmp_path: Path, samples: Samples, epoch_of_death: int) -> None:
+    def die(epoch: dict[str, float]) -> None:
+        if epoch["epoch"] == epoch_of_death:
+            raise KilledError
+
+    whole, broken = make_zoo(tmp_path / "whole"), make_zoo(tmp_path / "broken")
+    train(whole, MODEL, samples)
+    with pytest.raises(KilledError):
+        train(broken, MODEL, samples, on_epoch=die)
+    assert not broken.is_trained(MODEL)
+    seen: list[float] = []
+    train(broken, MODEL, samples, on_epoch=lambda epoch: seen.append(epoch["epoch"]))
+    assert seen == list(range(epoch_of_death + 1, 4))
+    one, two = (load_file(zoo.folder(MODEL) / "model.safetensors") for zoo in (whole, broken))
+    assert all(np.array_equal(one[name].numpy(), two[name].numpy()) for name in one)
+
+
+def test_finished_training_is_left_alone(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path)
+    card = train(zoo, MODEL, samples)
+    again = train(zoo, MODEL, samples, on_epoch=lambda epoch: pytest.fail("trained again"))
+    assert again["weights_sha256"] == card["weights_sha256"]
+
+
+def test_instances_differ(tmp_path: Path) -> None:
+    zoo = make_zoo(tmp_path)
+    twin = dataclasses.replace(MODEL, instance=1)
+    one, two = (zoo.build(m, num_outputs=1).state_dict()["network.fc.weight"] for m in (MODEL, twin))
+    assert not np.allclose(one.numpy(), two.numpy())
+
+
+def test_diverging_loss_is_an_error(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, learning_rate=1e30))
+    with pytest.raises(TrainingError, match=r"not finite|loss is"):
+        train(zoo, MODEL, samples)
+    assert not zoo.is_trained(MODEL)
+
+
+def test_tampered_weights_are_refused(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path)
+    train(zoo, MODEL, samples)
+    path = zoo.folder(MODEL) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(StoreError, match="not the file that its card describes"):
+        zoo.load(MODEL)
+
+
+def test_balanced_batches_are_half_positive() -> None:
+    labels = np.array([[1]] * 3 + [[0]] * 29, dtype=np.uint8)
+    batches = list(epoch_order(labels, Recipe(epochs=1, batch_size=8, balanced=True), 1, 1))
+    assert len(batches) == 4
+    assert all(labels[batch, 0].sum() == 4 for batch in batches)
+
+
+def test_order_is_keyed_by_epoch() -> None:
+    labels = np.zeros((32, 1), dtype=np.uint8)
+    recipe = Recipe(epochs=2, batch_size=8)
+    first, again, second = (np.concatenate(list(epoch_order(labels, recipe, 1, e))) for e in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
