@@ -143,4 +143,4 @@ def demo() -> StudySpec:
 
 
 if __name__ == "__main__":
-    run_experiment({"paper": paper, "demo": demo}, description=__doc__, default="paper")
+    run_experiment({"paper": paper, "demo": demo}, description=__doc__ or "", default="paper")

@@ -141,9 +141,10 @@ def _summary(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> list[s
     num_clean = len(clean.drop_duplicates(["modality", "target"]))
     num_modalities = clean["modality"].nunique()
     sentences = [
-        f"{num_clean} models in {num_modalities} {'modality' if num_modalities == 1 else 'modalities'}; {len(pairings):,} pairings of surrogate and "
-        f"target, {int(pairings['white_box'].sum())} of them white-box references (surrogate = target); "
-        f"{int(per_modality['num_images']):,} test images of {int(per_modality['num_patients']):,} patients."
+        f"{num_clean} models in {num_modalities} {'modality' if num_modalities == 1 else 'modalities'}; "
+        f"{len(pairings):,} pairings of surrogate and target, {int(pairings['white_box'].sum())} of them white-box "
+        f"references (surrogate = target); {int(per_modality['num_images']):,} test images of "
+        f"{int(per_modality['num_patients']):,} patients."
     ]
     if num_clean:
         sentences.append(f"On clean images the AUCs lie between {clean['auc'].min():.2f} and {clean['auc'].max():.2f}.")

