@@ -102,7 +102,7 @@ def paper() -> StudySpec:
 def demo() -> StudySpec:
     """Return the same study on generated phantoms, small enough for two CPU cores and ten minutes."""
     architectures = ("test_resnet", "test_efficientnet")
-    size, patients = 48, {"ophthalmology": 720, "radiology": 620, "pathology": 180}
+    size, patients = 40, {"ophthalmology": 720, "radiology": 620, "pathology": 180}
     scratch = Recipe(epochs=12, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",))
     finetune = Recipe(epochs=8, batch_size=32, learning_rate=1e-3, augmentations=("flip_horizontal",))
     loaders = {

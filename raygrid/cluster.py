@@ -1,5 +1,6 @@
 """The Ray cluster of a run: started or joined only when there is work, and asked first what it has."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
         yield ray
         return

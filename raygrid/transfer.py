@@ -46,9 +46,11 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
         "device": resources.device,
     }
     wanted = [{"unit": units.index(u), "start": u.start, "stop": u.stop} for u in missing]
+    # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
+    readers = ray.data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
     rows = (
         ray.data.from_items(wanted, override_num_blocks=len(wanted))
-        .map(_read_unit, fn_args=(str(samples.folder),), num_cpus=_READER_CPUS)
+        .map(_read_unit, fn_args=(str(samples.folder),), num_cpus=_READER_CPUS, compute=readers)
         .map_batches(
             _Scorer,
             fn_constructor_args=(job,),
