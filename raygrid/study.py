@@ -41,6 +41,9 @@ class RunOptions:
     num_cpus: int | None = None
 
     def __post_init__(self) -> None:
+        # Ray's workers have working directories of their own
+        object.__setattr__(self, "study_dir", self.study_dir.absolute())
+        object.__setattr__(self, "data_root", self.data_root.absolute())
         if self.only is not None and self.only not in STAGES:
             raise SpecError(unknown_name("stage", self.only, STAGES))
 

@@ -20,8 +20,9 @@ EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
 
 
 def start(output: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(EXPERIMENT), "--output", str(output), "--num-cpus", "2"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # a relative path, as a person types it: the workers' own working directories must not matter
+    command = [sys.executable, str(EXPERIMENT), "--output", output.name, "--num-cpus", "2"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=output.parent)
 
 
 def run(output: Path) -> str:
