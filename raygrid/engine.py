@@ -16,25 +16,7 @@ from torch import Tensor, nn
 from raygrid.attacks import Crafter, control, shuffles, to_unit_range
 from raygrid.errors import DataError
 from raygrid.samples import SampleBatch
-from raygrid.spec import AttackSpec, Condition
-
-
-@dataclass(frozen=True)
-class Case:
-    """What was done to the images before a target saw them; `attack` is None for clean images."""
-
-    condition: Condition
-    attack: AttackSpec | None
-
-    @property
-    def attack_name(self) -> str:
-        """Name of the attack, empty for clean images."""
-        return "" if self.attack is None else self.attack.name
-
-    @property
-    def epsilon(self) -> float:
-        """Budget of the attack, 0 for clean images."""
-        return 0.0 if self.attack is None else self.attack.epsilon
+from raygrid.spec import AttackSpec, Case
 
 
 @dataclass

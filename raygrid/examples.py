@@ -30,7 +30,7 @@ def craft_examples(zoo: Zoo, modality: str, samples: Samples) -> dict[str, NDArr
     torch.set_num_threads(spec.threads)
     images = to_unit_range(block.images)
     attacks = [a for a in spec.attacks if a.name == "fgsm"]
-    crafter = Crafter(zoo.load(surrogate_of_figure(zoo, modality)))
+    crafter = Crafter(zoo.load_frozen(surrogate_of_figure(zoo, modality)))
     shown = {CLEAN_LABEL: images}
     for attack, adversarial in crafter.craft(images, torch.from_numpy(block.labels), attacks):
         shown[f"FGSM ε = {attack.epsilon:g}"] = adversarial

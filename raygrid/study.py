@@ -18,7 +18,6 @@ from raygrid import __version__
 from raygrid.errors import SpecError, StoreError, unknown_name
 from raygrid.files import read_json, write_json
 from raygrid.lease import lease
-from raygrid.models import HUB, check_architecture, weights_identity
 from raygrid.progress import tell
 from raygrid.samples import Samples, samples_dir
 from raygrid.scores import missing_units, plan_units
@@ -57,7 +56,6 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
 
     Raises RaygridError with what is wrong; what was finished stays.
     """
-    _check(study)
     with lease(options.study_dir), ExitStack() as stack:
         zoo = _compute(study, options, stack)
         if options.wants("report"):
@@ -125,6 +123,7 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
 
     surveyed = survey(study, options.study_dir, options.data_root)
     zoo = Zoo(options.study_dir, study, {s.modality.name: s.signature for s in surveyed})
+    _check_architectures(zoo)
     _write_study(zoo, phantom=any(s.dataset.phantom for s in surveyed))
     if any(not s.is_prepared for s in surveyed):
         if not options.wants("prepare"):
@@ -159,12 +158,14 @@ def track(zoo: Zoo, uri: str | None) -> None:
     tell(f"mlflow: {new} new runs; compare them with:\n  mlflow ui --host 127.0.0.1 --backend-store-uri {store}")
 
 
-def _check(study: StudySpec) -> None:
-    """Find what would stop the study later: unknown architectures, missing weights files."""
-    for arch, init in sorted({(m.arch, m.init) for m in study.models}):
-        check_architecture(arch)
-        if init == "imagenet" and study.weights.get(arch, HUB) != HUB:
-            weights_identity(arch, study.weights[arch])
+def _check_architectures(zoo: Zoo) -> None:
+    """Find a misspelt architecture before anything starts; those of trained models were right."""
+    untrained = sorted({m.arch for m in zoo.untrained()})
+    if untrained:
+        from raygrid.models import check_architecture
+
+        for arch in untrained:
+            check_architecture(arch)
 
 
 def _write_study(zoo: Zoo, *, phantom: bool) -> None:

@@ -86,8 +86,7 @@ class _Scorer:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
         self._models = {
-            model: self._zoo.load(model).to(self._device).eval().requires_grad_(False)
-            for model in self._zoo.study.models_of(job["modality"])
+            model: self._zoo.load_frozen(model).to(self._device) for model in self._zoo.study.models_of(job["modality"])
         }
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

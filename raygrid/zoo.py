@@ -11,16 +11,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.errors import StoreError
 from raygrid.files import read_json
 from raygrid.keyed import keyed_seed
-from raygrid.models import HUB, Classifier, build_classifier, build_pretrained, start_from, weights_identity
-from raygrid.spec import ModelSpec, StudySpec, model_signature
+from raygrid.signatures import model_signature
+from raygrid.spec import ModelSpec, StudySpec
+from raygrid.weights import HUB, weights_identity
+
+if TYPE_CHECKING:  # PyTorch and timm take seconds to import; asking what is missing needs neither
+    from torch import Tensor, nn
+
+    from raygrid.models import Classifier
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,10 @@ class Zoo:
         history: list[dict[str, float]] = read_json(self.folder(model) / "history.json")
         return history
 
-    def build(self, model: ModelSpec, *, num_outputs: int) -> Classifier:
+    def build(self, model: ModelSpec, *, num_outputs: int) -> "Classifier":
         """Return the model as it is before training. Raises WeightsError, StoreError if its source is not there."""
+        from raygrid.models import build_classifier, build_pretrained, start_from
+
         channels = self.study.modality(model.modality).dataset.channels
         seed = keyed_seed(self.study.seed, "init", model.modality, model.name)
         if model.init == "imagenet":
@@ -74,15 +79,33 @@ class Zoo:
             start_from(classifier, self._weights(source))
         return classifier
 
-    def load(self, model: ModelSpec) -> Classifier:
+    def load(self, model: ModelSpec) -> "Classifier":
         """Return the trained model. Raises StoreError if it is not there or its weights are not what the card says."""
+        from raygrid.models import build_classifier
+
         card = self.card(model)
         channels = self.study.modality(model.modality).dataset.channels
         classifier = build_classifier(model.arch, channels=channels, num_outputs=len(card["labels"]), seed=0)
         classifier.load_state_dict(self._weights(model))
         return classifier
 
-    def _weights(self, model: ModelSpec) -> dict[str, Tensor]:
+    def load_frozen(self, model: ModelSpec) -> "nn.Module":
+        """Return the trained model as it is attacked and scored: frozen, with its normalisation folded.
+
+        This is part of the execution plan, which every result depends on (docs/design.md, invariant 4).
+        """
+        import torch
+
+        from raygrid.folding import fold
+
+        dataset = self.study.modality(model.modality).dataset
+        shape = (1, dataset.channels, dataset.image_size, dataset.image_size)
+        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        return fold(self.load(model), noise)
+
+    def _weights(self, model: ModelSpec) -> "dict[str, Tensor]":
+        from safetensors.torch import load_file
+
         path = self.folder(model) / "model.safetensors"
         stated = self.card(model)["weights_sha256"]
         if checksum(path) != stated:

@@ -169,7 +169,7 @@ def test_a_patient_in_both_official_parts_is_named():
     table, labels = made_table(50, part="development")
     table = pd.concat([table, table.iloc[[7]].assign(part="test")])
     patient = table["patient_id"].iloc[7]
-    with pytest.raises(DataError, match=rf"both official parts.*: {patient}$"):
+    with pytest.raises(DataError, match=rf"1 patients are in both official parts.*: {patient};.*set test_fraction"):
         splits.assign_splits(table, labels, SplitSpec(), 0)
 
 

@@ -83,7 +83,8 @@ class ChestXray14:
     def index(self) -> Index:
         """Return the table of the images that an official list names; other rows of Data_Entry are left out.
 
-        Raises MissingDataError for absent files, DataError for labels that cannot be used or a patient in both lists.
+        A patient in both lists is refused where the official division is used (`raygrid.splits.assign_splits`).
+        Raises MissingDataError for absent files, DataError for labels that cannot be used.
         """
         require_all(self.missing())
         part_of = self._parts()
@@ -110,7 +111,6 @@ class ChestXray14:
         require_images([name for name in rows if name not in files], len(rows), str(self._root), _ADVICE)
         columns = ["patient_id", "part", "locator", "content", *self._findings]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
-        _check_patients(table)
         return Index(self._findings, table.astype(dict.fromkeys(self._findings, np.uint8)))
 
     def read(self, locator: str) -> NDArray[np.uint8]:
@@ -176,13 +176,3 @@ def _parsed(place: str, findings: str, patient: str) -> set[str]:
             f"{place}: column 'Finding Labels' is {findings!r}; expected findings or 'No Finding', not both"
         )
     return found
-
-
-def _check_patients(table: pd.DataFrame) -> None:
-    num_parts = table.groupby("patient_id")["part"].nunique()
-    both = sorted(str(patient) for patient in num_parts.index[num_parts > 1])
-    if both:
-        raise DataError(
-            f"{len(both)} patients have images in both {' and '.join(_LISTS.values())}: {first_few(both)}; "
-            "expected each patient in one list: use the official lists unchanged"
-        )

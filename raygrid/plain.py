@@ -1,0 +1,51 @@
+"""Frozen dataclasses as plain JSON values, and back."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from raygrid.errors import SpecError, unknown_name
+from raygrid.keyed import Json
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Json:
+    """Return a dataclass, mapping or sequence as JSON values, nested ones included."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return cast(Json, value)
+
+
+def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Return the dataclass of type `kind` that `to_plain` wrote; it is validated as any other.
+
+    Raises SpecError for a field that `kind` does not have, with near misses, and for one that is absent.
+    """
+    fields = dataclasses.fields(cast(Any, kind))
+    known = [f.name for f in fields]
+    for name in values:
+        if name not in known:
+            raise SpecError(f"{kind.__name__}: {unknown_name('field', name, known)}")
+    for field in fields:
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.name not in values and not optional:
+            raise SpecError(f"{kind.__name__}: field {field.name!r} is absent")
+    hints = get_type_hints(kind)
+    return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """Return `value` as the annotation `hint` wants it: dataclasses, tuples of them, or None."""
+    if get_origin(hint) is types.UnionType:
+        return None if value is None else _typed(next(h for h in get_args(hint) if h is not types.NoneType), value)
+    if get_origin(hint) is tuple:
+        return tuple(_typed(get_args(hint)[0], v) for v in value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_plain(hint, value)
+    return value

@@ -1,0 +1,57 @@
+"""Hashes of everything that a result depends on: data, recipe of the code, study. Resources are not among it."""
+
+from collections.abc import Sequence
+
+from raygrid.keyed import digest
+from raygrid.plain import to_plain
+from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
+
+SAMPLES_VERSION = 1  # raise when prepared images or splits would come out differently
+TRAINING_VERSION = 1  # raise when the same recipe would give other weights
+CRAFTING_VERSION = 2  # raise when the same attack would give other scores
+
+
+def samples_signature(dataset: DatasetSpec, splits: SplitSpec, seed: int, index_fingerprint: str) -> str:
+    """Return the signature of prepared samples: inputs, preparation recipe, splits and seed."""
+    return digest(
+        {
+            "version": SAMPLES_VERSION,
+            "dataset": to_plain(dataset),
+            "splits": to_plain(splits),
+            "seed": seed,
+            "index": index_fingerprint,
+        }
+    )
+
+
+def model_signature(study: StudySpec, model: ModelSpec, *, samples: str, start: str) -> str:
+    """Return the signature of a trained model.
+
+    Args:
+        samples: signature of the modality's samples.
+        start: what the weights start from: `random`, a checksum of a weights file, or the source model's signature.
+    """
+    return digest(
+        {
+            "version": TRAINING_VERSION,
+            "model": to_plain(model),
+            "recipe": to_plain(study.recipe_of(model)),
+            "seed": study.seed,
+            "samples": samples,
+            "start": start,
+        }
+    )
+
+
+def transfer_signature(study: StudySpec, *, samples: str, surrogate: str, targets: Sequence[str]) -> str:
+    """Return the signature of the scores of one surrogate (empty for clean images) against `targets`."""
+    return digest(
+        {
+            "version": CRAFTING_VERSION,
+            "transfer": to_plain(study.transfer),
+            "seed": study.seed,
+            "samples": samples,
+            "surrogate": surrogate,
+            "targets": list(targets),
+        }
+    )
