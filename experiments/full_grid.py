@@ -103,8 +103,8 @@ def demo() -> StudySpec:
     """Return the same study on generated phantoms, small enough for two CPU cores and ten minutes."""
     architectures = ("test_resnet", "test_efficientnet")
     size, patients = 40, {"ophthalmology": 720, "radiology": 620, "pathology": 180}
-    scratch = Recipe(epochs=12, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",))
-    finetune = Recipe(epochs=8, batch_size=32, learning_rate=1e-3, augmentations=("flip_horizontal",))
+    scratch = Recipe(epochs=10, batch_size=32, learning_rate=4e-3, augmentations=("flip_horizontal",))
+    finetune = Recipe(epochs=7, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",))
     loaders = {
         "ophthalmology": ("phantom_fundus", 3),
         "radiology": ("phantom_xray", 1),
@@ -126,7 +126,7 @@ def demo() -> StudySpec:
         name="textures",
         dataset=DatasetSpec(loader="phantom_textures", image_size=size, channels=3, options={"patients": 2200}),
         splits=SplitSpec(test_fraction=0.05),
-        recipe=Recipe(epochs=8, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",)),
+        recipe=Recipe(epochs=5, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",)),
         source=True,
     )
     sources = tuple(
@@ -138,7 +138,7 @@ def demo() -> StudySpec:
         seed=1,
         modalities=(*studied, source),
         models=(*sources, *zoo),
-        transfer=TransferSpec(attacks=attack_grid(EPSILONS), block_size=54),
+        transfer=TransferSpec(attacks=attack_grid(EPSILONS), block_size=80),
     )
 
 

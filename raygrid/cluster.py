@@ -11,6 +11,7 @@ from raygrid.errors import ClusterError
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _TRIALS_PER_GPU = 4
+_NO_PROGRESS_TIMEOUT_S = 3600  # one unit of large networks on a CPU takes half an hour
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
         yield ray
         return
@@ -58,6 +58,18 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
         yield ray
     finally:
         ray.shutdown()
+
+
+def ray_data() -> Any:
+    """Return the module `ray.data`, set up for raygrid; its import takes seconds, so only work calls this."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # the import sets a level of its own
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0  # any other value drops whole blocks with no more than a log line
+    context.execution_no_progress_timeout_s = _NO_PROGRESS_TIMEOUT_S
+    return ray.data
 
 
 def plan_resources(total: dict[str, float]) -> Resources:

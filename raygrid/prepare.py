@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raygrid.cluster import ray_data
 from raygrid.datasets import Dataset, open_dataset
 from raygrid.errors import DataError, MissingDataError
 from raygrid.files import read_json, write_json, write_text
@@ -65,11 +66,7 @@ def prepare_missing(prepared: Sequence[PreparedModality], data_root: Path) -> No
     progress = Progress("prepare: shards", len(jobs), done=len(jobs) - len(open_jobs))
     progress.note("reading images", always=True)
     if open_jobs:
-        import ray.data  # seconds, and a survey does not need it
-
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        tasks = ray.data.from_items(open_jobs, override_num_blocks=len(open_jobs))
+        tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
         for row in tasks.map(_prepare_shard, fn_args=(str(data_root),)).iter_rows():
             progress.advance(f"{row['file']}, {row['rows']} images")
     for one in todo:

@@ -4,6 +4,7 @@ import sys
 import time
 
 _EVERY_S = 5.0
+_ENOUGH = 3  # pieces that a guess of the time left needs
 
 
 class Progress:
@@ -11,12 +12,15 @@ class Progress:
 
     def __init__(self, title: str, total: int, *, done: int = 0) -> None:
         self.title, self.total, self.done = title, total, done
-        self._begun, self._first = time.monotonic(), done
+        self._begun = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first piece was finished, and how many there were then
         self._printed = -_EVERY_S
 
     def advance(self, detail: str = "") -> None:
         """Count one more finished piece."""
         self.done += 1
+        if self._first is None:
+            self._first = (time.monotonic(), self.done)
         self.note(detail)
 
     def note(self, detail: str = "", *, always: bool = False) -> None:
@@ -25,13 +29,17 @@ class Progress:
         if not (always or self.done == self.total or now - self._printed >= _EVERY_S):
             return
         self._printed = now
-        elapsed, fresh = now - self._begun, self.done - self._first
-        left = (
-            f", about {_clock(elapsed / fresh * (self.total - self.done))} left"
-            if fresh > 0 and self.done < self.total
-            else ""
+        tell(
+            f"{self.title} {self.done}/{self.total} after {_clock(now - self._begun)}{self._left(now)}"
+            f"{'  ' if detail else ''}{detail}"
         )
-        tell(f"{self.title} {self.done}/{self.total} after {_clock(elapsed)}{left}{'  ' if detail else ''}{detail}")
+
+    def _left(self, now: float) -> str:
+        """Return the time left at the pace since the first piece: what came before it is start-up."""
+        if self._first is None or self.done == self.total or self.done - self._first[1] < _ENOUGH:
+            return ""
+        begun, first = self._first
+        return f", about {_clock((now - begun) / (self.done - first) * (self.total - self.done))} left"
 
 
 def tell(text: str) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.data
 
-from raygrid.cluster import Resources
+from raygrid.cluster import Resources, ray_data
 from raygrid.errors import ClusterError
 from raygrid.progress import Progress
 from raygrid.samples import SampleBatch, Samples, samples_dir
@@ -21,7 +20,6 @@ from raygrid.scores import Unit, missing_units, plan_units, write_scores
 from raygrid.spec import ModalitySpec, StudySpec
 from raygrid.zoo import Zoo
 
-NO_PROGRESS_TIMEOUT_S = 300
 _READER_CPUS = 0.25
 
 
@@ -37,7 +35,7 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
         return 0
     progress = Progress(f"transfer {modality.name}: units", len(units), done=len(units) - len(missing))
     progress.note(f"{resources.num_actors} actors load {len(zoo.study.models_of(modality.name))} models", always=True)
-    _configure()
+    data = ray_data()
     job = {
         "study": zoo.study.to_dict(),
         "study_dir": str(zoo.study_dir),
@@ -47,15 +45,15 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
     }
     wanted = [{"unit": units.index(u), "start": u.start, "stop": u.stop} for u in missing]
     # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
-    readers = ray.data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
+    readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
     rows = (
-        ray.data.from_items(wanted, override_num_blocks=len(wanted))
+        data.from_items(wanted, override_num_blocks=len(wanted))
         .map(_read_unit, fn_args=(str(samples.folder),), num_cpus=_READER_CPUS, compute=readers)
         .map_batches(
             _Scorer,
             fn_constructor_args=(job,),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(resources.num_actors, len(missing))),
+            compute=data.ActorPoolStrategy(size=min(resources.num_actors, len(missing))),
             num_cpus=resources.actor_cpus,
             num_gpus=resources.actor_gpus,
         )
@@ -157,10 +155,3 @@ def _unpack(data: bytes) -> SampleBatch:
             labels=arrays["labels"],
             images=arrays["images"],
         )
-
-
-def _configure() -> None:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = 0  # any other value drops whole blocks with no more than a log line
-    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S

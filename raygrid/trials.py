@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.search import Searcher
 
 from raygrid.cluster import Resources
 from raygrid.progress import Progress, tell
@@ -17,28 +18,12 @@ MAX_FAILURES = 1
 
 
 def train_missing(zoo: Zoo, resources: Resources, provenance: dict[str, Any]) -> dict[str, str]:
-    """Train every model that has no card yet; return the reason of each failure, by `<modality>/<name>`.
-
-    Models that start from another model of the study wait for it: they are trained in a second wave.
-    """
-    failed: dict[str, str] = {}
-    progress = Progress("train: models", len(zoo.study.models), done=len(zoo.study.models) - len(zoo.untrained()))
-    while wave := [m for m in zoo.untrained() if _label(m) not in failed and _is_ready(zoo, m)]:
-        failed |= _run_wave(zoo, wave, resources, provenance, progress)
-    for model in zoo.untrained():
-        failed.setdefault(_label(model), "the model that it starts from is not trained")
-    return failed
-
-
-def _is_ready(zoo: Zoo, model: ModelSpec) -> bool:
-    source = zoo.study.source_model(model)
-    return source is None or zoo.is_trained(source)
-
-
-def _run_wave(
-    zoo: Zoo, wave: Sequence[ModelSpec], resources: Resources, provenance: dict[str, Any], progress: Progress
-) -> dict[str, str]:
-    progress.note(f"{len(wave)} trials start, {resources.max_trials} at a time", always=True)
+    """Train every model that has no card yet; return the reason of each failure, by `<modality>/<name>`."""
+    missing = zoo.untrained()
+    if not missing:
+        return {}
+    progress = Progress("train: models", len(zoo.study.models), done=len(zoo.study.models) - len(missing))
+    progress.note(f"{len(missing)} trials, {resources.max_trials} at a time", always=True)
     job = {
         "study": zoo.study.to_dict(),
         "study_dir": str(zoo.study_dir),
@@ -51,8 +36,9 @@ def _run_wave(
         tune.with_resources(
             tune.with_parameters(_trial, job=job), {"cpu": resources.trial_cpus, "gpu": resources.trial_gpus}
         ),
-        param_space={"model": tune.grid_search([zoo.study.models.index(m) for m in wave])},
         tune_config=tune.TuneConfig(
+            search_alg=_SourcesFirst(zoo, missing),
+            num_samples=len(missing),
             reuse_actors=True,  # a fresh actor per trial would import torch each time
             max_concurrent_trials=resources.max_trials,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -67,12 +53,48 @@ def _run_wave(
     results = tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)  # what resumes a study is the zoo, not Tune's record of it
     errors = {int(r.config["model"]): str(r.error) for r in results if r.error is not None and r.config is not None}
+    return {_label(m): _reason(zoo, m, errors.get(zoo.study.models.index(m))) for m in zoo.untrained()}
+
+
+def _reason(zoo: Zoo, model: ModelSpec, error: str | None) -> str:
+    source = zoo.study.source_model(model)
+    if source is not None and not zoo.is_trained(source):
+        return f"{_label(source)}, which it starts from, is not trained"
     # an infeasible request ends without an error, so the zoo is asked, not the result grid
-    return {
-        _label(m): _last_line(errors.get(zoo.study.models.index(m), "the trial ended without a model"))
-        for m in wave
-        if not zoo.is_trained(m)
-    }
+    return _last_line(error or "the trial ended without a model")
+
+
+class _SourcesFirst(Searcher):  # type: ignore[misc]
+    """Hands Tune the missing models in declared order; one that starts from another waits until that is trained."""
+
+    def __init__(self, zoo: Zoo, missing: Sequence[ModelSpec]) -> None:
+        super().__init__()
+        self._zoo, self._waiting = zoo, list(missing)
+        self._running: dict[str, ModelSpec] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of the next model, None to be asked again, or FINISHED."""
+        for model in self._waiting:
+            source = self._zoo.study.source_model(model)
+            if source is None or self._zoo.is_trained(source):
+                self._waiting.remove(model)
+                self._running[trial_id] = model
+                return {"model": self._zoo.study.models.index(model)}
+        return None if self._running else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Forget the trial; whether it left a model is read from the zoo."""
+        self._running.pop(trial_id, None)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Accept any: the models are declared, not searched for."""
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the zoo is the record of what is trained."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
 
 
 def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:

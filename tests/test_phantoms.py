@@ -89,7 +89,7 @@ def test_the_index_is_valid_and_says_that_it_is_a_phantom(kind: str) -> None:
     assert isinstance(index, Index)
     assert list(index.table.columns) == [*INDEX_COLUMNS, *data.labels]
     assert set(index.table["part"]) == {""}
-    assert set(index.table["content"]) == {f"{kind} phantom v1"}
+    assert set(index.table["content"]) == {f"{kind} phantom v{data.version}"}
     assert (index.table["locator"] == index.table["image_id"]).all()
     assert all(index.table[label].dtype == np.uint8 and set(index.table[label]) <= {0, 1} for label in data.labels)
     assert len(index.fingerprint()) == 64

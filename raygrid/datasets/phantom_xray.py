@@ -47,6 +47,7 @@ class PhantomXray(Phantom):
 
     title = "Chest X-ray phantom (generated, not medical evidence)"
     kind = "xray"
+    version = 2
     channels = 1
     labels = LABELS
 
@@ -175,7 +176,7 @@ class PhantomXray(Phantom):
         places = np.stack([rng.uniform(0.25, 0.68, count + faint), rng.uniform(0.11, 0.27, count + faint)], axis=1)
         places[:, 1] = body.middle + rng.choice([-1.0, 1.0], count + faint) * places[:, 1]
         size = np.concatenate([rng.uniform(0.034, 0.052, count), rng.uniform(0.012, 0.02, faint)])
-        strength = np.concatenate([np.full(count, 0.2 + 0.22 * grade), rng.uniform(0.08, 0.18, faint)])
+        strength = np.concatenate([np.full(count, 0.3 + 0.25 * grade), rng.uniform(0.08, 0.18, faint)])
         return paint_blobs(self.size, places, np.stack([size, size], axis=1), strength, edge=1.5)
 
     def _vessels(self, rng: np.random.Generator, body: Body) -> Plane:
