@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from raygrid.datasets.base import Dataset, Index
+from raygrid.datasets.base import Dataset, Index, Reject
 from raygrid.datasets.chestxray14 import ChestXray14
 from raygrid.datasets.kaggle_dr import KaggleDR
 from raygrid.datasets.pcam import PCam
@@ -14,7 +14,7 @@ from raygrid.datasets.phantom_xray import PhantomXray
 from raygrid.errors import SpecError, unknown_name
 from raygrid.spec import DatasetSpec
 
-__all__ = ["DATASETS", "Dataset", "Index", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "Index", "Reject", "open_dataset"]
 
 DATASETS: dict[str, Callable[[DatasetSpec, Path], Dataset]] = {
     "kaggle_dr": KaggleDR,

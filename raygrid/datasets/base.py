@@ -15,6 +15,14 @@ INDEX_COLUMNS = ("image_id", "patient_id", "part", "locator", "content")
 
 
 @dataclass(frozen=True)
+class Reject:
+    """An image that cannot be used, and why: file or row, what was expected, how to mend it."""
+
+    image_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Index:
     """All images of a data set, one row each, before anything is read.
 
@@ -22,10 +30,16 @@ class Index:
     data set comes with an official division, else empty), `locator` (what `Dataset.read` needs to find the
     image), `content` (what stands for the image's bytes in the fingerprint: size, checksum or generator
     version) and one 0/1 column of dtype uint8 per name in `labels`.
+
+    `rejects` are images that the label files name and that cannot stand in `table` (a file that is absent or empty,
+    a row that contradicts another); they count towards the permitted share of rejects. `notes` are sentences that
+    the user must read, such as patches that each count as a patient; they are printed and written to the manifest.
     """
 
     labels: tuple[str, ...]
     table: pd.DataFrame
+    rejects: tuple[Reject, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         absent = [name for name in (*INDEX_COLUMNS, *self.labels) if name not in self.table.columns]
@@ -64,4 +78,11 @@ class Dataset(Protocol):
 
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one prepared image, uint8 (height, width, channel). Raises DataError if it is unreadable."""
+        ...
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (height, width) in pixels of the image as the data set holds it; cheap, from the file's header.
+
+        Raises DataError if the header is unreadable.
+        """
         ...
