@@ -19,7 +19,7 @@ from raygrid.errors import SpecError, StoreError, unknown_name
 from raygrid.files import read_json, write_json
 from raygrid.lease import lease
 from raygrid.progress import tell
-from raygrid.samples import Samples, samples_dir
+from raygrid.samples import MAX_REJECTED_SHARE, Samples, samples_dir
 from raygrid.scores import missing_units, plan_units
 from raygrid.spec import StudySpec
 from raygrid.zoo import Zoo
@@ -30,7 +30,11 @@ _PACKAGES = ("torch", "torchvision", "timm", "ray", "mlflow", "numpy", "pandas",
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how fast a study is computed; no result depends on it."""
+    """Where and how fast a study is computed; no result depends on it.
+
+    Attributes:
+        max_rejected_share: share of a modality's images that may be unusable; more stop the study.
+    """
 
     study_dir: Path
     data_root: Path
@@ -38,6 +42,7 @@ class RunOptions:
     tracking_uri: str | None = None
     only: str | None = None
     num_cpus: int | None = None
+    max_rejected_share: float = MAX_REJECTED_SHARE
 
     def __post_init__(self) -> None:
         # Ray's workers have working directories of their own
@@ -45,6 +50,8 @@ class RunOptions:
         object.__setattr__(self, "data_root", self.data_root.absolute())
         if self.only is not None and self.only not in STAGES:
             raise SpecError(unknown_name("stage", self.only, STAGES))
+        if not 0 <= self.max_rejected_share < 1:
+            raise SpecError(f"max_rejected_share is {self.max_rejected_share}; expected from 0 to below 1")
 
     def wants(self, stage: str) -> bool:
         """Whether this run is to do `stage`."""
@@ -121,7 +128,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
 def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
     from raygrid.prepare import prepare_missing, survey
 
-    surveyed = survey(study, options.study_dir, options.data_root)
+    surveyed = survey(study, options.study_dir, options.data_root, options.max_rejected_share)
     zoo = Zoo(options.study_dir, study, {s.modality.name: s.signature for s in surveyed})
     _check_architectures(zoo)
     _write_study(zoo, phantom=any(s.dataset.phantom for s in surveyed))
@@ -129,7 +136,7 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
         if not options.wants("prepare"):
             raise StoreError("the samples are not prepared yet; run without --only, or with --only prepare first")
         cluster()
-        prepare_missing(surveyed, options.data_root)
+        prepare_missing(surveyed, options.data_root, options.max_rejected_share)
     return zoo
 
 

@@ -1,0 +1,13 @@
+"""What all tests share: no cache of the machine is read or left behind."""
+
+import pytest
+
+from raygrid.mapped import CACHE_VARIABLE
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Give the session a cache folder of its own; Ray's workers inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
