@@ -9,8 +9,7 @@ from pathlib import Path
 from raygrid import __version__
 from raygrid.errors import RaygridError, SpecError
 from raygrid.progress import tell
-from raygrid.samples import MAX_REJECTED_SHARE
-from raygrid.spec import StudySpec
+from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
 _EPILOG = """\
 Running the same command again is the resume: finished models and scored units are kept, only what is missing is
@@ -48,7 +47,7 @@ def run_experiment(
         type=float,
         default=MAX_REJECTED_SHARE,
         metavar="SHARE",
-        help="share of a modality's images that may be unreadable or absent; more stop the study (default: %(default)s)",
+        help="share of a modality's images that may be unusable; more stop the study (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     sys.exit(_guarded(lambda: _run(presets[options.preset](), options)))

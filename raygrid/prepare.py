@@ -14,9 +14,9 @@ from raygrid.datasets import Dataset, Index, Reject, open_dataset
 from raygrid.errors import DataError, MissingDataError
 from raygrid.files import read_json, write_json, write_text
 from raygrid.progress import Progress, tell
-from raygrid.samples import MAX_REJECTED_SHARE, SampleBatch, samples_dir, shard_rows, write_shard
+from raygrid.samples import SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.signatures import samples_signature
-from raygrid.spec import DatasetSpec, ModalitySpec, StudySpec
+from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
 from raygrid.splits import assign_splits, check_splits
 
 _SHOWN = 5  # rejects that an error message names

@@ -24,7 +24,6 @@ from raygrid.keyed import digest
 from raygrid.mapped import MappedImages, map_images, tensor_to_numpy
 from raygrid.splits import members
 
-MAX_REJECTED_SHARE = 0.001  # of a modality's images; more stop a study
 _SHARD_BYTES = 64 * 2**20  # of decoded images: a worker holds a few times that while it writes a shard
 _MOST_SHARD_ROWS = 512  # small images, too, are read by several workers
 _ROW_GROUP = 64  # images that are decompressed together: about one block of the transfer stage

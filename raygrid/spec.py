@@ -18,6 +18,7 @@ AUGMENTATIONS = ("flip_horizontal", "flip_vertical", "rotate", "translate", "col
 ATTACKS = ("fgsm", "pgd")
 Condition = Literal["clean", "adversarial", "control"]
 PRETRAINED_ON = "pretrained_on:"
+MAX_REJECTED_SHARE = 0.001  # of a modality's images; more stop a study
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 

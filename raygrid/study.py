@@ -19,9 +19,9 @@ from raygrid.errors import SpecError, StoreError, unknown_name
 from raygrid.files import read_json, write_json
 from raygrid.lease import lease
 from raygrid.progress import tell
-from raygrid.samples import MAX_REJECTED_SHARE, Samples, samples_dir
+from raygrid.samples import Samples, samples_dir
 from raygrid.scores import missing_units, plan_units
-from raygrid.spec import StudySpec
+from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 from raygrid.zoo import Zoo
 
 STAGES = ("prepare", "train", "transfer", "report", "track")

@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def samples(tmp_path: Path, images: np.ndarray, cache: Path) -> Samples:
-    """Samples whose image k belongs to patient k // 2 and has label k % 2, in three shards; both parts hold all of them."""
+    """Image k belongs to patient k // 2 and has label k % 2; both parts hold all images, in three shards each."""
     ids = [f"i{k:03d}" for k in range(len(images))]
     patients = [f"p{k // 2:03d}" for k in range(len(images))]
     labels = (np.arange(len(images)) % 2).astype(np.uint8)[:, None]
