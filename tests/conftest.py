@@ -11,3 +11,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def ray_session(own_cache):
+    """Give the session one Ray cluster of two CPUs, which `raygrid.cluster.connected` then uses."""
+    from raygrid.cluster import connected
+
+    with connected(None, num_cpus=2) as ray:
+        yield ray
