@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from raygrid.datasets.chestxray14 import FINDINGS, ChestXray14
-from raygrid.datasets.imaging import crop_field_of_view, open_image, resize_square
+from raygrid.datasets.decoding import decode_image
+from raygrid.datasets.imaging import crop_field_of_view, resize_square
 from raygrid.datasets.kaggle_dr import KaggleDR
 from raygrid.datasets.pcam import PCam
 from raygrid.errors import DataError, MissingDataError, SpecError
@@ -94,10 +95,23 @@ def test_kaggle_says_what_is_missing_and_where_to_get_it(tmp_path):
         kaggle_dr(tmp_path / "kaggle_dr").index()
 
 
-def test_kaggle_counts_and_names_absent_images(kaggle):
+def test_kaggle_rejects_absent_and_empty_images_by_name(kaggle):
     (kaggle / "train" / "13_left.jpeg").unlink()
-    (kaggle / "test" / "1_right.jpeg").unlink()
-    with pytest.raises(MissingDataError, match=r"2 of 6 images .*train/13_left\.jpeg, test/1_right\.jpeg"):
+    (kaggle / "test" / "1_right.jpeg").write_bytes(b"")
+    index = kaggle_dr(kaggle).index()
+    assert list(index.table["image_id"]) == ["10_left", "10_right", "13_right", "1_left"]
+    first, second = index.rejects
+    assert first.image_id == "13_left"
+    assert f"{kaggle / 'train' / '13_left.jpeg'}: expected an image file, got no such file" in first.reason
+    assert "www.kaggle.com/c/diabetic-retinopathy-detection" in first.reason  # the advice, once
+    assert second.image_id == "1_right"
+    assert second.reason.endswith("got an empty file (0 bytes); unpack or fetch it again")
+
+
+def test_kaggle_without_any_image_is_missing(kaggle):
+    for file in kaggle.glob("*/*.jpeg"):
+        file.unlink()
+    with pytest.raises(MissingDataError, match=r"none of the 6 images .*10_left, (.|\n)*www\.kaggle\.com"):
         kaggle_dr(kaggle).index()
 
 
@@ -130,7 +144,7 @@ def test_an_unreadable_image_is_named(kaggle, content):
     path = kaggle / "train" / "10_left.jpeg"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(DataError, match=r"10_left\.jpeg: expected a complete 8-bit image, got .*docs/data\.md"):
+    with pytest.raises(DataError, match=r"10_left\.jpeg: expected a complete PNG, JPEG.*, got .*docs/data\.md"):
         kaggle_dr(kaggle).read("train/10_left.jpeg")
 
 
@@ -278,13 +292,7 @@ def test_an_xray_in_any_mode_comes_out_grey(tmp_path, mode):
     if mode == "RGBA":
         picture.putalpha(255)
     picture.save(tmp_path / "x.png")
-    assert np.array_equal(open_image(tmp_path / "x.png", "L")[..., 0], grey)
-
-
-def test_a_16_bit_image_is_refused_instead_of_clipped(tmp_path):
-    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "x.png")
-    with pytest.raises(DataError, match=r"x\.png: expected 8 bits per channel, got mode I"):
-        open_image(tmp_path / "x.png", "L")
+    assert np.array_equal(decode_image(tmp_path / "x.png", 1)[..., 0], grey)
 
 
 def test_chestxray_patient_in_both_lists_stops_the_official_division_only(chest):
@@ -300,13 +308,34 @@ def test_chestxray_names_an_image_in_both_lists(chest):
         xray(chest).index()
 
 
-def test_chestxray_counts_and_names_absent_images(chest):
+def test_chestxray_rejects_absent_and_empty_images_by_name(chest):
     (chest / "test_list.txt").write_text("00000002_000.png\n00000003_000.png\n")
-    with pytest.raises(MissingDataError, match=r"1 of 4 images .*00000003_000\.png"):
-        xray(chest).index()
+    (chest / "images" / "00000001_001.png").write_bytes(b"")
+    index = xray(chest).index()
+    assert list(index.table["image_id"]) == ["00000001_000.png", "00000002_000.png"]
+    assert [reject.image_id for reject in index.rejects] == ["00000001_001.png", "00000003_000.png"]
+    assert "got an empty file (0 bytes); unpack or fetch it again. Get ChestX-ray14 from" in index.rejects[0].reason
+    assert f"{chest / 'images' / '00000003_000.png'}: expected an image file, got no such" in index.rejects[1].reason
+
+
+def test_chestxray_list_without_labels_is_an_error(chest):
     (chest / "test_list.txt").write_text("00000009_000.png\n")
     with pytest.raises(DataError, match=r"1 images of the official lists have no row: 00000009_000\.png"):
         xray(chest).index()
+
+
+def test_chestxray_no_finding_is_the_last_label(chest):
+    index = xray(chest, no_finding=True).index()
+    assert index.labels == (*FINDINGS, "no_finding")
+    assert index.table["no_finding"].tolist() == [0, 0, 1]
+    assert xray(chest, no_finding=True, findings=["mass"]).index().labels == ("mass", "no_finding")
+    with pytest.raises(SpecError, match="option no_finding is 'yes'; expected True or False"):
+        xray(chest, no_finding="yes")
+
+
+def test_source_sizes_come_from_the_headers(kaggle, chest):
+    assert kaggle_dr(kaggle).source_size("train/10_left.jpeg") == (60, 90)
+    assert xray(chest).source_size("images/00000001_000.png") == (64, 64)
 
 
 def test_chestxray_says_what_is_missing(chest):
@@ -364,7 +393,9 @@ def write_slides(tmp_path: Path, part: str, slides: list[str]) -> None:
 
 def test_pcam_reads_the_patch_its_row_names(patches, tmp_path):
     data = pcam(tmp_path)
-    table = data.index().table.set_index("image_id")
+    index = data.index()
+    assert "each patch counts as its own patient" in index.notes[0]
+    table = index.table.set_index("image_id")
     assert table["part"].value_counts().to_dict() == {"development": 8, "test": 4}
     assert (table["patient_id"] == table.index).all()
     assert table.loc["train-000003", "metastasis"] == 1
@@ -372,6 +403,7 @@ def test_pcam_reads_the_patch_its_row_names(patches, tmp_path):
     for name, part, number in (("train-000003", "train", 3), ("valid-000002", "valid", 2), ("test-000000", "test", 0)):
         assert np.array_equal(data.read(table.loc[name, "locator"]), patches[part][number])
     assert pcam(tmp_path, size=48).read("train/3").shape == (48, 48, 3)
+    assert pcam(tmp_path, size=48).source_size("train/3") == (96, 96)
 
 
 def test_pcam_survives_pickling_with_open_files(patches, tmp_path):
@@ -385,7 +417,9 @@ def test_pcam_survives_pickling_with_open_files(patches, tmp_path):
 def test_pcam_takes_slides_as_patients(patches, tmp_path):
     for part, slides in (("train", ["a", "a", "b", "b", "b"]), ("valid", ["c"] * 3), ("test", ["d", "d", "e", "e"])):
         write_slides(tmp_path, part, slides)
-    table = pcam(tmp_path).index().table.set_index("image_id")
+    index = pcam(tmp_path).index()
+    assert index.notes == ()
+    table = index.table.set_index("image_id")
     assert table.loc["train-000004", "patient_id"] == "b"
     assert table["patient_id"].nunique() == 5
     write_slides(tmp_path, "valid", ["c"] * 2)

@@ -4,12 +4,12 @@ import csv
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from raygrid.datasets.base import Reject
 from raygrid.errors import DataError, MissingDataError, SpecError, unknown_name
 from raygrid.spec import DatasetSpec
 
@@ -20,37 +20,16 @@ _ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact 
 _SHOWN = 5  # file names that an error message lists
 
 
-def check_spec(spec: DatasetSpec, channels: int, options: Collection[str]) -> None:
-    """Return nothing if `spec` fits a loader of `channels` channels that knows `options`; else raise SpecError."""
-    if spec.channels != channels:
+def check_spec(spec: DatasetSpec, channels: Collection[int], options: Collection[str]) -> None:
+    """Return nothing if `spec` fits a loader that gives `channels` and knows `options`; else raise SpecError."""
+    if spec.channels not in channels:
+        wanted = " or ".join(map(str, channels))
         raise SpecError(
-            f"data set {spec.loader!r}: channels is {spec.channels}, expected {channels}; set channels={channels}"
+            f"data set {spec.loader!r}: channels is {spec.channels}, expected {wanted}; set channels={wanted}"
         )
     for name in spec.options:
         if name not in options:
             raise SpecError(f"data set {spec.loader!r}: {unknown_name('option', name, options)}")
-
-
-def open_image(path: Path, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
-    """Return the decoded file, uint8 (height, width, 3) for RGB or (height, width, 1) for L (grey).
-
-    Palettes are resolved and transparency is dropped. Raises DataError for a file that is absent, truncated,
-    no image, or has more than 8 bits per channel.
-    """
-    how = "fetch this file again from the data set's source (docs/data.md)"
-    try:
-        with Image.open(path) as image:
-            deep = image.mode.startswith(("I", "F"))
-            found = image.mode
-            # Pillow clips 16-bit values to 255 instead of scaling them, which would whiten the image silently.
-            pixels = None if deep else np.asarray(image.convert(mode))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path}: expected a complete 8-bit image, got {type(error).__name__}: {error}; {how}"
-        ) from error
-    if pixels is None:
-        raise DataError(f"{path}: expected 8 bits per channel, got mode {found}; convert it to 8 bits, or {how}")
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -160,13 +139,28 @@ def require_all(lines: Sequence[str]) -> None:
         raise MissingDataError("\n".join(lines))
 
 
-def require_images(absent: Sequence[str], named: int, where: str, advice: str) -> None:
-    """Return nothing if `absent` is empty; else raise MissingDataError that counts and names the first of them."""
-    if absent:
+def unusable_file(path: Path, size: int | None) -> str:
+    """Return why a file of `size` bytes (None: it is not there) cannot be an image, empty if it can."""
+    if size:
+        return ""
+    got = "no such file" if size is None else "an empty file (0 bytes)"
+    return f"{path}: expected an image file, got {got}; unpack or fetch it again"
+
+
+def require_some_images(rejects: Sequence[Reject], named: int, where: Path, advice: str) -> tuple[Reject, ...]:
+    """Return `rejects`, the first with `advice`: it is what an error lists when the rejects are too many.
+
+    Raises MissingDataError if every one of the `named` images is rejected.
+    """
+    if not rejects:
+        return ()
+    if len(rejects) == named:
+        names = first_few([reject.image_id for reject in rejects])
         raise MissingDataError(
-            f"{len(absent)} of {named} images named by the label files are not in {where}, "
-            f"the first are {first_few(absent)}\n{advice}"
+            f"none of the {named} images named by the label files is in {where}, the first are {names}\n{advice}"
         )
+    first = Reject(rejects[0].image_id, f"{rejects[0].reason}. {advice}")
+    return (first, *rejects[1:])
 
 
 def first_few(names: Sequence[str]) -> str:

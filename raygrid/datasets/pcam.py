@@ -21,6 +21,10 @@ _ADVICE = (
     "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
     "them with gunzip; docs/data.md shows the layout."
 )
+_NO_SLIDES = (
+    "PatchCamelyon without its _meta.csv files: each patch counts as its own patient, so patches of one slide can be "
+    "in both d1 and d2 (docs/data.md, Slides as patients)"
+)
 
 
 class PCam:
@@ -34,7 +38,7 @@ class PCam:
     phantom = False
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=3, options=())
+        check_spec(spec, channels=(3,), options=())
         self._size = spec.image_size
         self._root = data_root / "pcam"
         self._open: dict[tuple[int, str], Any] = {}
@@ -60,7 +64,8 @@ class PCam:
                 "fetch the others, or remove these to count each patch as a patient"
             )
         tables = [self._table(part, bool(with_slides)) for part in _PARTS]
-        return Index(("metastasis",), pd.concat(tables, ignore_index=True))
+        notes = () if with_slides else (_NO_SLIDES,)
+        return Index(("metastasis",), pd.concat(tables, ignore_index=True), notes=notes)
 
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one patch, uint8 (image_size, image_size, 3); resized only if image_size is not 96.
@@ -80,6 +85,11 @@ class PCam:
         except (OSError, RuntimeError, ValueError, IndexError) as error:
             raise DataError(_unreadable(path, f"a readable patch {number}", error)) from error
         return resize_square(patch, self._size)
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (96, 96), the size of every patch."""
+        del locator
+        return (_SIDE, _SIDE)
 
     def _path(self, part: str, kind: str) -> Path:
         return self._root / f"camelyonpatch_level_2_split_{part}_{kind}"
