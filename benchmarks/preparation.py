@@ -40,12 +40,12 @@ def main() -> None:
         for title, spec, lay_out, plain in (
             ("ophthalmology", FUNDUS, _lay_out_fundus, _plain_fundus),
             ("radiology", XRAY, _lay_out_xrays, _plain_xrays),
-            ("pathology", PATCH, _lay_out_patches, _plain_patches),
+            ("pathology", PATCH, lay_out_patches, _plain_patches),
         ):
             lay_out(root)
             print(title)
             result[title] = compare(
-                {"plain loop": partial(_save_all, plain, root), "raygrid": partial(_pipeline, spec, root)},
+                {"plain loop": partial(_save_all, plain, root), "raygrid": partial(prepare, spec, root)},
                 rounds=5,
                 reference="plain loop",
                 unit="images",
@@ -53,7 +53,7 @@ def main() -> None:
     write_result("preparation", __doc__ or "", result)
 
 
-def _pipeline(spec: DatasetSpec, root: Path) -> int:
+def prepare(spec: DatasetSpec, root: Path) -> int:
     """Prepare one modality in a fresh study folder; return the number of images."""
     modality = ModalitySpec(name="measured", dataset=spec, splits=SplitSpec(test_fraction=0.2), recipe=Recipe(epochs=1))
     study = StudySpec(
@@ -99,7 +99,8 @@ def _plain_patches(root: Path) -> Iterator[Images]:
 
 def _phantoms(loader: str, size: int, channels: int, count: int) -> Iterator[Images]:
     """Yield `count` phantoms, going round a few that were drawn once: drawing takes longer than what is measured."""
-    dataset = open_dataset(DatasetSpec(loader=loader, image_size=size, channels=channels), Path())
+    spec = DatasetSpec(loader=loader, image_size=size, channels=channels, options={"patients": 40})
+    dataset = open_dataset(spec, Path())
     drawn = [dataset.read(str(locator)) for locator in dataset.index().table["locator"][:40]]
     for number in range(count):
         yield drawn[number % len(drawn)]
@@ -133,11 +134,13 @@ def _lay_out_xrays(root: Path) -> None:
     (folder / "test_list.txt").write_text("\n".join(names[NUM_XRAYS // 2 :]))
 
 
-def _lay_out_patches(root: Path) -> None:
-    images = np.stack(list(_phantoms("phantom_tissue", 96, 3, NUM_PATCHES)))
-    labels = (np.arange(NUM_PATCHES) % 2).astype(np.uint8).reshape(-1, 1, 1, 1)
+def lay_out_patches(root: Path, count: int = NUM_PATCHES) -> None:
+    """Write six HDF5 files with `count` patches, two thirds of them for training."""
+    images = np.stack(list(_phantoms("phantom_tissue", 96, 3, count)))
+    labels = (np.arange(count) % 2).astype(np.uint8).reshape(-1, 1, 1, 1)
     (root / "pcam").mkdir()
-    cuts = {"train": slice(0, 4000), "valid": slice(4000, 5000), "test": slice(5000, NUM_PATCHES)}
+    cuts = {"train": slice(0, 4 * count // 6), "valid": slice(4 * count // 6, 5 * count // 6)}
+    cuts["test"] = slice(5 * count // 6, count)
     arrays: dict[str, Any] = {"x": images, "y": labels}
     for part, cut in cuts.items():
         for kind, array in arrays.items():
