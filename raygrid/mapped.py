@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from raygrid.errors import StoreError
 from raygrid.files import TEMPORARY_PREFIX, atomic_path
+from raygrid.image_column import COLUMN, image_shape, images_of
 
 CACHE_VARIABLE = "RAYGRID_CACHE"
 _ROWS_AT_ONCE = 64
@@ -78,18 +79,9 @@ def map_images(key: str, shards: Sequence[Path]) -> NDArray[np.uint8]:
     return mapped
 
 
-def tensor_to_numpy(column: pa.ChunkedArray) -> NDArray[np.uint8]:
-    """Return an image column of a Parquet table as an array (n, height, width, channel) uint8."""
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0)
-    images: NDArray[np.uint8] = whole.to_numpy_ndarray()
-    return images
-
-
 def _shape(shards: Sequence[Path]) -> tuple[int, ...]:
-    sides = pq.read_schema(shards[0]).field("image").type.shape
-    return (sum(pq.read_metadata(shard).num_rows for shard in shards), *sides)
+    num_images = sum(pq.read_metadata(shard).num_rows for shard in shards)
+    return (num_images, *image_shape(pq.read_schema(shards[0])))
 
 
 def _decode(shards: Sequence[Path], path: Path, *, num_bytes: int) -> None:
@@ -101,5 +93,5 @@ def _decode(shards: Sequence[Path], path: Path, *, num_bytes: int) -> None:
         )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         for shard in shards:
-            for batch in pq.ParquetFile(shard).iter_batches(batch_size=_ROWS_AT_ONCE, columns=["image"]):
-                file.write(np.ascontiguousarray(batch.column(0).to_numpy_ndarray()).data)
+            for batch in pq.ParquetFile(shard).iter_batches(batch_size=_ROWS_AT_ONCE, columns=[COLUMN]):
+                file.write(images_of(pa.Table.from_batches([batch])).data)

@@ -2,7 +2,7 @@
 
 STUDY/samples/<modality>-<signature>/
     splits.csv                    one row per patient: part, split, role, d2_half, d1_tenth
-    development-00000.parquet ... image_id, patient_id, a 0/1 column per label, image (uint8, height x width x channel)
+    development-00000.parquet ... image_id, patient_id, a 0/1 column per label, image (bytes; raygrid.image_column)
     test-00000.parquet ...        the same, sorted by image_id
     manifest.json                 written last: counts, rejects, labels, signature
 """
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path, read_json
+from raygrid.image_column import images_of, with_images
 from raygrid.keyed import digest
-from raygrid.mapped import MappedImages, map_images, tensor_to_numpy
+from raygrid.mapped import MappedImages, map_images
 from raygrid.splits import members
 
 _SHARD_BYTES = 64 * 2**20  # of decoded images: a worker holds a few times that while it writes a shard
@@ -79,11 +80,11 @@ def shard_rows(image_bytes: int) -> int:
 
 def write_shard(path: Path, label_names: Sequence[str], batch: SampleBatch) -> None:
     """Write one shard atomically, in a form that any Parquet reader opens."""
-    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(batch.images))
     columns: dict[str, Any] = {"image_id": pa.array(batch.image_ids), "patient_id": pa.array(batch.patient_ids)}
     columns |= {name: pa.array(batch.labels[:, i]) for i, name in enumerate(label_names)}
     with atomic_path(path) as temporary:
-        pq.write_table(pa.table({**columns, "image": tensor}), temporary, compression="zstd", row_group_size=_ROW_GROUP)
+        table = with_images(columns, batch.images)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP, use_dictionary=list(columns))
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class Samples:
             image_ids=tuple(table["image_id"].to_pylist()),
             patient_ids=tuple(table["patient_id"].to_pylist()),
             labels=self._labels(table),
-            images=tensor_to_numpy(table["image"]),
+            images=images_of(table),
         )
 
     def _labels(self, table: pa.Table) -> NDArray[np.uint8]:
