@@ -16,7 +16,8 @@ from raygrid.progress import Progress
 from raygrid.samples import SHARD_ROWS, SampleBatch, samples_dir, write_shard
 from raygrid.signatures import samples_signature
 from raygrid.spec import DatasetSpec, ModalitySpec, StudySpec
-from raygrid.splits import assign_splits, check_splits
+from raygrid.split_files import splits_of
+from raygrid.split_lists import content_hashes, read_split_files
 
 MAX_REJECTED_SHARE = 0.001
 
@@ -52,7 +53,7 @@ def survey(study: StudySpec, study_dir: Path, data_root: Path) -> list[PreparedM
     missing = [line for _, dataset in datasets for line in dataset.missing()]
     if missing:
         raise MissingDataError("\n".join(["the study cannot start, files of its data sets are missing:", *missing]))
-    return [_survey_one(study, modality, dataset, study_dir) for modality, dataset in datasets]
+    return [_survey_one(study, modality, dataset, study_dir, data_root) for modality, dataset in datasets]
 
 
 def prepare_missing(prepared: Sequence[PreparedModality], data_root: Path) -> None:
@@ -73,11 +74,14 @@ def prepare_missing(prepared: Sequence[PreparedModality], data_root: Path) -> No
         _finish(one)
 
 
-def _survey_one(study: StudySpec, modality: ModalitySpec, dataset: Dataset, study_dir: Path) -> PreparedModality:
+def _survey_one(
+    study: StudySpec, modality: ModalitySpec, dataset: Dataset, study_dir: Path, data_root: Path
+) -> PreparedModality:
     index = dataset.index()
-    signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint())
-    splits = assign_splits(index.table, index.labels, modality.splits, study.seed)
-    check_splits(splits)
+    files = read_split_files(modality.splits.files, data_root)
+    hashes = content_hashes(files)
+    signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint(), hashes)
+    splits = splits_of(index, modality.splits, study.seed, files)
     part = index.table["patient_id"].map(splits.set_index("patient_id")["part"])
     table = index.table.assign(part=part)
     table = table[table["part"].isin(("development", "test"))].sort_values(["part", "image_id"], ignore_index=True)
