@@ -132,7 +132,8 @@ class _ImageNames:
     def __init__(self, index: Index) -> None:
         ids, patients = index.table["image_id"].astype(str), index.table["patient_id"].astype(str)
         self._patient = dict(zip(ids, patients, strict=True))
-        self._rejected = {key for r in index.rejects for key in (r.image_id, _stem(r.image_id))}
+        self._rejected = {r.image_id for r in index.rejects}
+        self._rejected_stems = {_stem(name) for name in self._rejected}
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for image_id in self._patient:
             self._by_stem[_stem(image_id)].append(image_id)
@@ -143,7 +144,7 @@ class _ImageNames:
         places: dict[str, _Place] = defaultdict(_Place)
         unknown: list[Entry] = []
         for entry in entries:
-            image_id = self._find(entry.name)
+            image_id = self._find(entry, file)
             if image_id is None:
                 unknown.append(entry)
                 continue
@@ -179,17 +180,20 @@ class _ImageNames:
             f"patients away: {_few(sorted(self._lost))}; mend or fetch these"
         )
 
-    def _find(self, name: str) -> str | None:
+    def _find(self, entry: Entry, file: SplitFile) -> str | None:
+        name = entry.name
         if name in self._patient:
             return name
         same = self._by_stem.get(_stem(name), [])
         if len(same) > 1:
-            raise DataError(f"{name} may be any of {_few(same)}; write the name in full")
+            raise DataError(
+                f"{file.path}, line {entry.line}: {name} may be any of {_few(same)}; write the name in full"
+            )
         # a.jpg is not a.png: without its extension a name is looked for only where one of the two has none
         return same[0] if same and (_stem(name) == name or _stem(same[0]) == same[0]) else None
 
     def _is_rejected(self, name: str) -> bool:
-        rejected = name in self._rejected or _stem(name) in self._rejected
+        rejected = name in self._rejected | self._rejected_stems or _stem(name) in self._rejected
         if rejected:
             self._lost.add(name)
         return rejected

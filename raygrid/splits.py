@@ -87,9 +87,9 @@ def test_patients(splits: pd.DataFrame) -> list[str]:
 def check_splits(splits: pd.DataFrame) -> None:
     """Return nothing if a table of splits keeps every rule of `assign_splits`; else raise DataError naming patients.
 
-    No patient twice (in two of d1, d2, test, or in training and validation), d1 and d2 equal in patients and in
-    validation patients, d2_half = half of d2's training patients and all of its validation patients, d1_tenth = a
-    tenth of d1's training patients and a tenth, at least one, of its validation patients. Halves are rounded down.
+    No patient twice (in two of d1, d2, test, or in training and validation) and none of these empty; d1 and d2 equal
+    in patients and in validation patients; d2_half = half of d2's training patients and all of its validation patients;
+    d1_tenth = a tenth of d1's training patients and a tenth, at least one, of its validation patients; rounded down.
     """
     absent = [name for name in COLUMNS if name not in splits.columns]
     if absent:
@@ -110,6 +110,10 @@ def check_splits(splits: pd.DataFrame) -> None:
     _refuse(ids[(split == "d2") & (role == "validation") & ~splits["in_d2_half"]], "validate d2 but not d2_half")
     _refuse(ids[splits["in_d1_tenth"] & (split != "d1")], "are in d1_tenth but not in d1")
     counts = {s: (len(members(splits, s, "train")), len(members(splits, s, "validation"))) for s in SPLITS[:4]}
+    empty = [f"{s} {role}" for s in ("d1", "d2") for role, n in zip(ROLES, counts[s], strict=True) if not n]
+    empty += [] if test_patients(splits) else ["test"]
+    if empty:
+        raise DataError(f"splits: no patients in {', '.join(empty)}; expected at least one in each")
     if counts["d1"] != counts["d2"]:
         odd = ids[split == max("d1", "d2", key=lambda s: sum(counts[s]))]
         raise DataError(
