@@ -113,12 +113,12 @@ def test_the_splits_of_a_table_are_those_of_earlier_versions():
     labels = ("common", "rare", "none")
     for name, divisor in zip(labels, (2, 29, 1000), strict=True):
         table[name] = [int(p % divisor == 1) for p in patients]
-    got = splits.assign_splits(table, labels, SplitSpec(test_fraction=0.2, validation_fraction=0.2), 17)
-    assert digest([list(row) for row in got.itertuples(index=False)]) == "26e60007e976a6e20239a8812d7f146b7d92285d1be1ceadda6e05adb4f89844"
-    text = table.assign(patient_id=table["patient_id"].astype("category"))
-    pd.testing.assert_frame_equal(
-        splits.assign_splits(text, labels, SplitSpec(test_fraction=0.2, validation_fraction=0.2), 17), got
-    )
+    spec = SplitSpec(test_fraction=0.2, validation_fraction=0.2)
+    got = splits.assign_splits(table, labels, spec, 17)
+    known = "26e60007e976a6e20239a8812d7f146b7d92285d1be1ceadda6e05adb4f89844"
+    assert digest([list(row) for row in got.itertuples(index=False)]) == known
+    categories = table.assign(patient_id=table["patient_id"].astype("category"))
+    pd.testing.assert_frame_equal(splits.assign_splits(categories, labels, spec, 17), got)
     assert (got["part"] == "unused").sum() == 1  # 81 patients for development
 
 
