@@ -18,7 +18,7 @@ YAML_ROLES = {"trainIDs": "train", "valIDs": "validation", "testIDs": "test"}  #
 LIST_ROLES = tuple(YAML_ROLES.values())
 LIST_COLUMNS = ("image", "role")
 _SUFFIXES = (".yml", ".yaml", ".csv", ".txt")
-# The loader that keeps every scalar a string: 00000013_010 without quotes would else be the number 4104.
+# Nodes are read as they are written, nothing is resolved: 00000013_010 without quotes would else be the number 4104.
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
