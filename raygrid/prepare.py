@@ -17,7 +17,8 @@ from raygrid.progress import Progress, tell
 from raygrid.samples import SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.signatures import samples_signature
 from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
-from raygrid.splits import assign_splits, check_splits
+from raygrid.split_files import splits_of
+from raygrid.split_lists import content_hashes, read_split_files
 
 _SHOWN = 5  # rejects that an error message names
 
@@ -57,7 +58,11 @@ def survey(
     missing = [line for _, dataset in datasets for line in dataset.missing()]
     if missing:
         raise MissingDataError("\n".join(["the study cannot start, files of its data sets are missing:", *missing]))
-    return [_survey_one(study, modality, dataset, study_dir, max_rejected_share) for modality, dataset in datasets]
+    indexed = [(modality, dataset, dataset.index()) for modality, dataset in datasets]
+    for modality, _, index in indexed:
+        total = len(index.table) + len(index.rejects)
+        refuse_many(modality.name, index.rejects, total, max_rejected_share, study_dir / "samples")
+    return [_survey_one(study, modality, dataset, index, study_dir, data_root) for modality, dataset, index in indexed]
 
 
 def prepare_missing(
@@ -85,14 +90,12 @@ def prepare_missing(
 
 
 def _survey_one(
-    study: StudySpec, modality: ModalitySpec, dataset: Dataset, study_dir: Path, max_rejected_share: float
+    study: StudySpec, modality: ModalitySpec, dataset: Dataset, index: Index, study_dir: Path, data_root: Path
 ) -> PreparedModality:
-    index = dataset.index()
-    total = len(index.table) + len(index.rejects)
-    refuse_many(modality.name, index.rejects, total, max_rejected_share, study_dir / "samples")
-    signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint())
-    splits = assign_splits(index.table, index.labels, modality.splits, study.seed)
-    check_splits(splits)
+    files = read_split_files(modality.splits.files, data_root)
+    hashes = content_hashes(files)
+    signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint(), hashes)
+    splits = splits_of(index, modality.splits, study.seed, files)
     part = index.table["patient_id"].map(splits.set_index("patient_id")["part"])
     table = index.table.assign(part=part)
     table = table[table["part"].isin(("development", "test"))].sort_values(["part", "image_id"], ignore_index=True)
