@@ -116,14 +116,17 @@ def contact_sheet(
     images: NDArray[np.uint8], captions: Sequence[str], *, title: str, columns: int = 8, phantom: bool = False
 ) -> Figure:
     """Return images (n, height, width, channels) uint8 side by side, each above its caption."""
+    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = _figure(1.5 * columns, 0.7 + 1.85 * rows, phantom, title=title)
     panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
-    for axes in panels:
+    for axes in panels[len(images) :]:
         axes.set_axis_off()
     for axes, image, caption in zip(panels, images, captions, strict=False):
         axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(caption, fontsize=6.5, y=-0.02, va="top")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(caption, fontsize=6.5)
     return figure
 
 

@@ -96,7 +96,7 @@ def _readable(table: pd.DataFrame) -> str:
     labels = list(table.columns[4:])
     shown = table.copy()
     for label in labels:
-        shown[label] = [f"{100 * share:.1f} %" for share in table[label]]
+        shown[label] = [f"{100 * share:.1f} %" if pd.notna(share) else "–" for share in table[label]]
     if len(labels) > 4:
         place = (table["split"] + " " + table["role"]).str.strip()
         shown = shown.drop(columns=["split", "role"]).set_axis(place).T

@@ -56,6 +56,8 @@ def survey(
     """
     datasets = [(modality, open_dataset(modality.dataset, data_root)) for modality in study.modalities]
     missing = [line for _, dataset in datasets for line in dataset.missing()]
+    split_files = [data_root / path for modality in study.modalities for path in modality.splits.files.values()]
+    missing += [f"looked for {path}: not found" for path in split_files if not path.exists()]
     if missing:
         raise MissingDataError("\n".join(["the study cannot start, files of its data sets are missing:", *missing]))
     indexed = [(modality, dataset, dataset.index()) for modality, dataset in datasets]
