@@ -18,7 +18,7 @@ from raygrid.samples import SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.signatures import samples_signature
 from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
 from raygrid.split_files import splits_of
-from raygrid.split_lists import content_hashes, read_split_files
+from raygrid.split_lists import content_hashes, missing_split_files, read_split_files
 
 _SHOWN = 5  # rejects that an error message names
 
@@ -56,8 +56,7 @@ def survey(
     """
     datasets = [(modality, open_dataset(modality.dataset, data_root)) for modality in study.modalities]
     missing = [line for _, dataset in datasets for line in dataset.missing()]
-    split_files = [data_root / path for modality in study.modalities for path in modality.splits.files.values()]
-    missing += [f"looked for {path}: not found" for path in split_files if not path.exists()]
+    missing += [line for m in study.modalities for line in missing_split_files(m.splits.files, data_root)]
     if missing:
         raise MissingDataError("\n".join(["the study cannot start, files of its data sets are missing:", *missing]))
     indexed = [(modality, dataset, dataset.index()) for modality, dataset in datasets]

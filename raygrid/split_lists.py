@@ -51,10 +51,15 @@ def read_split_files(files: Mapping[str, str], data_root: Path) -> dict[str, Spl
     unknown ending.
     """
     paths = {name: data_root / path for name, path in files.items()}
-    absent = [_absent(name, path) for name, path in paths.items() if not path.is_file()]
+    absent = missing_split_files(files, data_root)
     if absent:
         raise MissingDataError("\n".join(absent))
     return {name: SplitFile(path, _text(path)) for name, path in paths.items()}
+
+
+def missing_split_files(files: Mapping[str, str], data_root: Path) -> list[str]:
+    """Return one line for each file of `SplitSpec.files` that is not there, with near misses."""
+    return [_absent(name, data_root / path) for name, path in files.items() if not (data_root / path).is_file()]
 
 
 def content_hashes(files: Mapping[str, SplitFile]) -> dict[str, str]:
