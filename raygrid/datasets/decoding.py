@@ -93,7 +93,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except MemoryError as error:
         raise _bad(path, "more pixels than fit into memory", "shrink the image, or run fewer workers") from error
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, zlib.error, KeyError, ...
-        raise _bad(path, f"{type(error).__name__}: {error}") from error
+        raise _bad(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _bad(path: Path, got: str, how: str = _HOW) -> DataError:
