@@ -6,6 +6,7 @@ from pathlib import Path
 from raygrid.datasets.base import Dataset, Index, Reject
 from raygrid.datasets.chestxray14 import ChestXray14
 from raygrid.datasets.kaggle_dr import KaggleDR
+from raygrid.datasets.medmnist import MedMnist
 from raygrid.datasets.own_table import OwnTable
 from raygrid.datasets.pcam import PCam
 from raygrid.datasets.phantom_fundus import PhantomFundus
@@ -21,6 +22,7 @@ DATASETS: dict[str, Callable[[DatasetSpec, Path], Dataset]] = {
     "kaggle_dr": KaggleDR,
     "chestxray14": ChestXray14,
     "pcam": PCam,
+    "medmnist": MedMnist,
     "table": OwnTable,
     "phantom_fundus": PhantomFundus,
     "phantom_xray": PhantomXray,
