@@ -162,7 +162,7 @@ def path_inside(data_root: Path, option: str, value: object) -> Path:
     """Return the file in the data root that an option names. Raises SpecError if it would lie elsewhere."""
     if not isinstance(value, str) or not value or leaves_folder(value):
         raise SpecError(
-            f"option {option} is {value!r}; expected a file's path relative to the data root, with / and without .."
+            f"option {option} is {value!r}; expected a file's path relative to {data_root}, with / and without .."
         )
     return data_root / value
 
