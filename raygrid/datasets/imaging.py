@@ -109,10 +109,10 @@ def require_columns(
     """Return `columns` and those `optional` ones that are in `header`; DataError if one is absent or stands twice."""
     absent = [name for name in columns if name not in header]
     if absent:
-        hint = did_you_mean(absent[0], header)
+        hint = did_you_mean(absent[0], header) or " add or rename them"
         if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), "")):
-            hint = f"; separate the values by commas instead of {mark!r}"
-        raise DataError(f"{place}: expected the columns {list(columns)}, got {list(header)}; lacking {absent}{hint}")
+            hint = f" separate the values by commas instead of {mark!r}"
+        raise DataError(f"{place}: expected the columns {list(columns)}, got {list(header)}; lacking {absent};{hint}")
     found = (*columns, *(name for name in optional if name in header and name not in columns))
     for name in found:
         if header.count(name) > 1:
