@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 
 def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **header: Any) -> Path:
@@ -15,7 +16,6 @@ def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittl
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid(entropy_srcs=["test"])
     dataset.Rows, dataset.Columns = values.shape[:2]
     dataset.SamplesPerPixel = 1 if values.ndim == 2 else 3
@@ -32,11 +32,9 @@ def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittl
             delattr(dataset, name)
         else:
             setattr(dataset, name, value)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:  # the header says so; the pixels are not really compressed
+        dataset.PixelData = encapsulate([dataset.PixelData])
+        dataset["PixelData"].VR = "OB"
     dataset.save_as(path, enforce_file_format=True)
-    if syntax != ExplicitVRLittleEndian:  # only the header says so
-        length = len(ExplicitVRLittleEndian)
-        content = path.read_bytes().replace(
-            ExplicitVRLittleEndian.encode() + b"\0", f"{syntax:\0<{length + 1}}".encode()
-        )
-        path.write_bytes(content)
     return path

@@ -67,9 +67,15 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
             return dicom_size(path, file)
         with _picture(path, file) as picture:
             width, height = picture.size
-            # Pillow has exchanged the sides of a turned TIFF by now.
-            turned = upright and picture.format != "TIFF" and picture.getexif().get(0x0112) in _QUARTER_TURNS
-            return (width, height) if turned else (height, width)
+            return (width, height) if upright and _lies_on_its_side(picture) else (height, width)
+
+
+def _lies_on_its_side(picture: Image.Image) -> bool:
+    if picture.format == "TIFF":  # Pillow has exchanged the sides already
+        return False
+    if picture.format == "PNG" and "exif" not in picture.info:  # Pillow would decode it all, to look behind the pixels
+        return False
+    return picture.getexif().get(0x0112) in _QUARTER_TURNS
 
 
 @contextmanager

@@ -4,6 +4,7 @@ In this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or the file's first
 the darkest to the brightest pixel; MONOCHROME1 inverted. A window of the user's takes the place of the file's.
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,6 +61,7 @@ def _pydicom(path: Path) -> Any:
         import pydicom.pixels
     except ImportError as error:
         raise DataError(f"{path}: this is a DICOM file, and pydicom is absent: pip install raygrid[dicom]") from error
+    logging.getLogger("pydicom").setLevel(logging.ERROR)  # else every oddity of every file is a line
     return pydicom
 
 
