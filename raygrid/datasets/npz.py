@@ -3,7 +3,7 @@
 A deflated member cannot be entered in the middle. It is unpacked once per process, a piece at a time: that proves its
 checksum before any row is used, and leaves copies of the decompressor at up to 256 places from which later reads
 resume (the method of zlib's zran.c). A stored member is proved in the same way and then read at its offset.
-Costs: one pass at about 300 MB/s per process, at most 30 MB kept. Nothing is unpickled.
+Costs: one pass at about 200 MB/s per process, at most 30 MB kept. Nothing is unpickled.
 """
 
 import io
