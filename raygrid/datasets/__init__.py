@@ -6,6 +6,8 @@ from pathlib import Path
 from raygrid.datasets.base import Dataset, Index, Reject
 from raygrid.datasets.chestxray14 import ChestXray14
 from raygrid.datasets.kaggle_dr import KaggleDR
+from raygrid.datasets.medmnist import MedMnist
+from raygrid.datasets.own_table import OwnTable
 from raygrid.datasets.pcam import PCam
 from raygrid.datasets.phantom_fundus import PhantomFundus
 from raygrid.datasets.phantom_textures import PhantomTextures
@@ -20,6 +22,8 @@ DATASETS: dict[str, Callable[[DatasetSpec, Path], Dataset]] = {
     "kaggle_dr": KaggleDR,
     "chestxray14": ChestXray14,
     "pcam": PCam,
+    "medmnist": MedMnist,
+    "table": OwnTable,
     "phantom_fundus": PhantomFundus,
     "phantom_xray": PhantomXray,
     "phantom_tissue": PhantomTissue,

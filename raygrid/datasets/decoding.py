@@ -67,9 +67,15 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
             return dicom_size(path, file)
         with _picture(path, file) as picture:
             width, height = picture.size
-            # Pillow has exchanged the sides of a turned TIFF by now.
-            turned = upright and picture.format != "TIFF" and picture.getexif().get(0x0112) in _QUARTER_TURNS
-            return (width, height) if turned else (height, width)
+            return (width, height) if upright and _lies_on_its_side(picture) else (height, width)
+
+
+def _lies_on_its_side(picture: Image.Image) -> bool:
+    if picture.format == "TIFF":  # Pillow has exchanged the sides already
+        return False
+    if picture.format == "PNG" and "exif" not in picture.info:  # Pillow would decode it all, to look behind the pixels
+        return False
+    return picture.getexif().get(0x0112) in _QUARTER_TURNS
 
 
 @contextmanager
@@ -93,7 +99,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except MemoryError as error:
         raise _bad(path, "more pixels than fit into memory", "shrink the image, or run fewer workers") from error
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, zlib.error, KeyError, ...
-        raise _bad(path, f"{type(error).__name__}: {error}") from error
+        raise _bad(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _bad(path: Path, got: str, how: str = _HOW) -> DataError:

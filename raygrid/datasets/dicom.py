@@ -4,6 +4,7 @@ In this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or the file's first
 the darkest to the brightest pixel; MONOCHROME1 inverted. A window of the user's takes the place of the file's.
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,8 +16,10 @@ from raygrid.datasets.levels import Window, as_levels, require_decodable
 from raygrid.errors import DataError
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_DECOMPRESS = "decompress it (gdcmconv --raw IN OUT, or dcmdjpeg), or pip install"
-_DECODERS = "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pyjpegls"
+_DECOMPRESS = (
+    "decompress it (gdcmconv --raw IN OUT, or dcmdjpeg), or pip install pylibjpeg pylibjpeg-libjpeg "
+    "pylibjpeg-openjpeg pyjpegls"
+)
 
 
 def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[np.uint8]:
@@ -27,12 +30,11 @@ def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[n
     """
     pydicom = _pydicom(path)
     _header(path, file)
-    _require_decoder(path, pydicom)
     file.seek(0)
     dataset = pydicom.dcmread(file)
     if "PixelData" not in dataset:
         raise DataError(f"{path}: expected an image, got a DICOM file without PixelData; export it again with pixels")
-    array: NDArray[Any] = pydicom.pixels.pixel_array(dataset)
+    array = _pixels(path, pydicom, dataset)
     kind = str(dataset.PhotometricInterpretation)
     if kind in ("MONOCHROME1", "MONOCHROME2"):
         levels = _grey_levels(path, array, dataset, window)
@@ -40,7 +42,7 @@ def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[n
     if window is not None:
         raise DataError(f"{path}: expected a grey image for the option window, got {kind}; remove the option window")
     if kind == "PALETTE COLOR":
-        array = pydicom.pixels.apply_color_lut(array, dataset)[:, :, :3]
+        array = np.asarray(pydicom.pixels.apply_color_lut(array, dataset))[:, :, :3]
         return (array >> (8 * (array.itemsize - 1))).astype(np.uint8)
     if array.ndim != 3 or array.shape[2] != 3:
         raise DataError(f"{path}: expected grey, RGB, YBR or palette colour, got {kind}; export it as RGB")
@@ -59,6 +61,7 @@ def _pydicom(path: Path) -> Any:
         import pydicom.pixels
     except ImportError as error:
         raise DataError(f"{path}: this is a DICOM file, and pydicom is absent: pip install raygrid[dicom]") from error
+    logging.getLogger("pydicom").setLevel(logging.ERROR)  # else every oddity of every file is a line
     return pydicom
 
 
@@ -82,13 +85,18 @@ def _header(path: Path, file: BinaryIO) -> tuple[int, int]:
     return int(header.Rows), int(header.Columns)
 
 
-def _require_decoder(path: Path, pydicom: Any) -> None:
-    syntax = pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID
-    if syntax.is_compressed and not pydicom.pixels.get_decoder(syntax).is_available:
-        raise DataError(
-            f"{path}: expected pixels that can be decoded here, got the transfer syntax {syntax.name}; "
-            f"{_DECOMPRESS} {_DECODERS}"
-        )
+def _pixels(path: Path, pydicom: Any, dataset: Any) -> NDArray[Any]:
+    """Return the stored values, (height, width) or (height, width, 3); YBR colour comes as RGB."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return np.asarray(pydicom.pixels.pixel_array(dataset))
+    got = f"the transfer syntax {syntax.name}"
+    try:
+        if pydicom.pixels.get_decoder(syntax).is_available:
+            return np.asarray(pydicom.pixels.pixel_array(dataset))
+    except (NotImplementedError, RuntimeError) as error:  # no decoder at all; each has its reason why it cannot
+        got = f"{got}: {' '.join(str(error).split())}"
+    raise DataError(f"{path}: expected pixels that can be decoded here, got {got}; {_DECOMPRESS}")
 
 
 def _grey_levels(path: Path, array: NDArray[Any], dataset: Any, window: Window | None) -> NDArray[np.uint8]:

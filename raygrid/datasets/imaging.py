@@ -2,6 +2,7 @@
 
 import csv
 import os
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -9,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from raygrid.datasets.base import Reject
-from raygrid.errors import DataError, MissingDataError, SpecError, unknown_name
+from raygrid.datasets.base import INDEX_COLUMNS, Reject
+from raygrid.errors import DataError, MissingDataError, SpecError, did_you_mean, unknown_name
 from raygrid.spec import DatasetSpec
 
 _FIELD_LEVEL = 0.1  # of the way from the border's brightness to the brightest tissue: above JPEG noise and stray light
 _FIELD_CHORD = 0.05  # a row or column belongs to the field if this share of it is bright; specks and lettering do not
 _SMALLEST_FIELD = 0.2  # of a side; what is smaller was not a field of view, and the image is kept whole
 _ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact to 0.3 % of the side
+_RESERVED = {*INDEX_COLUMNS, "image"}  # columns of the index and of the prepared samples
 _SHOWN = 5  # file names that an error message lists
 
 
@@ -76,29 +78,46 @@ def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
     return (int(starts[longest]), int(ends[longest]))
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def read_rows(
+    path: Path, columns: Sequence[str], optional: Sequence[str] = (), *, exact: bool = False
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield (place, values) for each row of a CSV file with a header; `place` is "file, row n" for messages.
 
     Values are stripped of blanks; a byte order mark and any line ending are accepted. Row 1 is the header.
-    Raises DataError if a column is missing, a row is too short, or the file is not UTF-8 text.
+    `optional` columns are in `values` where the file has them; `exact` refuses rows longer than the header.
+    Raises DataError if a column is missing or stands twice, a row is too short, or the file is not UTF-8 text.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            absent = [name for name in columns if name not in header]
-            if absent:
-                raise DataError(f"{path}, row 1: expected the columns {list(columns)}, got {header}; lacking {absent}")
-            places = [header.index(name) for name in columns]
+            places = {name: header.index(name) for name in require_columns(f"{path}, row 1", header, columns, optional)}
             for row in reader:
                 if not any(cell.strip() for cell in row):
                     continue
                 place = f"{path}, row {reader.line_num}"
-                if len(row) <= max(places):
+                if len(row) <= max(places.values()) or (exact and any(row[len(header) :])):
                     raise DataError(f"{place}: expected {len(header)} values, got {len(row)}: {row}; repair the row")
-                yield place, {name: row[i].strip() for name, i in zip(columns, places, strict=True)}
+                yield place, {name: row[i].strip() for name, i in places.items()}
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: expected a CSV file in UTF-8, got {error}; fetch the file again") from error
+
+
+def require_columns(
+    place: str, header: Sequence[str], columns: Sequence[str], optional: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return `columns` and those `optional` ones that are in `header`; DataError if one is absent or stands twice."""
+    absent = [name for name in columns if name not in header]
+    if absent:
+        hint = did_you_mean(absent[0], header) or " add or rename them"
+        if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), "")):
+            hint = f" separate the values by commas instead of {mark!r}"
+        raise DataError(f"{place}: expected the columns {list(columns)}, got {list(header)}; lacking {absent};{hint}")
+    found = (*columns, *(name for name in optional if name in header and name not in columns))
+    for name in found:
+        if header.count(name) > 1:
+            raise DataError(f"{place}: expected one column {name!r}, got {header.count(name)}; remove or rename one")
+    return found
 
 
 def read_names(path: Path) -> list[str]:
@@ -137,6 +156,41 @@ def require_all(lines: Sequence[str]) -> None:
     """Return nothing if `lines` (of `Dataset.missing`) is empty; else raise MissingDataError with them."""
     if lines:
         raise MissingDataError("\n".join(lines))
+
+
+def path_inside(data_root: Path, option: str, value: object) -> Path:
+    """Return the file in the data root that an option names. Raises SpecError if it would lie elsewhere."""
+    if not isinstance(value, str) or not value or leaves_folder(value):
+        raise SpecError(
+            f"option {option} is {value!r}; expected a file's path relative to {data_root}, with / and without .."
+        )
+    return data_root / value
+
+
+def leaves_folder(path: str) -> bool:
+    """Return whether a relative path could name a file outside its folder, or is of another system."""
+    return path.startswith("/") or "\\" in path or "\0" in path or ":" in path[:2] or ".." in path.split("/")
+
+
+def check_labels(option: object) -> tuple[str, ...]:
+    """Return the option `labels`. Raises SpecError unless it lists names that can be columns beside the index's own."""
+    if isinstance(option, str) or not isinstance(option, (list, tuple)) or not option:
+        raise SpecError(f"option labels is {option!r}; expected a list of at least one name")
+    for name in option:
+        if not isinstance(name, str) or not name.strip() or name in _RESERVED:
+            raise SpecError(f"option labels holds {name!r}; expected a name other than {', '.join(sorted(_RESERVED))}")
+    if len(set(option)) < len(option):
+        raise SpecError(f"option labels is {option!r}; expected each name once")
+    return tuple(option)
+
+
+def size_of(path: Path) -> int | None:
+    """Return the bytes of a file, None if there is no file of that name (or only a folder or a pipe)."""
+    try:
+        info = path.stat()
+    except (OSError, ValueError):  # also a name that the system cannot have
+        return None
+    return info.st_size if stat.S_ISREG(info.st_mode) else None
 
 
 def unusable_file(path: Path, size: int | None) -> str:

@@ -51,5 +51,5 @@ def with_channels(levels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
     """
     plane = levels[:, :, 0] if levels.ndim == 3 and levels.shape[2] == 1 else levels
     if plane.ndim == 2:
-        return np.repeat(plane[:, :, None], channels, axis=2)
+        return plane[:, :, None] if channels == 1 else np.repeat(plane[:, :, None], channels, axis=2)
     return plane if channels == 3 else np.asarray(Image.fromarray(plane).convert("L"))[:, :, None]
