@@ -24,7 +24,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
 from raygrid.files import write_json, write_text
-from raygrid.mapped import CACHE_VARIABLE
+from raygrid.node_cache import CACHE_VARIABLE
 from raygrid.samples import SampleBatch, Samples, TrainingSet, shard_rows, write_shard
 from raygrid.spec import SplitSpec
 from raygrid.splits import assign_splits

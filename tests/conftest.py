@@ -2,7 +2,7 @@
 
 import pytest
 
-from raygrid.mapped import CACHE_VARIABLE
+from raygrid.node_cache import CACHE_VARIABLE
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -5,15 +5,17 @@ import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from raygrid import mapped
+from raygrid import node_cache
 from raygrid.errors import StoreError
 from raygrid.files import write_json, write_text
-from raygrid.mapped import CACHE_VARIABLE, map_images
+from raygrid.mapped import map_images
+from raygrid.node_cache import CACHE_VARIABLE, cached_file
 from raygrid.samples import SampleBatch, Samples, shard_rows, write_shard
 from raygrid.spec import SplitSpec
 from raygrid.splits import assign_splits, members
@@ -75,7 +77,7 @@ def test_a_test_block_is_cut_out_of_row_groups_and_shards(samples, images, start
 
 def test_a_second_reader_decodes_nothing(samples, monkeypatch):
     first = samples.training_set("d1", "train")
-    monkeypatch.setattr(mapped, "_decode", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr(node_cache, "atomic_path", lambda *_, **__: pytest.fail("decoded again"))
     again = samples.training_set("d1", "train")
     assert np.array_equal(first.images[:], again.images[:])
 
@@ -91,28 +93,37 @@ def test_a_cut_off_file_and_a_killed_writer_are_mended(samples, images, cache):
     assert not leftover.exists()
 
 
-def _decode_in_process(folder: Path, counter: Path) -> None:
-    decode = mapped._decode
+def _write_slowly(counter: Path) -> None:
+    def write(file: BinaryIO) -> None:
+        with counter.open("a") as calls:
+            calls.write("written\n")
+        for _ in range(50):
+            file.write(b"x" * 1000)
+            file.flush()
 
-    def counted(*arguments: object, **options: object) -> None:
-        with counter.open("a") as file:
-            file.write("decoded\n")
-        decode(*arguments, **options)
-
-    mapped._decode = counted
-    Samples(folder).training_set("d1", "train")
+    assert cached_file("shared", 50_000, write).read_bytes() == b"x" * 50_000
 
 
-def test_of_several_processes_one_decodes(samples, tmp_path):
+def test_of_several_processes_one_writes(cache, tmp_path):
     context = multiprocessing.get_context("fork")
     counter = tmp_path / "counter"
-    processes = [context.Process(target=_decode_in_process, args=(samples.folder, counter)) for _ in range(4)]
+    processes = [context.Process(target=_write_slowly, args=(counter,)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    assert counter.read_text() == "decoded\n"
+    assert counter.read_text() == "written\n"
+
+
+def test_a_writer_that_fails_leaves_nothing(cache):
+    def write(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        cached_file("broken", 100, write)
+    assert [path.name for path in cache.iterdir()] == ["broken.lock"]
 
 
 def test_a_full_disk_is_named_before_anything_is_written(samples, cache, monkeypatch):
