@@ -45,7 +45,7 @@ def real() -> StudySpec:
             "pathology",
             DatasetSpec(loader="pcam", image_size=size, channels=3),
             SplitSpec(test_fraction=0.07, validation_fraction=0.1),
-            replace(recipe, augmentations=(*flips, "colour")),
+            replace(recipe, epochs=12, augmentations=(*flips, "colour")),  # it has the most images
         ),
     )
     return StudySpec(

@@ -50,7 +50,8 @@ def auc_with_influence(labels: NDArray[Any], scores: NDArray[Any], clusters: NDA
     With V10_i the share of negatives that positive i beats (ties count half), V01_j the share of positives that beat
     negative j and A the AUC, image i adds (V10_i - A) / m and image j adds (V01_j - A) / n to the influence of its
     patient; findings are averaged. Then var(AUC) = P / (P - 1) · Σ_p influence_p².
-    (Obuchowski uses one such factor per class; one common factor differs by O(1/P) and keeps means additive.)
+    (Obuchowski uses one such factor per class. One common factor keeps means additive; where few patients, m, have a
+    finding it makes the error too small by a share of about 1 / (2 m).)
 
     Args:
         labels: (n, L) zeros and ones.

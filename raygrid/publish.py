@@ -44,6 +44,8 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         shutil.rmtree(results, ignore_errors=True)
         auc = pd.concat([auc_frame(zoo, name, opened) for name, opened in samples.items()], ignore_index=True)
         write_auc(zoo.study_dir, auc)
+        for sentence in tables.labels_left_out(auc):
+            tell(f"report: {sentence}")
         write_tables(auc, zoo.study, results / "tables", phantom=bool(about["phantom"]))
         write_text(results / "report.html", render_report(_report_input(zoo, samples, auc, about)))
         write_json(summary_path, {"state": state, **_summary(auc)})

@@ -70,7 +70,7 @@ class ReportInput:
         phantom: whether the images are generated; puts the banner and watermarks on.
         examples: modality → row label ("clean", "FGSM ε = 0.02", ...) → image, as `figures.example_images` takes it.
         histories: modality → model name → records with epoch, loss, validation_auc.
-        reference_epsilon: of Tables 2 and 3 and the heat maps; the smallest by default.
+        reference_epsilon: of Tables 2 and 3 and the heat maps; by default 0.02, or the smallest of a study without it.
         instances: "published" or "all", see `tables.table1`.
     """
 
@@ -101,7 +101,7 @@ def render_report(inputs: ReportInput) -> str:
         DataError: the AUC frame is malformed, or `reference_epsilon` is not among its epsilons.
     """
     study, auc = inputs.study, inputs.auc
-    epsilon = inputs.reference_epsilon or min(attack.epsilon for attack in study.transfer.attacks)
+    epsilon = inputs.reference_epsilon or tables.default_epsilon(a.epsilon for a in study.transfer.attacks)
     options: dict[str, Any] = {"study": study, "instances": inputs.instances}
     cells = {
         1: tables.table1(auc, **options),
@@ -150,7 +150,7 @@ def _summary(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> list[s
         sentences.append(f"On clean images the AUCs lie between {clean['auc'].min():.2f} and {clean['auc'].max():.2f}.")
     for modality in cells["modality"].unique():
         sentences.append(_damage(cells[cells["modality"] == modality], modality))
-    return [*sentences, *_white_and_black_box(auc, epsilon)]
+    return [*sentences, *_white_and_black_box(auc, epsilon), *tables.labels_left_out(auc)]
 
 
 def _damage(cells: pd.DataFrame, modality: str) -> str:

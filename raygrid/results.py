@@ -30,6 +30,7 @@ class _Test:
     labels: NDArray[np.uint8]
     clusters: NDArray[np.intp]
     num_patients: int
+    label_names: tuple[str, ...]
 
 
 def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
@@ -84,7 +85,7 @@ def _test_images(samples: Samples) -> _Test:
     table = samples.test_table()
     codes, patients = pd.factorize(table["patient_id"], sort=True)
     labels = table[list(samples.labels)].to_numpy(dtype=np.uint8)
-    return _Test(table["image_id"].tolist(), labels, codes, len(patients))
+    return _Test(table["image_id"].tolist(), labels, codes, len(patients), samples.labels)
 
 
 def _rows(
@@ -127,6 +128,8 @@ def _rows(
                     "num_images": len(test.image_ids),
                     "num_patients": test.num_patients,
                     "num_positive": num_positive,
+                    "num_labels": len(result.used_labels),
+                    "labels_left_out": ", ".join(test.label_names[i] for i in result.unused_labels),
                     "influence": influence.astype(np.float64),
                 }
             )

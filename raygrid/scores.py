@@ -48,15 +48,15 @@ class Unit:
 def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
     """Return every unit of a modality, finished or not: clean first, then surrogate by surrogate."""
     models = zoo.study.models_of(modality)
-    signatures = [zoo.signature(m) for m in models]
+    identities = {m: zoo.identity(m) for m in models}
     size = zoo.study.transfer.block_size
     units = []
     for surrogate in (None, *models):
         signature = transfer_signature(
             zoo.study,
             samples=zoo.samples[modality],
-            surrogate="" if surrogate is None else zoo.signature(surrogate),
-            targets=signatures,
+            surrogate="" if surrogate is None else identities[surrogate],
+            targets=list(identities.values()),
         )
         name = CLEAN if surrogate is None else surrogate.name
         folder = zoo.study_dir / "scores" / f"modality={modality}" / f"surrogate={name}" / f"plan-{signature[:12]}"
@@ -147,7 +147,7 @@ def read_logits(
                 "delete it and run the study again"
             ) from error
     if np.isnan(logits).any():
-        missing = int(np.isnan(logits[..., 0]).sum())
+        missing = int(np.isnan(logits).any(axis=-1).sum())
         raise StoreError(
             f"{missing} scores are missing from {units[0].path.parent}; delete that folder and run the study again"
         )

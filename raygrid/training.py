@@ -106,6 +106,10 @@ def epoch_order(labels: NDArray[np.uint8], recipe: Recipe, seed: int, epoch: int
     """
     generator = keyed_generator(seed, "order", epoch)
     if recipe.balanced:
+        if labels.shape[1] > 1:
+            raise TrainingError(
+                f"class-balanced batches are for one label, and there are {labels.shape[1]}; set balanced=False"
+            )
         half = -(-len(labels) // 2)
         sides = []
         for value in (0, 1):

@@ -42,6 +42,14 @@ class Zoo:
         """Return the signature of a model, trained or not."""
         return model_signature(self.study, model, samples=self.samples[model.modality], start=self._start(model))
 
+    def identity(self, model: ModelSpec) -> str:
+        """Return what stands for the model in the signature of scores: its signature and, once trained, its weights.
+
+        A model that is trained again need not come out the same on another device; its old scores are not its own.
+        """
+        weights = self.card(model)["weights_sha256"] if self.is_trained(model) else "untrained"
+        return f"{self.signature(model)}-{weights}"
+
     def folder(self, model: ModelSpec) -> Path:
         """Return the folder of a model, trained or not."""
         return self.study_dir / "zoo" / model.modality / f"{model.name}-{self.signature(model)[:12]}"

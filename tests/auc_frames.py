@@ -89,6 +89,8 @@ def _row(
         "num_images": 40,
         "num_patients": 2,
         "num_positive": 20,
+        "num_labels": 1,
+        "labels_left_out": "",
         "influence": [0.01, -0.01],
     }
 

@@ -132,6 +132,42 @@ def test_table2_takes_the_epsilon_it_is_asked_for():
         tables.table2(_frame(RANDOM_D1), reference_epsilon=0.03)
 
 
+def test_tables_2_and_3_take_the_paper_epsilon_where_it_is_and_else_the_smallest():
+    frame = _frame([*RANDOM_D1, A_D2])
+    finer = frame[frame["epsilon"] == 0.02].assign(epsilon=0.01, auc=0.3)
+    both = pd.concat([frame, finer], ignore_index=True)
+    for make in (tables.table2, tables.table3):
+        attacked = make(both).query("condition == 'adversarial'")
+        assert set(attacked["epsilon"]) == {0.02}
+        coarse = frame[(frame["condition"] == "clean") | (frame["epsilon"] == 0.04)]
+        assert set(make(coarse).query("condition == 'adversarial'")["epsilon"]) == {0.04}
+
+
+def test_an_attack_that_has_no_other_epsilon_leaves_no_holes():
+    frame = _frame([*RANDOM_D1, A_D2])
+    ragged = frame[~((frame["attack"] == "fgsm") & (frame["epsilon"] == 0.04))]
+    cells = pd.concat([make(ragged) for make in (tables.table1, tables.table2, tables.table3)])
+    assert cells["auc"].notna().sum() == len(cells) - _missing_without_models(cells)
+    one = tables.table1(ragged)
+    assert len(one) == 1 + 2 * 3
+    at = tables.table2(ragged, reference_epsilon=0.04).query(
+        "condition == 'adversarial' and surrogate_init == 'random'"
+    )
+    assert at["auc"].tolist() == pytest.approx([UNTOUCHED])  # of PGD alone
+
+
+def _missing_without_models(cells: pd.DataFrame) -> int:
+    """Count the cells of Table 3 that the frame has no models for: d2 surrogates of architecture b."""
+    return int(((cells["table"] == 3) & (cells["surrogate_split"] == "d2")).sum())
+
+
+def test_findings_left_out_of_a_mean_are_named():
+    frame = _frame(RANDOM_D1)
+    assert tables.labels_left_out(frame) == []
+    (sentence,) = tables.labels_left_out(frame.assign(labels_left_out="hernia, mass"))
+    assert sentence.startswith("eye: no AUC for hernia, mass:")
+
+
 def test_table3_cells_by_hand():
     frame = _frame([*RANDOM_D1, A_D2, B_D2])
     for pair, auc in [((A_D2, A0), 0.61), ((B_D2, B0), 0.65), ((B_D2, A0), 0.71), ((A_D2, B0), 0.75)]:

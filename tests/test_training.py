@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from raygrid.errors import StoreError, TrainingError
 from raygrid.files import write_json, write_text
 from raygrid.samples import SampleBatch, Samples, write_shard
+from raygrid.scores import plan_units
 from raygrid.spec import (
     DatasetSpec,
     ModalitySpec,
@@ -116,6 +117,23 @@ def test_balanced_batches_are_half_positive() -> None:
     batches = list(epoch_order(labels, Recipe(epochs=1, batch_size=8, balanced=True), 1, 1))
     assert len(batches) == 4
     assert all(labels[batch, 0].sum() == 4 for batch in batches)
+
+
+def test_balanced_batches_of_several_labels_are_refused() -> None:
+    with pytest.raises(TrainingError, match="there are 2; set balanced=False"):
+        next(epoch_order(np.zeros((64, 2), dtype=np.uint8), Recipe(epochs=1, balanced=True), seed=1, epoch=1))
+
+
+def test_a_model_that_was_trained_again_is_another_one_to_its_scores(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    units = {"untrained": plan_units(zoo, "toy", 10)}
+    train(zoo, MODEL, samples)
+    units["trained"] = plan_units(zoo, "toy", 10)
+    card = zoo.card(MODEL)
+    write_json(zoo.folder(MODEL) / "card.json", {**card, "weights_sha256": "0" * 64})
+    units["trained again"] = plan_units(zoo, "toy", 10)
+    for k in range(2):  # clean, and through the model
+        assert len({plan[k].path for plan in units.values()}) == 3
 
 
 def test_order_is_keyed_by_epoch() -> None:

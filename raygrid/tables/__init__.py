@@ -1,7 +1,16 @@
 """The paper's Tables 1 to 3: the AUC frame in, cells and their text forms out. Pure functions."""
 
 from raygrid.tables.cells import CELL_COLUMNS, LEARNED_BOUND, Instances
-from raygrid.tables.paper import check_agreement, missing_pairings, table1, table2, table3, unlearned
+from raygrid.tables.paper import (
+    check_agreement,
+    default_epsilon,
+    labels_left_out,
+    missing_pairings,
+    table1,
+    table2,
+    table3,
+    unlearned,
+)
 from raygrid.tables.text import (
     PHANTOM_NOTICE,
     caption_of,
@@ -24,7 +33,9 @@ __all__ = [
     "caption_of",
     "cell_text",
     "check_agreement",
+    "default_epsilon",
     "label_of_init",
+    "labels_left_out",
     "lay_out",
     "missing_pairings",
     "notices_of",

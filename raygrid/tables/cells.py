@@ -61,16 +61,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Grid:
-    """The AUC frame, addressable by model; `models`, `attacks` and `epsilons` are what the study should hold."""
+    """The AUC frame, addressable by model; `models` and `attacks` (name, epsilon) are what the study should hold."""
 
     frame: pd.DataFrame
     targets: list[ModelSpec]
     row_of: dict[RowKey, int]
     models: dict[str, list[ModelSpec]]
-    attacks: list[str]
-    epsilons: list[float]
+    attacks: list[tuple[str, float]]
     unlearned: frozenset[ModelSpec]
     instances: Instances
+
+    def attacks_at(self, epsilon: float) -> list[str]:
+        return [name for name, budget in self.attacks if budget == rounded(epsilon)]
 
     def row(self, condition: str, attack: str, pair: Pair, epsilon: float) -> int | None:
         return self.row_of.get((condition, attack, *pair, rounded(epsilon)))
@@ -106,7 +108,7 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
     targets, surrogates = _models_of(frame, "target"), _models_of(frame, "surrogate")
     if None in targets:
         raise DataError(f"row {targets.index(None)} of the AUC frame names no target")
-    models, attacks, epsilons = _expected(frame, study, [m for m in (*targets, *surrogates) if m is not None])
+    models, attacks = _expected(frame, study, [m for m in (*targets, *surrogates) if m is not None])
     bad = frame["condition"].eq("clean") & ~(frame["auc_low"] > LEARNED_BOUND)
     return Grid(
         frame=frame,
@@ -114,7 +116,6 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
         row_of=_index_rows(frame, surrogates, targets),
         models=models,
         attacks=attacks,
-        epsilons=epsilons,
         unlearned=frozenset(t for t, is_bad in zip(targets, bad, strict=True) if is_bad and t is not None),
         instances=instances,
     )
@@ -122,16 +123,16 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
 
 def _expected(
     frame: pd.DataFrame, study: StudySpec | None, seen: list[ModelSpec]
-) -> tuple[dict[str, list[ModelSpec]], list[str], list[float]]:
-    """The models of every modality, the attacks and the epsilons that should be there."""
+) -> tuple[dict[str, list[ModelSpec]], list[tuple[str, float]]]:
+    """The models of every modality and the attacks, each at its epsilons, that should be there."""
     if study is not None:
         models = {m.name: list(study.models_of(m.name)) for m in study.studied}
-        attacks, epsilons = [a.name for a in study.transfer.attacks], [a.epsilon for a in study.transfer.attacks]
+        attacks = [(a.name, a.epsilon) for a in study.transfer.attacks]
     else:
         models = {name: sorted({m for m in seen if m.modality == name}) for name in frame["modality"].unique()}
         attacked = frame[frame["condition"] != "clean"]
-        attacks, epsilons = attacked["attack"].tolist(), attacked["epsilon"].tolist()
-    return models, sorted(set(attacks)), sorted({rounded(e) for e in epsilons})
+        attacks = list(zip(attacked["attack"], attacked["epsilon"], strict=True))
+    return models, sorted({(name, rounded(epsilon)) for name, epsilon in attacks})
 
 
 def _index_rows(

@@ -23,6 +23,8 @@ from raygrid.tables.cells import (
     rounded,
 )
 
+PAPER_EPSILON = 0.02  # of Tables 2 and 3; PROTOCOL, Experiments
+
 
 def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Instances = "published") -> pd.DataFrame:
     """Return the cells of Table 1, perturbation degree: random init on d1, every attack, epsilon and condition.
@@ -41,11 +43,10 @@ def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Inst
         cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, "random"), []))
         groups = allowed_pairs(grid, modality, target_init="random", surrogate_init="random", surrogate_split="d1")
         for condition in ("adversarial", "control"):
-            for attack in grid.attacks:
-                for epsilon in grid.epsilons:
-                    factors = {"condition": condition, "attack": attack, "epsilon": epsilon}
-                    surrogate = {"surrogate_init": "random", "surrogate_split": "d1"}
-                    cells.append(make_cell(grid, fixed | factors | surrogate, groups, [attack]))
+            for attack, epsilon in grid.attacks:
+                factors = {"condition": condition, "attack": attack, "epsilon": epsilon}
+                surrogate = {"surrogate_init": "random", "surrogate_split": "d1"}
+                cells.append(make_cell(grid, fixed | factors | surrogate, groups, [attack]))
     return pd.DataFrame(cells, columns=CELL_COLUMNS)
 
 
@@ -58,27 +59,29 @@ def table2(
 ) -> pd.DataFrame:
     """Return the cells of Table 2, pre-training: target init × surrogate init on d1, mean over the attacks.
 
-    Rows with surrogate_init "mean" average over the surrogate inits. `reference_epsilon` is the smallest by default.
+    Rows with surrogate_init "mean" average over the surrogate inits. `reference_epsilon` is 0.02 by default, as in the
+    paper, or the smallest of a study without it.
 
     Source: paper, section 4.2; PROTOCOL, Experiments 2.
     """
     grid = read_grid(auc, study, instances)
-    cells = []
+    at = _attacked(grid, reference_epsilon)
+    attacks, cells = grid.attacks_at(at["epsilon"]), []
     for modality, models in grid.models.items():
         inits = _order_inits(m.init for m in models if m.split == "d1")
         for target in inits:
             fixed = {"table": 2, "modality": modality, "target_init": target}
             cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, target), []))
-            attacked = fixed | _attacked(grid, reference_epsilon) | {"surrogate_split": "d1"}
+            attacked = fixed | at | {"surrogate_split": "d1"}
             everything: Groups = []
             for surrogate in inits:
                 groups = allowed_pairs(
                     grid, modality, target_init=target, surrogate_init=surrogate, surrogate_split="d1"
                 )
                 everything += groups
-                cells.append(make_cell(grid, attacked | {"surrogate_init": surrogate}, groups, grid.attacks))
+                cells.append(make_cell(grid, attacked | {"surrogate_init": surrogate}, groups, attacks))
             if len(inits) > 1:
-                cells.append(make_cell(grid, attacked | {"surrogate_init": "mean"}, everything, grid.attacks))
+                cells.append(make_cell(grid, attacked | {"surrogate_init": "mean"}, everything, attacks))
     return pd.DataFrame(cells, columns=CELL_COLUMNS)
 
 
@@ -94,11 +97,12 @@ def table3(
     Source: paper, section 4.3; PROTOCOL, Experiments 3.
     """
     grid = read_grid(auc, study, instances)
-    cells = []
+    at = _attacked(grid, reference_epsilon)
+    attacks, cells = grid.attacks_at(at["epsilon"]), []
     for modality in _with_random_models(grid):
         fixed = {"table": 3, "modality": modality, "target_init": "random"}
         cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, "random"), []))
-        attacked = fixed | _attacked(grid, reference_epsilon) | {"surrogate_init": "random"}
+        attacked = fixed | at | {"surrogate_init": "random"}
         present = {m.split for m in grid.models[modality] if m.init == "random"}
         for same in (True, False):
             for split in (s for s in SPLITS if s in present and s != "development"):
@@ -107,7 +111,7 @@ def table3(
                 )
                 factors = {"architecture": "same" if same else "different", "surrogate_split": split}
                 if groups:
-                    cells.append(make_cell(grid, attacked | factors, groups, grid.attacks))
+                    cells.append(make_cell(grid, attacked | factors, groups, attacks))
     return pd.DataFrame(cells, columns=CELL_COLUMNS)
 
 
@@ -161,6 +165,16 @@ def missing_pairings(auc: pd.DataFrame, study: StudySpec) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["modality", "surrogate", "target", "missing", "expected"])
 
 
+def labels_left_out(auc: pd.DataFrame) -> list[str]:
+    """Return a sentence per modality whose mean AUC lacks findings, as the test images have them all or not at all."""
+    found = auc.drop_duplicates("modality").set_index("modality")["labels_left_out"]
+    return [
+        f"{modality}: no AUC for {names}: the test images hold only one class of it; the means are over the others."
+        for modality, names in found.items()
+        if names
+    ]
+
+
 def _with_random_models(grid: Grid) -> Iterator[str]:
     return (name for name, models in grid.models.items() if any((m.init, m.split) == ("random", "d1") for m in models))
 
@@ -170,9 +184,16 @@ def _order_inits(inits: Iterable[str]) -> list[str]:
     return sorted(set(inits), key=lambda init: (init == "random", init))
 
 
+def default_epsilon(epsilons: Iterable[float]) -> float:
+    """Return the epsilon of Tables 2 and 3: the paper's 0.02, or the smallest of a study without it; NaN for none."""
+    there = sorted({rounded(epsilon) for epsilon in epsilons})
+    return PAPER_EPSILON if PAPER_EPSILON in there else min(there, default=math.nan)
+
+
 def _attacked(grid: Grid, reference_epsilon: float | None) -> dict[str, Any]:
+    epsilons = sorted({epsilon for _, epsilon in grid.attacks})
     if reference_epsilon is None:
-        reference_epsilon = min(grid.epsilons, default=math.nan)
-    elif rounded(reference_epsilon) not in grid.epsilons:
-        raise DataError(f"epsilon {reference_epsilon} is not in the data; there are {grid.epsilons}")
+        reference_epsilon = default_epsilon(epsilons)
+    elif rounded(reference_epsilon) not in epsilons:
+        raise DataError(f"epsilon {reference_epsilon} is not in the data; there are {epsilons}")
     return {"condition": "adversarial", "attack": "mean", "epsilon": rounded(reference_epsilon)}
