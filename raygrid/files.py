@@ -1,5 +1,6 @@
 """Files that are either whole or not there: a reader never meets a half-written one."""
 
+import hashlib
 import json
 import os
 import uuid
@@ -46,3 +47,12 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} is not there") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is not readable as JSON ({error}); delete it and run the study again") from error
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises StoreError if it is not there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is not there; delete its folder and run the study again") from None

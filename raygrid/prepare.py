@@ -12,7 +12,7 @@ import pandas as pd
 from raygrid.cluster import ray_data
 from raygrid.datasets import Dataset, Index, Reject, open_dataset
 from raygrid.errors import DataError, MissingDataError
-from raygrid.files import read_json, write_json, write_text
+from raygrid.files import checksum, read_json, write_json, write_text
 from raygrid.progress import Progress, tell
 from raygrid.samples import SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.signatures import samples_signature
@@ -143,7 +143,8 @@ def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
             continue
         kept.append(position)
         sizes[f"{height} x {width}"] += 1
-    report = {"file": job["file"], "part": job["part"], "rows": len(kept), "rejects": rejects, "source_sizes": sizes}
+    report: dict[str, Any] = {"file": job["file"], "part": job["part"], "rows": len(kept)}
+    report |= {"rejects": rejects, "source_sizes": sizes}
     if kept:
         batch = SampleBatch(
             image_ids=tuple(str(job["image_ids"][i]) for i in kept),
@@ -151,7 +152,9 @@ def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
             labels=np.asarray(job["labels"], dtype=np.uint8)[kept],
             images=np.stack(images),
         )
-        write_shard(Path(job["folder"]) / job["file"], list(job["label_names"]), batch)
+        path = Path(job["folder"]) / job["file"]
+        write_shard(path, list(job["label_names"]), batch)
+        report["sha256"] = checksum(path)  # so that what is cached of a shard is known by its pixels
     write_json(_report_path(job), report)
     return {"file": f"{Path(job['folder']).name}/{job['file']}", "rows": len(kept)}
 
@@ -187,7 +190,7 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
         "source_sizes": dict(sizes.most_common()),
         "notes": list(prepared.index.notes),
         "rejects": [asdict(reject) for reject in rejects],
-        "shards": [{"file": r["file"], "part": r["part"], "rows": r["rows"]} for r in reports if r["rows"]],
+        "shards": [{key: r[key] for key in ("file", "part", "rows", "sha256")} for r in reports if r["rows"]],
     }
     write_json(prepared.folder / "manifest.json", manifest)
     if rejects:

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from raygrid.attacks import to_unit_range
 from raygrid.augment import augment, keyed_draws
 from raygrid.errors import TrainingError
-from raygrid.files import atomic_path, write_json
+from raygrid.files import atomic_path, checksum, write_json
 from raygrid.keyed import keyed_generator, keyed_seed
 from raygrid.mapped import MappedImages
 from raygrid.models import Classifier
 from raygrid.samples import Samples, TrainingSet
 from raygrid.spec import ModelSpec, Recipe
-from raygrid.zoo import Zoo, checksum
+from raygrid.zoo import Zoo
 
 EVALUATION_BATCH = 64
 
