@@ -144,3 +144,7 @@ def _guarded(command: Callable[[], None]) -> int:
         print("stopped; run the same command again to continue", file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == "__main__":
+    main()

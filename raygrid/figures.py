@@ -126,7 +126,7 @@ def contact_sheet(
         axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        axes.set_xlabel(caption, fontsize=6.5)
+        axes.set_xlabel(caption, fontsize=6.5, parse_math=False)  # a name may hold a dollar sign
     return figure
 
 
@@ -191,7 +191,7 @@ def _figure(width: float, height: float, phantom: bool, title: str = "") -> Figu
     FigureCanvasAgg(figure)
     if phantom:
         # Above the panels, where it is readable, and kept inside the layout so that it covers no title.
-        figure.suptitle(f"{title}\n{WATERMARK}".strip(), color="#a50e0e", fontsize=9)
+        figure.suptitle(f"{title}\n{WATERMARK}".strip(), color="#a50e0e", fontsize=9, parse_math=False)
         mark: dict[str, Any] = {
             "fontsize": 4.2 * min(width, 2 * height),
             "color": "#808080",
@@ -200,7 +200,7 @@ def _figure(width: float, height: float, phantom: bool, title: str = "") -> Figu
         }
         figure.text(0.5, 0.5, "PHANTOM", ha="center", va="center", rotation=24, in_layout=False, **mark)
     elif title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 

@@ -18,11 +18,18 @@ CACHE_VARIABLE = "RAYGRID_CACHE"
 def cache_dir() -> Path:
     """Return the folder of this node's files: $RAYGRID_CACHE, or one of the user's own in the temporary folder.
 
-    Raises StoreError if that folder belongs to somebody else, who could then change what is trained on.
+    Raises StoreError if it cannot be made or belongs to somebody else, who could then change what is trained on.
     """
     named = os.environ.get(CACHE_VARIABLE)
-    folder = Path(named) if named else Path(tempfile.gettempdir()) / f"raygrid-{os.getuid()}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = Path(named).expanduser() if named else Path(tempfile.gettempdir()) / f"raygrid-{os.getuid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(
+            f"the cache {folder} cannot be made ({error.strerror}); set {CACHE_VARIABLE} to a folder of your own"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise StoreError(f"the cache {folder} cannot be written to; set {CACHE_VARIABLE} to a folder of your own")
     if not named and folder.stat().st_uid != os.getuid():
         raise StoreError(f"{folder} belongs to another user; set {CACHE_VARIABLE} to a folder of your own")
     return folder
@@ -49,6 +56,9 @@ def cached_file(name: str, num_bytes: int, write: Callable[[BinaryIO], None]) ->
                 f"{path.parent} has {free / 1e9:.1f} GB free, the decoded images need {num_bytes / 1e9:.1f} GB; "
                 f"set {CACHE_VARIABLE} to a folder on a larger local disk"
             )
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            write(file)
+        with atomic_path(path) as temporary:
+            with temporary.open("wb") as file:
+                write(file)
+            if temporary.stat().st_size != num_bytes:
+                raise StoreError(f"{path} came out with {temporary.stat().st_size} bytes, expected {num_bytes}")
     return path

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from raygrid.cluster import ray_data
 from raygrid.datasets import Dataset, Index, Reject, open_dataset
-from raygrid.errors import DataError, MissingDataError
+from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
 from raygrid.files import checksum, read_json, write_json, write_text
 from raygrid.progress import Progress, tell
 from raygrid.samples import SampleBatch, samples_dir, shard_rows, write_shard
@@ -59,7 +59,7 @@ def survey(
     missing += [line for m in study.modalities for line in missing_split_files(m.splits.files, data_root)]
     if missing:
         raise MissingDataError("\n".join(["the study cannot start, files of its data sets are missing:", *missing]))
-    indexed = [(modality, dataset, dataset.index()) for modality, dataset in datasets]
+    indexed = [(modality, dataset, _noted(dataset.index(), modality)) for modality, dataset in datasets]
     for modality, _, index in indexed:
         total = len(index.table) + len(index.rejects)
         refuse_many(modality.name, index.rejects, total, max_rejected_share, study_dir / "samples")
@@ -84,10 +84,20 @@ def prepare_missing(
     progress.note("reading images", always=True)
     if open_jobs:
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
-        for row in tasks.map(_prepare_shard, fn_args=(str(data_root),)).iter_rows():
+        for row in tasks.map(_prepare_in_task, fn_args=(str(data_root),)).iter_rows():
+            if row["error"]:
+                raise StoreError(row["error"])
             progress.advance(f"{row['file']}, {row['rows']} images")
     for one in todo:
         _finish(one, max_rejected_share)
+
+
+def _noted(index: Index, modality: ModalitySpec) -> Index:
+    """Return the index, with a note if the data set comes divided and the study divides it anew."""
+    if modality.splits.test_fraction is None or not index.table["part"].isin(("development", "test")).any():
+        return index
+    note = "the data set's own division is not used: test_fraction draws the test patients among all of them"
+    return replace(index, notes=(*index.notes, note))
 
 
 def _survey_one(
@@ -129,6 +139,14 @@ def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
     return jobs
 
 
+def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
+    """Prepare a shard; what stops it travels as text, since Ray would bury it in a page of its own frames."""
+    try:
+        return {**_prepare_shard(job, data_root), "error": ""}
+    except RaygridError as error:
+        return {"file": str(job["file"]), "rows": 0, "error": str(error)}
+
+
 def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
     """Read, prepare and write the images of one shard; images that cannot be read are rejected by name."""
     dataset = open_dataset(DatasetSpec(**job["dataset"], options=job["options"]), Path(data_root))
@@ -167,7 +185,10 @@ def _report_path(job: dict[str, Any]) -> Path:
 def _is_done(job: dict[str, Any]) -> bool:
     """Whether a shard needs no reading; one with rejects does, since its files may have been mended."""
     path = _report_path(job)
-    return path.exists() and not read_json(path)["rejects"]
+    if not path.exists():
+        return False
+    report = read_json(path)
+    return not report["rejects"] and (Path(job["folder"]) / job["file"]).exists()
 
 
 def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
@@ -176,7 +197,10 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
     rejects = [*prepared.index.rejects, *(Reject(**reject) for report in reports for reject in report["rejects"])]
     total = len(prepared.table) + len(prepared.index.rejects)
     refuse_many(prepared.modality.name, rejects, total, max_rejected_share, prepared.folder.parent)
-    write_text(prepared.folder / "splits.csv", prepared.splits.to_csv(index=False))
+    usable = _usable(prepared, rejects)
+    without = _patients_without_images(prepared, usable)
+    splits = prepared.folder / "splits.csv"
+    write_text(splits, prepared.splits.to_csv(index=False))
     sizes: Counter[str] = Counter()
     for report in reports:
         sizes.update(report["source_sizes"])
@@ -185,7 +209,9 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
         "phantom": prepared.dataset.phantom,
         "signature": prepared.signature,
         "labels": list(prepared.index.labels),
-        "counts": _counts(prepared, {reject.image_id for reject in rejects}),
+        "counts": _counts(usable, prepared.index.labels),
+        "patients_without_images": without,
+        "splits_sha256": checksum(splits),
         "unused_patients": int((prepared.splits["part"] == "unused").sum()),
         "source_sizes": dict(sizes.most_common()),
         "notes": list(prepared.index.notes),
@@ -197,6 +223,11 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
         tell(
             f"prepare: {prepared.modality.name}: {len(rejects)} images cannot be used and were left out, "
             f"named in {prepared.folder / 'manifest.json'}"
+        )
+    if without:
+        tell(
+            f"prepare: {prepared.modality.name}: no image can be used of some patients, so d1 and d2 may differ "
+            f"in patients: {'; '.join(without)}"
         )
 
 
@@ -213,15 +244,32 @@ def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted:
     raise DataError(
         f"{modality}: {len(rejects)} of {total} images cannot be used, more than the permitted {permitted:.1%}; "
         f"all are named in {listing}, the first are\n{first}\n"
-        "Mend or fetch these files and run again (what was prepared is kept), or permit more with --max-rejected-share"
+        "Mend or fetch these files, or permit more with --max-rejected-share, and run again"
     )
 
 
-def _counts(prepared: PreparedModality, rejected: set[str]) -> dict[str, dict[str, int]]:
-    """Return images, patients and positives per part, of the images that could be used."""
+def _usable(prepared: PreparedModality, rejects: Sequence[Reject]) -> pd.DataFrame:
+    """Return the rows that were not rejected. Raises DataError if a part has none."""
+    rejected = {reject.image_id for reject in rejects}
     usable = prepared.table[~prepared.table["image_id"].astype(str).isin(rejected)]
+    for part in ("development", "test"):
+        if not (usable["part"] == part).any():
+            raise DataError(f"{prepared.modality.name}: no image of the {part} part can be used; mend or fetch them")
+    return usable
+
+
+def _counts(usable: pd.DataFrame, labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return images, patients and positives per part, of the images that could be used."""
     return {
         str(part): {"images": len(rows), "patients": int(rows["patient_id"].nunique())}
-        | {f"positive_{name}": int(rows[name].sum()) for name in prepared.index.labels}
+        | {f"positive_{name}": int(rows[name].sum()) for name in labels}
         for part, rows in usable.groupby("part")
     }
+
+
+def _patients_without_images(prepared: PreparedModality, usable: pd.DataFrame) -> list[str]:
+    """Return, as "patient (split role)", those whose every image was rejected: the splits count them all the same."""
+    lost = set(prepared.table["patient_id"]) - set(usable["patient_id"])
+    rows = prepared.splits[prepared.splits["patient_id"].isin(lost)]
+    places = (rows["split"] + " " + rows["role"]).str.strip().where(rows["split"] != "", rows["part"])
+    return [f"{patient} ({place})" for patient, place in zip(rows["patient_id"], places, strict=True)]

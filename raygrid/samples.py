@@ -7,7 +7,8 @@ STUDY/samples/<modality>-<signature>/
     manifest.json                 written last: counts, rejects, labels, signature
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raygrid.errors import StoreError
-from raygrid.files import atomic_path, read_json
+from raygrid.errors import RaygridError, StoreError
+from raygrid.files import atomic_path, checksum, read_json
 from raygrid.image_column import images_of, with_images
 from raygrid.keyed import digest
 from raygrid.mapped import MappedImages, map_images
@@ -110,26 +111,28 @@ class Samples:
 
     def splits(self) -> pd.DataFrame:
         """Return the split table, one row per patient (see `raygrid.splits.assign_splits`)."""
-        return pd.read_csv(self.folder / "splits.csv", dtype={"patient_id": str}, keep_default_na=False)
+        path = self.folder / "splits.csv"
+        if self.manifest.get("splits_sha256", checksum(path)) != checksum(path):
+            raise self._damaged("splits.csv is not the file that the manifest describes")
+        return pd.read_csv(path, dtype={"patient_id": str}, keep_default_na=False)
 
     def training_set(self, split: str, role: str) -> TrainingSet:
         """Return the images of one role (`train` or `validation`) of a split.
 
         Raises StoreError if the node's cache has no room for the decoded images of the modality.
         """
-        shards = self._files("development")
-        patients = pa.array(sorted(members(self.splits(), split, role)))
-        table = pa.concat_tables(
-            [pq.read_table(shard, columns=["image_id", "patient_id", *self.labels]) for shard in shards]
-        )
-        rows = np.flatnonzero(pa.compute.is_in(table["patient_id"], patients))
-        chosen = table.take(rows).append_column("row", pa.array(rows)).sort_by("image_id")
-        stored = map_images(f"{self.folder.name}-{digest(self.manifest)[:12]}", shards)
-        return TrainingSet(
-            image_ids=tuple(chosen["image_id"].to_pylist()),
-            labels=self._labels(chosen),
-            images=MappedImages(stored, chosen["row"].to_numpy()),
-        )
+        patients = members(self.splits(), split, role)
+        with self._undamaged():
+            shards = self._files("development")
+            table = self._rows("development")
+            rows = np.flatnonzero(table["patient_id"].isin(patients))
+            rows = rows[np.argsort(table["image_id"].to_numpy(dtype=str)[rows], kind="stable")]
+            chosen = table.iloc[rows]
+            return TrainingSet(
+                image_ids=tuple(chosen["image_id"]),
+                labels=chosen[list(self.labels)].to_numpy(dtype=np.uint8),
+                images=MappedImages(map_images(f"{self.folder.name}-{digest(self.manifest)[:12]}", shards), rows),
+            )
 
     def test_block(self, start: int, stop: int) -> SampleBatch:
         """Return the test images from position `start` up to `stop` in the order of their ids.
@@ -137,37 +140,41 @@ class Samples:
         Only the row groups that hold them are decompressed.
         """
         parts, first = [], 0  # position of the row group in hand
-        for path in self._files("test"):
-            file = pq.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                low, high = max(start - first, 0), min(stop - first, rows)
-                if low < high:
-                    parts.append(file.read_row_group(group).slice(low, high - low))
-                first += rows
-        return self._batch(pa.concat_tables(parts))
+        with self._undamaged():
+            for path in self._files("test"):
+                file = pq.ParquetFile(path)
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    low, high = max(start - first, 0), min(stop - first, rows)
+                    if low < high:
+                        parts.append(file.read_row_group(group).slice(low, high - low))
+                    first += rows
+            return self._batch(pa.concat_tables(parts))
 
     def table(self) -> pd.DataFrame:
         """Return ids, patients, labels and `part` of all images, in the order of the shards."""
-        tables = [self._rows(part).assign(part=part) for part in ("development", "test")]
+        with self._undamaged():
+            tables = [self._rows(part).assign(part=part) for part in ("development", "test")]
         return pd.concat(tables, ignore_index=True)
 
     def spread(self, count: int) -> SampleBatch:
         """Return about `count` images at even distances over all of them, development first."""
-        files = [*self._files("development"), *self._files("test")]
-        lengths = [pq.read_metadata(path).num_rows for path in files]
-        wanted = np.unique(np.linspace(0, sum(lengths) - 1, count).round().astype(int))
         parts, first = [], 0
-        for path, rows in zip(files, lengths, strict=True):
-            here = wanted[(wanted >= first) & (wanted < first + rows)] - first
-            if len(here):
-                parts.append(pq.read_table(path).take(here))
-            first += rows
-        return self._batch(pa.concat_tables(parts))
+        with self._undamaged():
+            files = [*self._files("development"), *self._files("test")]
+            lengths = [pq.read_metadata(path).num_rows for path in files]
+            wanted = np.unique(np.linspace(0, sum(lengths) - 1, count).round().astype(int))
+            for path, rows in zip(files, lengths, strict=True):
+                here = wanted[(wanted >= first) & (wanted < first + rows)] - first
+                if len(here):
+                    parts.append(pq.read_table(path).take(here))
+                first += rows
+            return self._batch(pa.concat_tables(parts))
 
     def test_table(self) -> pd.DataFrame:
         """Return ids, patients and labels of all test images, in the order of their ids."""
-        return self._rows("test")
+        with self._undamaged():
+            return self._rows("test")
 
     @property
     def num_test(self) -> int:
@@ -188,9 +195,19 @@ class Samples:
         return SampleBatch(
             image_ids=tuple(table["image_id"].to_pylist()),
             patient_ids=tuple(table["patient_id"].to_pylist()),
-            labels=self._labels(table),
+            labels=np.stack([table[name].to_numpy() for name in self.labels], axis=1).astype(np.uint8),
             images=images_of(table),
         )
 
-    def _labels(self, table: pa.Table) -> NDArray[np.uint8]:
-        return np.stack([table[name].to_numpy() for name in self.labels], axis=1).astype(np.uint8)
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Turn what pyarrow and pandas raise on files that are absent or damaged into a StoreError."""
+        try:
+            yield
+        except RaygridError:
+            raise
+        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+            raise self._damaged(f"{type(error).__name__}: {error}") from error
+
+    def _damaged(self, how: str) -> StoreError:
+        return StoreError(f"the samples in {self.folder} are damaged ({how}); delete this folder and run again")

@@ -71,7 +71,7 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
             publish(zoo)
         if options.wants("track"):
             track(zoo, options.tracking_uri)
-    _say_what_is_missing(zoo)
+    _say_what_is_missing(zoo, only=options.only)
 
 
 def open_study(study_dir: Path) -> Zoo:
@@ -205,13 +205,13 @@ def _git_commit() -> str | None:
         return None
 
 
-def _say_what_is_missing(zoo: Zoo) -> None:
+def _say_what_is_missing(zoo: Zoo, *, only: str | None) -> None:
     missing = {name: count for name, count in missing_work(zoo).items() if count}
     if missing:
         tell(
             "still missing: "
             + ", ".join(f"{count} {name}" for name, count in missing.items())
-            + "; run the same command to continue"
+            + ("; run the same command to continue" if only is None else f"; leave out --only {only} to continue")
         )
     else:
         tell("nothing is missing")

@@ -1,5 +1,6 @@
 """Preparation through Ray: rejects are named and counted, nothing is done twice, a kill changes no byte."""
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -13,9 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from raygrid.errors import DataError
+from raygrid.datasets import Index
+from raygrid.errors import DataError, StoreError
 from raygrid.inspection import split_counts
-from raygrid.prepare import PreparedModality, prepare_missing, survey
+from raygrid.prepare import PreparedModality, _noted, prepare_missing, survey
 from raygrid.samples import Samples
 from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 
@@ -155,6 +157,59 @@ def test_counts_per_split_are_those_of_the_patients(root, ray_session):
     images = samples.table()
     test = images[images["part"] == "test"]
     assert table.loc[("test", ""), "referable"] == pytest.approx(test["referable"].mean())
+
+
+def test_patients_without_any_image_are_named(root, ray_session, capsys):
+    for eye in ("left", "right"):
+        damage(root, f"3_{eye}")
+    done = prepare(root, share=0.05)
+    (named,) = Samples(done.folder).manifest["patients_without_images"]
+    assert named.startswith("3 (d")
+    assert (
+        f"no image can be used of some patients, so d1 and d2 may differ in patients: {named}"
+        in capsys.readouterr().out
+    )
+
+
+def test_an_error_inside_a_task_comes_out_as_it_was(root, ray_session, monkeypatch):
+    surveyed = survey(study(), root.parent / "study", root)
+    surveyed[0].folder.mkdir(parents=True)
+    (surveyed[0].folder / "shards").write_text("in the way of the done-markers")
+    with pytest.raises(StoreError, match="cannot be written"):
+        prepare_missing(surveyed, root)
+
+
+def test_a_shard_that_is_gone_is_made_again(root, ray_session):
+    done = prepare(root)
+    before = hashes(done.folder)
+    (done.folder / "manifest.json").unlink()
+    next(done.folder.glob("development-*.parquet")).unlink()
+    prepare(root)
+    assert hashes(done.folder) == before
+
+
+@pytest.mark.parametrize("name", ["test-00000.parquet", "development-00000.parquet", "splits.csv"])
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_damaged_samples_are_named(root, ray_session, name, how):
+    samples = Samples(prepare(root).folder)
+    path = samples.folder / name
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        path.unlink()
+    with pytest.raises(StoreError, match=rf"{samples.folder}.* (delete|run the study again)"):
+        samples.test_table() if name.startswith("test") else samples.training_set("d1", "train")
+
+
+def test_a_division_that_is_not_used_is_said(tmp_path, capsys):
+    index = Index(
+        ("x",),
+        pd.DataFrame({"image_id": ["a"], "patient_id": "a", "part": "test", "locator": "", "content": "", "x": 0}),
+    )
+    modality = study().modalities[0]
+    assert "test_fraction draws the test patients" in _noted(index, modality).notes[0]
+    official = dataclasses.replace(modality, splits=SplitSpec())
+    assert _noted(index, official).notes == ()
 
 
 EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
