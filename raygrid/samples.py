@@ -130,7 +130,9 @@ class Samples:
             chosen = table.iloc[rows]
             return TrainingSet(
                 image_ids=tuple(chosen["image_id"]),
-                labels=chosen[list(self.labels)].to_numpy(dtype=np.uint8),
+                labels=chosen[list(self.labels)].to_numpy(
+                    dtype=np.uint8, copy=True
+                ),  # PyTorch wants to be able to write
                 images=MappedImages(map_images(f"{self.folder.name}-{digest(self.manifest)[:12]}", shards), rows),
             )
 

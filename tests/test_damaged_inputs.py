@@ -123,7 +123,7 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "ZIP archive": (lambda p: p.write_bytes(b"PK\3\4" + bytes(99)), COMPLETE + "a ZIP archive"),
     "GIF": (lambda p: Image.fromarray(GREY).save(p, format="GIF"), COMPLETE + "a GIF image"),
     "one byte": (lambda p: p.write_bytes(b"\x89"), COMPLETE + "an unknown format"),
-    "truncated JPEG": (_truncated("x.jpg"), COMPLETE + "OSError: .*truncated"),
+    "truncated JPEG": (_truncated("x.jpg"), COMPLETE + "a JPEG file without its end"),
     "truncated PNG": (_truncated("x.png"), COMPLETE + "OSError: .*truncated"),
     "truncated TIFF": (_truncated("x.tif"), COMPLETE),
     "PNG with a flipped byte": (_png_with_a_flipped_byte, COMPLETE + r"(SyntaxError|OSError): .*broken"),
@@ -332,7 +332,22 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "table: quote that never ends": (
         "table",
         _replace("table.csv", b'image,patient,mass\n"whole.png,2,1\nx.png,3,1\n'),
-        r"table\.csv, row 3: expected 3 values, got 1",
+        r"table\.csv, row 2: expected CSV, got unexpected end of data; close or double the quotes in this row",
+    ),
+    "table: stray quotes that enclose other rows": (
+        "table",
+        _replace("table.csv", b'image,patient,mass,notes\nwhole.png,2,1,"5 cm\nx.png,3,1,b\ny.png,4,1,4" wide\n'),
+        r"table\.csv, row 2: expected CSV, got ',' expected after '\"'; close or double",
+    ),
+    "table: row that lacks a value in the middle": (
+        "table",
+        _replace("table.csv", b"image,notes,patient,mass,age\nwhole.png,2,1,70\n"),
+        r"table\.csv, row 2: expected 5 values, got 4",
+    ),
+    "table: patient with a control character": (
+        "table",
+        _replace("table.csv", b'image,patient,mass\nwhole.png,"P\r1",1\n'),
+        r"1 rows of the index have control characters in patient_id, the first is 'P\\r1'",
     ),
     "medmnist: half an archive": (
         "medmnist",

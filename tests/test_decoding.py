@@ -218,3 +218,20 @@ except DataError as error:
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "x.dcm: this is a DICOM file, and pydicom is absent: pip install raygrid[dicom]" in printed
+
+
+def test_a_jpeg_whose_end_is_zeros_is_refused_and_bytes_after_its_end_are_not(tmp_path):
+    grain = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    path = saved(tmp_path / "x.jpg", grain)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(500))
+    assert np.array_equal(decode_image(path, 3), np.asarray(Image.open(path)))
+    path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    with pytest.raises(DataError, match=r"x\.jpg: expected .*, got a JPEG file without its end"):
+        decode_image(path, 3)
+
+
+def test_an_image_of_one_row_is_refused_before_it_is_made_square(tmp_path):
+    path = saved(tmp_path / "x.png", np.zeros((1, 100_000), np.uint8))
+    with pytest.raises(DataError, match=r"expected sides of at most 20 to 1, got 1 x 100000 pixels"):
+        decode_image(path, 1)

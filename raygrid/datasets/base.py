@@ -11,6 +11,7 @@ from raygrid.errors import DataError
 from raygrid.keyed import digest
 
 PARTS = ("development", "test", "")
+_CONTROL = "[\x00-\x1f\x7f-\x9f]"
 INDEX_COLUMNS = ("image_id", "patient_id", "part", "locator", "content")
 
 
@@ -48,6 +49,15 @@ class Index:
         repeated = self.table["image_id"][self.table["image_id"].duplicated()]
         if len(repeated):
             raise DataError(f"{len(repeated)} image ids stand in the index twice, the first is {repeated.iloc[0]!r}")
+
+        for column in ("image_id", "patient_id"):
+            wrong = self.table[column].astype(str)
+            wrong = wrong[wrong.str.contains(_CONTROL, regex=True)]
+            if len(wrong):  # they would not survive splits.csv
+                raise DataError(
+                    f"{len(wrong)} rows of the index have control characters in {column}, the first is "
+                    f"{wrong.iloc[0]!r}; expected text of one line: repair them"
+                )
 
     def fingerprint(self) -> str:
         """Return a hash of every row (ids, patients, parts, labels, content), independent of row order."""

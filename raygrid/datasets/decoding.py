@@ -56,6 +56,8 @@ def decode_image(
             levels = dicom_levels(path, file, window)
         else:
             with _picture(path, file) as picture:
+                if picture.format == "JPEG":
+                    _require_end(path, file)
                 levels = _picture_levels(path, picture, channels, upright, window)
     return with_channels(levels, channels)
 
@@ -132,6 +134,16 @@ def _picture(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
         width, height = picture.size
         require_decodable(path, height, width)
         yield picture
+
+
+def _require_end(path: Path, file: BinaryIO) -> None:
+    """Raise DataError for a JPEG file that ends in zeros, as unfinished downloads do: Pillow would decode them."""
+    position = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):  # no end of image after the last start of scan
+        raise _bad(path, "a JPEG file without its end")
 
 
 def _picture_levels(

@@ -36,6 +36,13 @@ def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[n
         raise DataError(f"{path}: expected an image, got a DICOM file without PixelData; export it again with pixels")
     array = _pixels(path, pydicom, dataset)
     kind = str(dataset.PhotometricInterpretation)
+    is_plane = kind in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+    expected = (int(dataset.Rows), int(dataset.Columns), *(() if is_plane else (3,)))
+    if array.shape != expected or not (is_plane or kind == "RGB" or kind.startswith("YBR")):
+        raise DataError(
+            f"{path}: expected one grey, RGB, YBR or palette colour image of {expected} values, got {kind} with "
+            f"{array.shape}; export it as one image, grey or RGB"
+        )
     if kind in ("MONOCHROME1", "MONOCHROME2"):
         levels = _grey_levels(path, array, dataset, window)
         return 255 - levels if kind == "MONOCHROME1" else levels
@@ -44,8 +51,6 @@ def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[n
     if kind == "PALETTE COLOR":
         array = np.asarray(pydicom.pixels.apply_color_lut(array, dataset))[:, :, :3]
         return (array >> (8 * (array.itemsize - 1))).astype(np.uint8)
-    if array.ndim != 3 or array.shape[2] != 3:
-        raise DataError(f"{path}: expected grey, RGB, YBR or palette colour, got {kind}; export it as RGB")
     return (array >> max(0, int(dataset.BitsStored) - 8)).astype(np.uint8)
 
 

@@ -18,8 +18,9 @@ _FIELD_LEVEL = 0.1  # of the way from the border's brightness to the brightest t
 _FIELD_CHORD = 0.05  # a row or column belongs to the field if this share of it is bright; specks and lettering do not
 _SMALLEST_FIELD = 0.2  # of a side; what is smaller was not a field of view, and the image is kept whole
 _ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact to 0.3 % of the side
-_RESERVED = {*INDEX_COLUMNS, "image"}  # columns of the index and of the prepared samples
+_RESERVED = {*INDEX_COLUMNS, "image", "images", "patients", "split", "role"}  # columns of samples and of their counts
 _SHOWN = 5  # file names that an error message lists
+_MOST_TEXT = 200  # characters of a damaged row that an error message shows
 
 
 def check_spec(spec: DatasetSpec, channels: Collection[int], options: Collection[str]) -> None:
@@ -85,22 +86,30 @@ def read_rows(
 
     Values are stripped of blanks; a byte order mark and any line ending are accepted. Row 1 is the header.
     `optional` columns are in `values` where the file has them; `exact` refuses rows longer than the header.
-    Raises DataError if a column is missing or stands twice, a row is too short, or the file is not UTF-8 text.
+    Raises DataError if a column is missing or stands twice, a row is too short, a quote is not closed, or the file is
+    not UTF-8 text.
     """
+    place = f"{path}, row 1"
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)  # else a stray quote swallows rows in silence
             header = [name.strip() for name in next(reader, [])]
             places = {name: header.index(name) for name in require_columns(f"{path}, row 1", header, columns, optional)}
-            for row in reader:
+            while True:
+                place = f"{path}, row {reader.line_num + 1}"
+                row = next(reader, None)
+                if row is None:
+                    return
                 if not any(cell.strip() for cell in row):
                     continue
-                place = f"{path}, row {reader.line_num}"
-                if len(row) <= max(places.values()) or (exact and any(row[len(header) :])):
-                    raise DataError(f"{place}: expected {len(header)} values, got {len(row)}: {row}; repair the row")
+                if len(row) < len(header) or (exact and any(row[len(header) :])):
+                    shown = str(row)[:_MOST_TEXT]
+                    raise DataError(f"{place}: expected {len(header)} values, got {len(row)}: {shown}; repair the row")
                 yield place, {name: row[i].strip() for name, i in places.items()}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected a CSV file in UTF-8, got {error}; fetch the file again") from error
+    except csv.Error as error:
+        raise DataError(f"{place}: expected CSV, got {error}; close or double the quotes in this row") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path}: expected a CSV file in UTF-8, got {error}; save it as CSV UTF-8") from error
 
 
 def require_columns(
@@ -124,7 +133,7 @@ def read_names(path: Path) -> list[str]:
     """Return the non-empty lines of a list file. Raises DataError if it is empty, repeats a name or is no text."""
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise DataError(
             f"{path}: expected one file name per line in UTF-8, got {error}; fetch the file again"
         ) from error

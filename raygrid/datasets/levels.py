@@ -11,6 +11,8 @@ from raygrid.errors import DataError
 
 MAX_PIXELS = 150_000_000  # height x width: above any radiograph or photograph, below Pillow's own limit of 179 million
 
+MAX_RATIO = 20  # of an image's longer side to its shorter
+
 Window: TypeAlias = tuple[float, float]
 
 
@@ -19,6 +21,10 @@ def require_decodable(path: Path, height: int, width: int) -> None:
     if height < 1 or width < 1:
         raise DataError(
             f"{path}: expected an image, got {height} x {width} pixels in its header; fetch or export it again"
+        )
+    if max(height, width) > MAX_RATIO * min(height, width):  # made square, it would be almost empty, and huge
+        raise DataError(
+            f"{path}: expected sides of at most {MAX_RATIO} to 1, got {height} x {width} pixels; crop the image"
         )
     if height * width > MAX_PIXELS:
         raise too_large(path, f"{height} x {width} pixels in its header")

@@ -1,5 +1,6 @@
 """A user's own images: a CSV or Parquet table that names file, patient, labels and, optionally, the part."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -198,6 +199,8 @@ def _window(options: Mapping[str, Json]) -> Window | None:
     if window is None:
         return None
     match window:
-        case [int() | float() as low, int() | float() as high] if low < high:
+        case [int() | float() as low, int() | float() as high] if (
+            low < high and not {type(low), type(high)} & {bool} and math.isfinite(high - low)
+        ):
             return (float(low), float(high))
     raise SpecError(f"option window is {window!r}; expected two intensities [low, high], low below high")

@@ -17,6 +17,7 @@ from raygrid.spec import DatasetSpec
 _PARTS = {"train": "development", "valid": "development", "test": "test"}
 _SIDE = 96  # pixels
 _CHUNK_CACHE_BYTES = 32 * 2**20  # a compressed chunk holds many patches; without room for it each read unpacks it anew
+_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)  # what h5py raises on it
 _ADVICE = (
     "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
     "them with gunzip; docs/data.md shows the layout."
@@ -82,7 +83,7 @@ class PCam:
             if key not in self._open:
                 self._open[key] = _dataset(h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES), "x", path)
             patch: NDArray[np.uint8] = self._open[key][int(number)]
-        except (OSError, RuntimeError, ValueError, IndexError) as error:
+        except _DAMAGE as error:
             raise DataError(_unreadable(path, f"a readable patch {number}", error)) from error
         return resize_square(patch, self._size)
 
@@ -115,7 +116,7 @@ class PCam:
             with h5py.File(path, "r") as file:
                 images = _dataset(file, "x", path)
                 shape, kind = tuple(int(n) for n in images.shape), str(images.dtype)
-        except OSError as error:
+        except _DAMAGE as error:
             raise DataError(_unreadable(path, "an HDF5 file", error)) from error
         if len(shape) != 4 or shape[1:] != (_SIDE, _SIDE, 3) or kind != "uint8":
             raise DataError(
@@ -128,7 +129,7 @@ class PCam:
         try:
             with h5py.File(path, "r") as file:
                 values = np.asarray(_dataset(file, "y", path)).reshape(-1)
-        except OSError as error:
+        except _DAMAGE as error:
             raise DataError(_unreadable(path, "an HDF5 file", error)) from error
         if len(values) != num_patches:
             raise DataError(
@@ -145,7 +146,7 @@ class PCam:
         path = self._path(part, "meta.csv")
         slides = []
         for place, values in read_rows(path, ("wsi",)):
-            if not values["wsi"]:
+            if values["wsi"].lower() in ("", "nan"):
                 raise DataError(f"{place}: expected a slide id in column 'wsi', got nothing; repair the row")
             slides.append(values["wsi"])
         if len(slides) != num_patches:
@@ -156,9 +157,10 @@ class PCam:
 
 
 def _dataset(file: Any, name: str, path: Path) -> Any:
-    if name not in file:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
         raise DataError(f"{path}: expected a dataset {name!r} in the HDF5 file, got {list(file)}; fetch it again")
-    return file[name]
+    return found
 
 
 def _unreadable(path: Path, expected: str, error: Exception) -> str:
