@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
 
-.PHONY: demo test test-slow lint real clean-demo
+.PHONY: demo test test-slow lint real real-splits clean-demo
 
 demo: $(READY)
 	$(BIN)/python experiments/full_grid.py --preset demo
@@ -26,6 +26,11 @@ lint: $(READY)
 real: $(READY)
 	test -d data/real || $(BIN)/python $(SHARED)/data/build_layouts.py data/real
 	$(BIN)/python experiments/real_samples.py --data-root data/real
+
+# All of ChestX-ray14's metadata, 112,120 rows without images: no part of the project either.
+real-splits: $(READY)
+	@test -d $(SHARED)/data/chestxray14 || { echo "needs $(SHARED)/data/chestxray14: set SHARED to its folder"; exit 1; }
+	$(BIN)/python analysis/check_chestxray14_splits.py $(SHARED)
 
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,14 +1,15 @@
 """The command line: studies declared in `experiments/`, and the `raygrid` command for finished or running ones."""
 
 import argparse
+import runpy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from raygrid import __version__
-from raygrid.errors import RaygridError
+from raygrid.errors import RaygridError, SpecError
 from raygrid.progress import tell
-from raygrid.spec import StudySpec
+from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
 _EPILOG = """\
 Running the same command again is the resume: finished models and scored units are kept, only what is missing is
@@ -41,6 +42,13 @@ def run_experiment(
     parser.add_argument("--num-cpus", type=int, help="CPUs of the local cluster (default: all)")
     parser.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
     parser.add_argument("--only", metavar="STAGE", help="do one stage: prepare, train, transfer, report or track")
+    parser.add_argument(
+        "--max-rejected-share",
+        type=float,
+        default=MAX_REJECTED_SHARE,
+        metavar="SHARE",
+        help="share of a modality's images that may be unusable; more stop the study (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     sys.exit(_guarded(lambda: _run(presets[options.preset](), options)))
 
@@ -54,12 +62,18 @@ def main(arguments: list[str] | None = None) -> None:
         ("status", _status, "what exists and what is missing"),
         ("report", _report, "make tables, figures and report.html again from the scores"),
         ("track", _track, "write what a tracking store lacks"),
+        ("inspect-data", _inspect, "show the prepared images: counts, prevalence, sizes, rejects, a contact sheet"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("study", type=Path, help="study folder")
         if name == "track":
             sub.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
         sub.set_defaults(command=command)
+    text = "prepare the images of the study that an experiment file declares, and nothing more"
+    sub = commands.add_parser("prepare", help=text, description=f"{text}; the other options are those of the file")
+    sub.add_argument("file", type=Path, help="experiment file, such as experiments/full_grid.py")
+    sub.add_argument("options", nargs=argparse.REMAINDER, help="options of that file: --data-root, --preset, ...")
+    sub.set_defaults(command=_prepare)
     options = parser.parse_args(arguments)
     sys.exit(_guarded(lambda: options.command(options)))
 
@@ -76,6 +90,7 @@ def _run(study: StudySpec, options: argparse.Namespace) -> None:
             tracking_uri=options.tracking_uri,
             only=options.only,
             num_cpus=options.num_cpus,
+            max_rejected_share=options.max_rejected_share,
         ),
     )
 
@@ -104,6 +119,21 @@ def _track(options: argparse.Namespace) -> None:
     track(open_study(options.study), options.tracking_uri)
 
 
+def _inspect(options: argparse.Namespace) -> None:
+    from raygrid.inspection import inspect_samples
+    from raygrid.study import open_study
+
+    inspect_samples(open_study(options.study))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    if not options.file.exists():
+        raise SpecError(f"{options.file} is not there; expected an experiment file such as experiments/full_grid.py")
+    sys.path.insert(0, str(options.file.parent.absolute()))  # as Python does for a script, for the files beside it
+    sys.argv = [str(options.file), *options.options, "--only", "prepare"]
+    runpy.run_path(str(options.file), run_name="__main__")
+
+
 def _guarded(command: Callable[[], None]) -> int:
     try:
         command()
@@ -114,3 +144,7 @@ def _guarded(command: Callable[[], None]) -> int:
         print("stopped; run the same command again to continue", file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -64,7 +64,8 @@ def ray_data() -> Any:
     """Return the module `ray.data`, set up for raygrid; its import takes seconds, so only work calls this."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # the import sets a level of its own
+    # The import sets a level of its own. Errors are raised too: logged, they are pages that hide the one line.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0  # any other value drops whole blocks with no more than a log line

@@ -55,8 +55,13 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     "unknown attack 'fsgm'; did you mean 'fgsm'? Known: fgsm, pgd"
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    hint = did_you_mean(name, names)
     listed = ", ".join(names[:_MOST_LISTED]) or "none"
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
     return f"unknown {what} {name!r};{hint} Known: {listed}{more}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " did you mean ...?" with the near misses of `name`, empty without any."""
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

@@ -112,6 +112,24 @@ def example_images(images: Mapping[str, Mapping[str, NDArray[Any]]], *, phantom:
     return figure
 
 
+def contact_sheet(
+    images: NDArray[np.uint8], captions: Sequence[str], *, title: str, columns: int = 8, phantom: bool = False
+) -> Figure:
+    """Return images (n, height, width, channels) uint8 side by side, each above its caption."""
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = _figure(1.5 * columns, 0.7 + 1.85 * rows, phantom, title=title)
+    panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for axes in panels[len(images) :]:
+        axes.set_axis_off()
+    for axes, image, caption in zip(panels, images, captions, strict=False):
+        axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(caption, fontsize=6.5, parse_math=False)  # a name may hold a dollar sign
+    return figure
+
+
 def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return a forest plot of the clean AUC of every model with its 95% interval, chance and the learning bound."""
     clean = auc[auc["condition"] == "clean"]
@@ -173,7 +191,7 @@ def _figure(width: float, height: float, phantom: bool, title: str = "") -> Figu
     FigureCanvasAgg(figure)
     if phantom:
         # Above the panels, where it is readable, and kept inside the layout so that it covers no title.
-        figure.suptitle(f"{title}\n{WATERMARK}".strip(), color="#a50e0e", fontsize=9)
+        figure.suptitle(f"{title}\n{WATERMARK}".strip(), color="#a50e0e", fontsize=9, parse_math=False)
         mark: dict[str, Any] = {
             "fontsize": 4.2 * min(width, 2 * height),
             "color": "#808080",
@@ -182,7 +200,7 @@ def _figure(width: float, height: float, phantom: bool, title: str = "") -> Figu
         }
         figure.text(0.5, 0.5, "PHANTOM", ha="center", va="center", rotation=24, in_layout=False, **mark)
     elif title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 

@@ -1,5 +1,6 @@
 """Files that are either whole or not there: a reader never meets a half-written one."""
 
+import hashlib
 import json
 import os
 import uuid
@@ -15,16 +16,24 @@ TEMPORARY_PREFIX = ".writing-"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it is synced and renamed to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; when the block ends well it is synced and renamed to `path`.
+
+    Raises StoreError if it cannot be written: a full disk, a folder that may not be made.
+    """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error}); see to space and permissions, and run the same command again"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,3 +55,12 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} is not there") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is not readable as JSON ({error}); delete it and run the study again") from error
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises StoreError if it is not there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is not there; delete its folder and run the study again") from None

@@ -9,12 +9,16 @@ from raygrid.errors import SpecError, unknown_name
 from raygrid.keyed import Json
 
 T = TypeVar("T")
+# Metadata of a field that came later: while it is empty it is not written, so that the signatures of studies that do
+# not use it stay what they were.
+ABSENT_IF_EMPTY = {"absent_if_empty": True}
 
 
 def to_plain(value: Any) -> Json:
     """Return a dataclass, mapping or sequence as JSON values, nested ones included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        plain = {f: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: v for f, v in plain.items() if v or not f.metadata.get("absent_if_empty")}
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

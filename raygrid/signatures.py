@@ -1,23 +1,33 @@
 """Hashes of everything that a result depends on: data, recipe of the code, study. Resources are not among it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from raygrid.keyed import digest
 from raygrid.plain import to_plain
 from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
 
-SAMPLES_VERSION = 1  # raise when prepared images or splits would come out differently
+SAMPLES_VERSION = 2  # raise when prepared images or splits would come out, or be stored, differently
 TRAINING_VERSION = 1  # raise when the same recipe would give other weights
 CRAFTING_VERSION = 2  # raise when the same attack would give other scores
 
 
-def samples_signature(dataset: DatasetSpec, splits: SplitSpec, seed: int, index_fingerprint: str) -> str:
-    """Return the signature of prepared samples: inputs, preparation recipe, splits and seed."""
+def samples_signature(
+    dataset: DatasetSpec,
+    splits: SplitSpec,
+    seed: int,
+    index_fingerprint: str,
+    split_files: Mapping[str, str] | None = None,
+) -> str:
+    """Return the signature of prepared samples: inputs, preparation recipe, splits and seed.
+
+    `split_files`, where the splits are read: a hash of each file's content (`raygrid.split_files.content_hashes`). It
+    stands in place of the whole `splits`: neither the paths nor the fractions, which nothing is drawn by, matter then.
+    """
     return digest(
         {
             "version": SAMPLES_VERSION,
             "dataset": to_plain(dataset),
-            "splits": to_plain(splits),
+            "splits": {"files": split_files} if split_files else to_plain(splits),
             "seed": seed,
             "index": index_fingerprint,
         }

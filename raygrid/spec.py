@@ -11,13 +11,15 @@ from typing import Any, Literal, cast
 
 from raygrid.errors import SpecError, unknown_name
 from raygrid.keyed import Json
-from raygrid.plain import from_plain, to_plain
+from raygrid.plain import ABSENT_IF_EMPTY, from_plain, to_plain
 
 SPLITS = ("d1", "d2", "d2_half", "d1_tenth", "development")
+SPLIT_FILES = ("all", "test", *(s + role for s in SPLITS[:4] for role in ("", "/train", "/validation")))
 AUGMENTATIONS = ("flip_horizontal", "flip_vertical", "rotate", "translate", "colour")
 ATTACKS = ("fgsm", "pgd")
 Condition = Literal["clean", "adversarial", "control"]
 PRETRAINED_ON = "pretrained_on:"
+MAX_REJECTED_SHARE = 0.001  # of a modality's images; more stop a study
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -55,16 +57,26 @@ class SplitSpec:
     Attributes:
         test_fraction: share of patients kept for testing; None uses the data set's official division.
         validation_fraction: share of each development split's patients that choose the best epoch.
+        files: name in `SPLIT_FILES` -> path, relative to the data root, of a file that gives the split in place of a
+            draw (see `raygrid.split_files`). What the files say enters the signature, not their paths.
     """
 
     test_fraction: float | None = None
     validation_fraction: float = 0.1
+    files: Mapping[str, str] = field(default_factory=dict, metadata=ABSENT_IF_EMPTY)
 
     def __post_init__(self) -> None:
         test = self.test_fraction
         _require(test is None or 0 < test < 1, f"test_fraction is {test}; expected between 0 and 1, or None")
         _require(
             0 < self.validation_fraction < 1, f"validation_fraction is {self.validation_fraction}; expected 0 to 1"
+        )
+        for name in self.files:
+            _require(name in SPLIT_FILES, unknown_name("split file", name, SPLIT_FILES))
+        _require(
+            test is None or not self.files,
+            f"test_fraction is {test} beside split files; the files, or the official division, say who is tested: "
+            "leave it out",
         )
 
 

@@ -36,8 +36,8 @@ def assign_splits(table: pd.DataFrame, labels: tuple[str, ...], spec: SplitSpec,
     Raises DataError if there are too few patients, a label is not 0 or 1, or the official division is asked for and
     absent or overlapping. Source: PROTOCOL, Splits.
     """
-    strata = _strata(table, labels)
-    test = _official_test(table) if spec.test_fraction is None else _drawn_test(strata, spec.test_fraction, seed)
+    strata = strata_of(table, labels)
+    test = official_test(table) if spec.test_fraction is None else _drawn_test(strata, spec.test_fraction, seed)
     development = [p for p in strata if p not in test]
     if not test or len(development) < 4:
         raise DataError(
@@ -45,7 +45,16 @@ def assign_splits(table: pd.DataFrame, labels: tuple[str, ...], spec: SplitSpec,
             "expected at least 1 and 4: use more patients or change test_fraction"
         )
     groups = _divide(development, strata, spec.validation_fraction, seed)
-    splits = pd.DataFrame([_row(p, test, groups) for p in sorted(strata)], columns=list(COLUMNS))
+    return table_of_splits(strata, test, groups)
+
+
+def table_of_splits(patients: Collection[str], test: Collection[str], groups: Mapping[str, set[str]]) -> pd.DataFrame:
+    """Return the checked table of `assign_splits` for patients whose places are known.
+
+    `groups` gives the patients of `d1`, `d2`, `validation` (of both), `d2_half` and `d1_tenth`; who is in none and
+    not in `test` is unused. Raises DataError as `check_splits` does.
+    """
+    splits = pd.DataFrame([_row(p, test, groups) for p in sorted(patients)], columns=list(COLUMNS))
     check_splits(splits)
     return splits
 
@@ -78,8 +87,9 @@ def test_patients(splits: pd.DataFrame) -> list[str]:
 def check_splits(splits: pd.DataFrame) -> None:
     """Return nothing if a table of splits keeps every rule of `assign_splits`; else raise DataError naming patients.
 
-    No patient twice (in two of d1, d2, test, or in training and validation), d1 and d2 equal in patients and in
-    validation patients, d2_half = half of d2's training patients and all of its validation patients, d1_tenth in d1.
+    No patient twice (in two of d1, d2, test, or in training and validation) and none of these empty; d1 and d2 equal
+    in patients and in validation patients; d2_half = half of d2's training patients and all of its validation patients;
+    d1_tenth = a tenth of d1's training patients and a tenth, at least one, of its validation patients; rounded down.
     """
     absent = [name for name in COLUMNS if name not in splits.columns]
     if absent:
@@ -99,9 +109,11 @@ def check_splits(splits: pd.DataFrame) -> None:
     _refuse(ids[splits["in_d2_half"] & (split != "d2")], "are in d2_half but not in d2")
     _refuse(ids[(split == "d2") & (role == "validation") & ~splits["in_d2_half"]], "validate d2 but not d2_half")
     _refuse(ids[splits["in_d1_tenth"] & (split != "d1")], "are in d1_tenth but not in d1")
-    counts = {
-        s: (len(members(splits, s, "train")), len(members(splits, s, "validation"))) for s in ("d1", "d2", "d2_half")
-    }
+    counts = {s: (len(members(splits, s, "train")), len(members(splits, s, "validation"))) for s in SPLITS[:4]}
+    empty = [f"{s} {role}" for s in ("d1", "d2") for role, n in zip(ROLES, counts[s], strict=True) if not n]
+    empty += [] if test_patients(splits) else ["test"]
+    if empty:
+        raise DataError(f"splits: no patients in {', '.join(empty)}; expected at least one in each")
     if counts["d1"] != counts["d2"]:
         odd = ids[split == max("d1", "d2", key=lambda s: sum(counts[s]))]
         raise DataError(
@@ -113,10 +125,20 @@ def check_splits(splits: pd.DataFrame) -> None:
         raise DataError(
             f"splits: d2_half trains on {counts['d2_half'][0]} of d2's {counts['d2'][0]}, expected half: {halved}"
         )
+    num_train, num_validation = counts["d1"]
+    tenth = (num_train // 10, min(num_validation, max(1, num_validation // 10)))
+    if counts["d1_tenth"] != tenth:
+        raise DataError(
+            f"splits: d1_tenth has {counts['d1_tenth']} (training, validation) patients of d1's {counts['d1']}, "
+            f"expected {tenth}: {_few(members(splits, 'd1_tenth', 'train'))}"
+        )
 
 
-def _strata(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
-    """Return patient -> rank of its set of findings; neighbours in rank share their rarest findings."""
+def strata_of(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
+    """Return patient -> rank of its set of findings; neighbours in rank share their rarest findings.
+
+    Raises DataError for an image without patient or a label that is not 0 or 1.
+    """
     if table["patient_id"].isna().any():
         raise DataError(f"{int(table['patient_id'].isna().sum())} images have no patient id; expected one for each")
     values = table[list(labels)]
@@ -129,13 +151,18 @@ def _strata(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
     return dict(zip(patients.index, ranks.reshape(-1).tolist(), strict=True))
 
 
-def _official_test(table: pd.DataFrame) -> set[str]:
+def official_test(table: pd.DataFrame) -> set[str]:
+    """Return the test patients of a data set's own division.
+
+    Raises DataError if an image has no official part or a patient is in both.
+    """
     pairs = pd.DataFrame({"patient": table["patient_id"].astype(str), "part": table["part"]}).drop_duplicates()
     outside = pairs[~pairs["part"].isin(["development", "test"])]
     if len(outside):
         raise DataError(
             f"test_fraction is None, but {len(outside)} patients have no official part: "
-            f"{_few(sorted(outside['patient']))}; set test_fraction for a data set without official division"
+            f"{_few(sorted(outside['patient']))}; set test_fraction for a data set without official division "
+            "(with split files: name the file 'test')"
         )
     both = sorted(pairs["patient"][pairs["patient"].duplicated()])
     if both:
@@ -156,23 +183,30 @@ def _divide(
     """Return the patients of d1, d2, validation, d2_half and d1_tenth (smaller splits with their validation part)."""
     size = len(development) // 2
     num_validation = min(max(1, _floor(validation_fraction * size)), size - 1)
-    num_train = size - num_validation
     unused = _select(development, strata, len(development) % 2, seed, "unused")
     usable = set(development) - unused
     d1 = _select(usable, strata, size, seed, "d1")
     d2 = usable - d1
     validation_1 = _select(d1, strata, num_validation, seed, "validation", "d1")
     validation_2 = _select(d2, strata, num_validation, seed, "validation", "d2")
-    half = _select(d2 - validation_2, strata, num_train // 2, seed, "d2_half")
-    tenth = _select(d1 - validation_1, strata, num_train // 10, seed, "d1_tenth", "train")
-    tenth_validation = _select(validation_1, strata, max(1, num_validation // 10), seed, "d1_tenth", "validation")
     return {
         "d1": d1,
         "d2": d2,
         "validation": validation_1 | validation_2,
-        "d2_half": half | validation_2,
-        "d1_tenth": tenth | tenth_validation,
+        "d2_half": draw_d2_half(d2 - validation_2, validation_2, strata, seed),
+        "d1_tenth": draw_d1_tenth(d1 - validation_1, validation_1, strata, seed),
     }
+
+
+def draw_d2_half(train: set[str], validation: set[str], strata: Mapping[str, int], seed: int) -> set[str]:
+    """Return half of d2's training patients and all of its validation patients."""
+    return _select(train, strata, len(train) // 2, seed, "d2_half") | validation
+
+
+def draw_d1_tenth(train: set[str], validation: set[str], strata: Mapping[str, int], seed: int) -> set[str]:
+    """Return a tenth of d1's training patients and a tenth, at least one, of its validation patients."""
+    tenth = _select(train, strata, len(train) // 10, seed, "d1_tenth", "train")
+    return tenth | _select(validation, strata, max(1, len(validation) // 10), seed, "d1_tenth", "validation")
 
 
 def _row(patient: str, test: Collection[str], groups: Mapping[str, set[str]]) -> tuple[str, str, str, str, bool, bool]:

@@ -21,7 +21,7 @@ from raygrid.lease import lease
 from raygrid.progress import tell
 from raygrid.samples import Samples, samples_dir
 from raygrid.scores import missing_units, plan_units
-from raygrid.spec import StudySpec
+from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 from raygrid.zoo import Zoo
 
 STAGES = ("prepare", "train", "transfer", "report", "track")
@@ -30,7 +30,11 @@ _PACKAGES = ("torch", "torchvision", "timm", "ray", "mlflow", "numpy", "pandas",
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how fast a study is computed; no result depends on it."""
+    """Where and how fast a study is computed; no result depends on it.
+
+    Attributes:
+        max_rejected_share: share of a modality's images that may be unusable; more stop the study.
+    """
 
     study_dir: Path
     data_root: Path
@@ -38,6 +42,7 @@ class RunOptions:
     tracking_uri: str | None = None
     only: str | None = None
     num_cpus: int | None = None
+    max_rejected_share: float = MAX_REJECTED_SHARE
 
     def __post_init__(self) -> None:
         # Ray's workers have working directories of their own
@@ -45,6 +50,8 @@ class RunOptions:
         object.__setattr__(self, "data_root", self.data_root.absolute())
         if self.only is not None and self.only not in STAGES:
             raise SpecError(unknown_name("stage", self.only, STAGES))
+        if not 0 <= self.max_rejected_share < 1:
+            raise SpecError(f"max_rejected_share is {self.max_rejected_share}; expected from 0 to below 1")
 
     def wants(self, stage: str) -> bool:
         """Whether this run is to do `stage`."""
@@ -64,7 +71,7 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
             publish(zoo)
         if options.wants("track"):
             track(zoo, options.tracking_uri)
-    _say_what_is_missing(zoo)
+    _say_what_is_missing(zoo, only=options.only)
 
 
 def open_study(study_dir: Path) -> Zoo:
@@ -121,7 +128,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
 def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
     from raygrid.prepare import prepare_missing, survey
 
-    surveyed = survey(study, options.study_dir, options.data_root)
+    surveyed = survey(study, options.study_dir, options.data_root, options.max_rejected_share)
     zoo = Zoo(options.study_dir, study, {s.modality.name: s.signature for s in surveyed})
     _check_architectures(zoo)
     _write_study(zoo, phantom=any(s.dataset.phantom for s in surveyed))
@@ -129,7 +136,7 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
         if not options.wants("prepare"):
             raise StoreError("the samples are not prepared yet; run without --only, or with --only prepare first")
         cluster()
-        prepare_missing(surveyed, options.data_root)
+        prepare_missing(surveyed, options.data_root, options.max_rejected_share)
     return zoo
 
 
@@ -198,13 +205,13 @@ def _git_commit() -> str | None:
         return None
 
 
-def _say_what_is_missing(zoo: Zoo) -> None:
+def _say_what_is_missing(zoo: Zoo, *, only: str | None) -> None:
     missing = {name: count for name, count in missing_work(zoo).items() if count}
     if missing:
         tell(
             "still missing: "
             + ", ".join(f"{count} {name}" for name, count in missing.items())
-            + "; run the same command to continue"
+            + ("; run the same command to continue" if only is None else f"; leave out --only {only} to continue")
         )
     else:
         tell("nothing is missing")

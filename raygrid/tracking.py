@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from raygrid.files import read_json
+from raygrid.files import checksum, read_json
 from raygrid.keyed import digest
 from raygrid.progress import Progress
 from raygrid.spec import StudySpec
-from raygrid.zoo import Zoo, checksum
+from raygrid.zoo import Zoo
 
 _KEY = "raygrid.key"
 _PARENT_KEY = "raygrid.parent"

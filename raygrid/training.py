@@ -18,12 +18,13 @@ from torch.nn import functional as F
 from raygrid.attacks import to_unit_range
 from raygrid.augment import augment, keyed_draws
 from raygrid.errors import TrainingError
-from raygrid.files import atomic_path, write_json
+from raygrid.files import atomic_path, checksum, write_json
 from raygrid.keyed import keyed_generator, keyed_seed
+from raygrid.mapped import MappedImages
 from raygrid.models import Classifier
-from raygrid.samples import SampleBatch, Samples
+from raygrid.samples import Samples, TrainingSet
 from raygrid.spec import ModelSpec, Recipe
-from raygrid.zoo import Zoo, checksum
+from raygrid.zoo import Zoo
 
 EVALUATION_BATCH = 64
 
@@ -61,7 +62,7 @@ def train(
     recipe, folder = zoo.study.recipe_of(model), zoo.folder(model)
     torch.set_num_threads(recipe.threads)
     seed = keyed_seed(zoo.study.seed, "training", model.modality, model.name)
-    training, validation = samples.load(model.split, "train"), samples.load(model.split, "validation")
+    training, validation = (samples.training_set(model.split, role) for role in ("train", "validation"))
     if len(training) < recipe.batch_size:
         raise TrainingError(
             f"{model.name}: {len(training)} training images are fewer than a batch of {recipe.batch_size}"
@@ -86,7 +87,7 @@ def train(
     return _finish(folder, state, card)
 
 
-def predict(classifier: Classifier, images: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
+def predict(classifier: Classifier, images: NDArray[np.uint8] | MappedImages, device: str) -> NDArray[np.float32]:
     """Return logits (n, outputs) for uint8 images (n, height, width, channel)."""
     classifier.eval()
     with torch.inference_mode():
@@ -130,7 +131,7 @@ def _start(zoo: Zoo, model: ModelSpec, samples: Samples, recipe: Recipe, device:
     return _State(classifier, optimizer, best={}, history=[])
 
 
-def _train_epoch(state: _State, data: SampleBatch, recipe: Recipe, epoch: int, seed: int, device: str) -> float:
+def _train_epoch(state: _State, data: TrainingSet, recipe: Recipe, epoch: int, seed: int, device: str) -> float:
     state.classifier.train()
     # dropout and stochastic depth draw from the global generator: keyed to the epoch, a resumed run draws the same
     torch.manual_seed(keyed_seed(seed, "epoch", epoch))
@@ -158,7 +159,7 @@ def _train_epoch(state: _State, data: SampleBatch, recipe: Recipe, epoch: int, s
     return total / len(batches)
 
 
-def _validate(classifier: Classifier, data: SampleBatch, device: str) -> Epoch:
+def _validate(classifier: Classifier, data: TrainingSet, device: str) -> Epoch:
     logits = predict(classifier, data.images, device)
     labels = torch.from_numpy(data.labels).float()
     loss = float(F.binary_cross_entropy_with_logits(torch.from_numpy(logits), labels))

@@ -7,14 +7,13 @@ STUDY/zoo/<modality>/<readable name>-<signature>/
     card.json           written last: what the model is, what made it, how good it is
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.errors import StoreError
-from raygrid.files import read_json
+from raygrid.files import checksum, read_json
 from raygrid.keyed import keyed_seed
 from raygrid.signatures import model_signature
 from raygrid.spec import ModelSpec, StudySpec
@@ -128,12 +127,3 @@ class Zoo:
             return weights_identity(model.arch, self.study.weights.get(model.arch, HUB))
         source = self.study.source_model(model)
         return "random" if source is None else self.signature(source)
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file. Raises StoreError if it is not there."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise StoreError(f"{path} is not there; delete its folder and run the study again") from None

@@ -7,9 +7,11 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from small_data import ENTRIES, fundus, make_chest, make_kaggle, make_pcam, save, write_entries
 
 from raygrid.datasets.chestxray14 import FINDINGS, ChestXray14
-from raygrid.datasets.imaging import crop_field_of_view, open_image, resize_square
+from raygrid.datasets.decoding import decode_image
+from raygrid.datasets.imaging import crop_field_of_view, resize_square
 from raygrid.datasets.kaggle_dr import KaggleDR
 from raygrid.datasets.pcam import PCam
 from raygrid.errors import DataError, MissingDataError, SpecError
@@ -17,19 +19,6 @@ from raygrid.spec import DatasetSpec, SplitSpec
 from raygrid.splits import assign_splits
 
 RNG = np.random.default_rng(0)
-
-
-def fundus(height: int, width: int, centre: tuple[float, float], radius: float, border: int = 4) -> np.ndarray:
-    """Return a reddish, vignetted disc on a black border with sensor noise, uint8 (height, width, 3)."""
-    y, x = np.mgrid[:height, :width]
-    distance = np.hypot(y - centre[0], x - centre[1]) / radius
-    disc = np.array([180.0, 90.0, 40.0]) * (1 - 0.6 * distance[..., None].clip(0, 1)) * (distance <= 1)[..., None]
-    return (disc + RNG.integers(0, border + 1, disc.shape)).clip(0, 255).astype(np.uint8)
-
-
-def save(array: np.ndarray, path: Path, **options: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
 
 
 def spec(loader: str, size: int = 32, channels: int = 3, **options: object) -> DatasetSpec:
@@ -41,16 +30,7 @@ def spec(loader: str, size: int = 32, channels: int = 3, **options: object) -> D
 
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Path:
-    root = tmp_path / "kaggle_dr"
-    for part, patients in (("train", (10, 13)), ("test", (1,))):
-        for patient in patients:
-            for eye in ("left", "right"):
-                save(fundus(60, 90, (30, 45), 28), root / part / f"{patient}_{eye}.jpeg", quality=95)
-    (root / "trainLabels.csv").write_bytes(
-        b"\xef\xbb\xbfimage,level\r\n10_left,0\r\n10_right,1\r\n13_left,2\r\n13_right,4\r\n"
-    )
-    (root / "retinopathy_solution.csv").write_text("image,level,Usage\n1_left,3,Private\n1_right,0,Public\n")
-    return root
+    return make_kaggle(tmp_path)
 
 
 def kaggle_dr(root: Path) -> KaggleDR:
@@ -94,10 +74,23 @@ def test_kaggle_says_what_is_missing_and_where_to_get_it(tmp_path):
         kaggle_dr(tmp_path / "kaggle_dr").index()
 
 
-def test_kaggle_counts_and_names_absent_images(kaggle):
+def test_kaggle_rejects_absent_and_empty_images_by_name(kaggle):
     (kaggle / "train" / "13_left.jpeg").unlink()
-    (kaggle / "test" / "1_right.jpeg").unlink()
-    with pytest.raises(MissingDataError, match=r"2 of 6 images .*train/13_left\.jpeg, test/1_right\.jpeg"):
+    (kaggle / "test" / "1_right.jpeg").write_bytes(b"")
+    index = kaggle_dr(kaggle).index()
+    assert list(index.table["image_id"]) == ["10_left", "10_right", "13_right", "1_left"]
+    first, second = index.rejects
+    assert first.image_id == "13_left"
+    assert f"{kaggle / 'train' / '13_left.jpeg'}: expected an image file, got no such file" in first.reason
+    assert "www.kaggle.com/c/diabetic-retinopathy-detection" in first.reason  # the advice, once
+    assert second.image_id == "1_right"
+    assert second.reason.endswith("got an empty file (0 bytes); unpack or fetch it again")
+
+
+def test_kaggle_without_any_image_is_missing(kaggle):
+    for file in kaggle.glob("*/*.jpeg"):
+        file.unlink()
+    with pytest.raises(MissingDataError, match=r"none of the 6 images .*10_left, (.|\n)*www\.kaggle\.com"):
         kaggle_dr(kaggle).index()
 
 
@@ -130,7 +123,7 @@ def test_an_unreadable_image_is_named(kaggle, content):
     path = kaggle / "train" / "10_left.jpeg"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(DataError, match=r"10_left\.jpeg: expected a complete 8-bit image, got .*docs/data\.md"):
+    with pytest.raises(DataError, match=r"10_left\.jpeg: expected a complete PNG, JPEG.*, got .*docs/data\.md"):
         kaggle_dr(kaggle).read("train/10_left.jpeg")
 
 
@@ -203,28 +196,10 @@ def test_shrinking_averages_instead_of_skipping_pixels():
 
 # ChestX-ray14
 
-ENTRIES = [
-    ("00000001_000.png", "Cardiomegaly", 1),
-    ("00000001_001.png", "Cardiomegaly|Pleural_Thickening", 1),
-    ("00000002_000.png", "No Finding", 2),
-    ("00000003_000.png", "Hernia", 3),
-]
-
 
 @pytest.fixture
 def chest(tmp_path: Path) -> Path:
-    root = tmp_path / "chestxray14"
-    for name, _, _ in ENTRIES[:3]:
-        save(RNG.integers(0, 256, (64, 64)).astype(np.uint8), root / "images" / name)
-    write_entries(root / "Data_Entry_2017.csv", ENTRIES)
-    (root / "train_val_list.txt").write_bytes(b"\xef\xbb\xbf00000001_000.png\r\n00000001_001.png\r\n")
-    (root / "test_list.txt").write_text("00000002_000.png")
-    return root
-
-
-def write_entries(path: Path, entries: list[tuple[str, str, int]]) -> None:
-    lines = ["Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age"]
-    path.write_text("\n".join([*lines, *(f"{name},{found},0,{patient},50" for name, found, patient in entries)]) + "\n")
+    return make_chest(tmp_path)
 
 
 def xray(root: Path, **options: object) -> ChestXray14:
@@ -278,13 +253,7 @@ def test_an_xray_in_any_mode_comes_out_grey(tmp_path, mode):
     if mode == "RGBA":
         picture.putalpha(255)
     picture.save(tmp_path / "x.png")
-    assert np.array_equal(open_image(tmp_path / "x.png", "L")[..., 0], grey)
-
-
-def test_a_16_bit_image_is_refused_instead_of_clipped(tmp_path):
-    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "x.png")
-    with pytest.raises(DataError, match=r"x\.png: expected 8 bits per channel, got mode I"):
-        open_image(tmp_path / "x.png", "L")
+    assert np.array_equal(decode_image(tmp_path / "x.png", 1)[..., 0], grey)
 
 
 def test_chestxray_patient_in_both_lists_stops_the_official_division_only(chest):
@@ -300,13 +269,34 @@ def test_chestxray_names_an_image_in_both_lists(chest):
         xray(chest).index()
 
 
-def test_chestxray_counts_and_names_absent_images(chest):
+def test_chestxray_rejects_absent_and_empty_images_by_name(chest):
     (chest / "test_list.txt").write_text("00000002_000.png\n00000003_000.png\n")
-    with pytest.raises(MissingDataError, match=r"1 of 4 images .*00000003_000\.png"):
-        xray(chest).index()
+    (chest / "images" / "00000001_001.png").write_bytes(b"")
+    index = xray(chest).index()
+    assert list(index.table["image_id"]) == ["00000001_000.png", "00000002_000.png"]
+    assert [reject.image_id for reject in index.rejects] == ["00000001_001.png", "00000003_000.png"]
+    assert "got an empty file (0 bytes); unpack or fetch it again. Get ChestX-ray14 from" in index.rejects[0].reason
+    assert f"{chest / 'images' / '00000003_000.png'}: expected an image file, got no such" in index.rejects[1].reason
+
+
+def test_chestxray_list_without_labels_is_an_error(chest):
     (chest / "test_list.txt").write_text("00000009_000.png\n")
     with pytest.raises(DataError, match=r"1 images of the official lists have no row: 00000009_000\.png"):
         xray(chest).index()
+
+
+def test_chestxray_no_finding_is_the_last_label(chest):
+    index = xray(chest, no_finding=True).index()
+    assert index.labels == (*FINDINGS, "no_finding")
+    assert index.table["no_finding"].tolist() == [0, 0, 1]
+    assert xray(chest, no_finding=True, findings=["mass"]).index().labels == ("mass", "no_finding")
+    with pytest.raises(SpecError, match="option no_finding is 'yes'; expected True or False"):
+        xray(chest, no_finding="yes")
+
+
+def test_source_sizes_come_from_the_headers(kaggle, chest):
+    assert kaggle_dr(kaggle).source_size("train/10_left.jpeg") == (60, 90)
+    assert xray(chest).source_size("images/00000001_000.png") == (64, 64)
 
 
 def test_chestxray_says_what_is_missing(chest):
@@ -341,16 +331,7 @@ def test_chestxray_names_file_and_row_of_a_bad_entry(chest, entry, message):
 
 @pytest.fixture
 def patches(tmp_path: Path) -> dict[str, np.ndarray]:
-    root = tmp_path / "pcam"
-    root.mkdir()
-    made = {}
-    for part, count in (("train", 5), ("valid", 3), ("test", 4)):
-        made[part] = RNG.integers(0, 256, (count, 96, 96, 3)).astype(np.uint8)
-        labels = (np.arange(count) % 2).astype(np.uint8).reshape(-1, 1, 1, 1)
-        for kind, array in (("x", made[part]), ("y", labels)):
-            with h5py.File(root / f"camelyonpatch_level_2_split_{part}_{kind}.h5", "w") as file:
-                file.create_dataset(kind, data=array, compression="gzip")
-    return made
+    return make_pcam(tmp_path)
 
 
 def pcam(tmp_path: Path, size: int = 96) -> PCam:
@@ -364,7 +345,9 @@ def write_slides(tmp_path: Path, part: str, slides: list[str]) -> None:
 
 def test_pcam_reads_the_patch_its_row_names(patches, tmp_path):
     data = pcam(tmp_path)
-    table = data.index().table.set_index("image_id")
+    index = data.index()
+    assert "each patch counts as its own patient" in index.notes[0]
+    table = index.table.set_index("image_id")
     assert table["part"].value_counts().to_dict() == {"development": 8, "test": 4}
     assert (table["patient_id"] == table.index).all()
     assert table.loc["train-000003", "metastasis"] == 1
@@ -372,6 +355,7 @@ def test_pcam_reads_the_patch_its_row_names(patches, tmp_path):
     for name, part, number in (("train-000003", "train", 3), ("valid-000002", "valid", 2), ("test-000000", "test", 0)):
         assert np.array_equal(data.read(table.loc[name, "locator"]), patches[part][number])
     assert pcam(tmp_path, size=48).read("train/3").shape == (48, 48, 3)
+    assert pcam(tmp_path, size=48).source_size("train/3") == (96, 96)
 
 
 def test_pcam_survives_pickling_with_open_files(patches, tmp_path):
@@ -385,7 +369,9 @@ def test_pcam_survives_pickling_with_open_files(patches, tmp_path):
 def test_pcam_takes_slides_as_patients(patches, tmp_path):
     for part, slides in (("train", ["a", "a", "b", "b", "b"]), ("valid", ["c"] * 3), ("test", ["d", "d", "e", "e"])):
         write_slides(tmp_path, part, slides)
-    table = pcam(tmp_path).index().table.set_index("image_id")
+    index = pcam(tmp_path).index()
+    assert index.notes == ()
+    table = index.table.set_index("image_id")
     assert table.loc["train-000004", "patient_id"] == "b"
     assert table["patient_id"].nunique() == 5
     write_slides(tmp_path, "valid", ["c"] * 2)

@@ -51,6 +51,7 @@ def test_pictures_have_the_declared_shape_and_use_the_grey_scale(kind: str, size
     data = phantom(kind, size=size)
     picture = data.read(data.index().table["locator"].iloc[0])
     assert picture.shape == (size, size, PHANTOMS[kind].channels)
+    assert data.source_size(data.index().table["locator"].iloc[0]) == (size, size)
     assert picture.dtype == np.uint8
     assert np.ptp(picture) > 40
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from raygrid import splits
 from raygrid.errors import DataError, SpecError
+from raygrid.keyed import digest
 from raygrid.spec import SPLITS, SplitSpec
 
 DRAWN = SplitSpec(test_fraction=0.2)
@@ -35,15 +36,22 @@ def assigned() -> pd.DataFrame:
     return splits.assign_splits(table, labels, DRAWN, 0)
 
 
+LINE = st.characters(exclude_categories=("Cc", "Cs"))  # control characters are refused by Index
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    ids = draw(st.lists(st.text(max_size=6), min_size=8, max_size=60, unique=True))
-    num_labels = draw(st.integers(1, 4))
-    labels = tuple(f"finding_{i}" for i in range(num_labels))
+    """Any ids, one or two images each or up to thirty of one patient, labels from absent to everywhere."""
+    ids = draw(st.lists(st.text(LINE, max_size=6), min_size=8, max_size=60, unique=True))
+    labels = tuple(f"finding_{i}" for i in range(draw(st.integers(1, 4))))
+    counts = draw(st.lists(st.integers(1, 2), min_size=len(ids), max_size=len(ids)))
+    counts[0] = draw(st.integers(1, 30))
+    frequencies = draw(st.tuples(*[st.sampled_from((0.0, 0.02, 0.5, 1.0))] * len(labels)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     rows = [
-        (patient, *draw(st.tuples(*[st.integers(0, 1)] * num_labels)))
-        for patient in ids
-        for _ in range(draw(st.integers(1, 2)))
+        (patient, *(rng.random(len(labels)) < frequencies).astype(np.uint8))
+        for patient, count in zip(ids, counts, strict=True)
+        for _ in range(count)
     ]
     table = pd.DataFrame(rows, columns=["patient_id", *labels])
     table["image_id"], table["part"] = [f"i{i}" for i in range(len(table))], ""
@@ -79,6 +87,42 @@ def test_no_patient_leaks_and_row_order_changes_nothing(made, seed, test_fractio
     rows = list(table.index)
     random.shuffle(rows)
     pd.testing.assert_frame_equal(splits.assign_splits(table.loc[rows], labels, spec, seed), got)
+
+
+@settings(max_examples=30, deadline=None)
+@given(tables(), st.integers(0, 2**40), st.data())
+def test_check_splits_refuses_any_moved_or_repeated_patient(made, seed, data):
+    """A patient of d1 or d2 who changes place alone, in any way, or stands in a second place breaks a rule."""
+    got = splits.assign_splits(*made, SplitSpec(test_fraction=0.2, validation_fraction=0.3), seed)
+    row = data.draw(st.sampled_from(list(got.index[got["part"] == "development"])), label="row")
+    columns = list(splits.COLUMNS[1:])
+    smaller = [(half, tenth) for half in (False, True) for tenth in (False, True)]
+    places = [("development", s, r, *flags) for s in ("d1", "d2") for r in ROLES for flags in smaller]
+    places += [(part, "", "", False, False) for part in ("test", "unused")]
+    for place in places:
+        moved, repeated = got.copy(), pd.concat([got, got.loc[[row]]], ignore_index=True)
+        moved.loc[row, columns] = place
+        repeated.loc[len(got), columns] = place
+        for table in (moved, repeated) if place != tuple(got.loc[row, columns]) else (repeated,):
+            with pytest.raises(DataError):
+                splits.check_splits(table)
+    splits.check_splits(got)
+
+
+def test_the_splits_of_a_table_are_those_of_earlier_versions():
+    """Known places: they depend on no process, no hash seed and no version of numpy or pandas."""
+    patients = [(7 * i) % 101 for i in range(3 * 101)]
+    table = pd.DataFrame({"image_id": [f"i{i}" for i in range(len(patients))], "patient_id": patients, "part": ""})
+    labels = ("common", "rare", "none")
+    for name, divisor in zip(labels, (2, 29, 1000), strict=True):
+        table[name] = [int(p % divisor == 1) for p in patients]
+    spec = SplitSpec(test_fraction=0.2, validation_fraction=0.2)
+    got = splits.assign_splits(table, labels, spec, 17)
+    known = "26e60007e976a6e20239a8812d7f146b7d92285d1be1ceadda6e05adb4f89844"
+    assert digest([list(row) for row in got.itertuples(index=False)]) == known
+    categories = table.assign(patient_id=table["patient_id"].astype("category"))
+    pd.testing.assert_frame_equal(splits.assign_splits(categories, labels, spec, 17), got)
+    assert (got["part"] == "unused").sum() == 1  # 81 patients for development
 
 
 def test_chestxray14_sized_official_division_gives_the_published_numbers():

@@ -7,18 +7,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from raygrid.datasets.base import Index
+from raygrid.datasets.base import Index, Reject
+from raygrid.datasets.decoding import decode_image, image_size
 from raygrid.datasets.imaging import (
     absent_paths,
     check_spec,
     file_sizes,
     first_few,
-    open_image,
     read_names,
     read_rows,
     require_all,
-    require_images,
+    require_some_images,
     resize_square,
+    unusable_file,
 )
 from raygrid.errors import DataError, SpecError, unknown_name
 from raygrid.keyed import Json
@@ -40,7 +41,7 @@ FINDINGS = (
     "pleural_thickening",
     "hernia",
 )  # the order of Wang et al. (CVPR 2017) and of the published scripts
-_NO_FINDING = "no finding"
+_NO_FINDING = "no_finding"
 _LISTS = {"development": "train_val_list.txt", "test": "test_list.txt"}
 _ENTRIES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
@@ -53,7 +54,8 @@ _ADVICE = (
 class ChestXray14:
     """The data set in `data_root/chestxray14`, divided by the official lists.
 
-    Option `findings`: the names (of `FINDINGS`) to keep as labels; they keep the order of `FINDINGS`.
+    Option `findings`: the names (of `FINDINGS`) to keep as labels; they keep the order of `FINDINGS`. Option
+    `no_finding=True`: `no_finding`, 1 where the report named none of the 14, is the last label.
     Source: PROTOCOL, Data.
     """
 
@@ -61,8 +63,8 @@ class ChestXray14:
     phantom = False
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=1, options=("findings",))
-        self._findings = _chosen_findings(spec.options)
+        check_spec(spec, channels=(1,), options=("findings", "no_finding"))
+        self._labels = _chosen_labels(spec.options)
         self._size = spec.image_size
         self._root = data_root / "chestxray14"
 
@@ -84,12 +86,14 @@ class ChestXray14:
         """Return the table of the images that an official list names; other rows of Data_Entry are left out.
 
         A patient in both lists is refused where the official division is used (`raygrid.splits.assign_splits`).
-        Raises MissingDataError for absent files, DataError for labels that cannot be used.
+        An image whose file is absent or empty is a reject. Raises MissingDataError for absent lists or label files or
+        if no image is there, DataError for labels that cannot be used.
         """
         require_all(self.missing())
         part_of = self._parts()
         files = self._files()
         rows: dict[str, tuple[str | int, ...]] = {}
+        rejects: dict[str, str] = {}
         entries = self._entries_path()
         assert entries is not None  # missing() looked
         for place, values in read_rows(entries, _COLUMNS):
@@ -97,25 +101,33 @@ class ChestXray14:
             found = _parsed(place, values["Finding Labels"], patient)
             if name not in part_of:
                 continue
-            if name in rows:
+            if name in rows or name in rejects:
                 raise DataError(f"{place}: image {name!r} stands in the file twice; expected once: remove one row")
-            path, size = files.get(name, ("", 0))
-            labels = (int(finding in found) for finding in self._findings)
+            path, size = files.get(name, (f"images/{name}", None))
+            if reason := unusable_file(self._root / path, size):
+                rejects[name] = reason
+                continue
+            labels = (int(label in found) for label in self._labels)
             rows[name] = (patient, part_of[name], path, f"image file, {size} bytes", *labels)
-        unlabelled = [name for name in part_of if name not in rows]
+        unlabelled = [name for name in part_of if name not in rows and name not in rejects]
         if unlabelled:
             raise DataError(
                 f"{entries}: {len(unlabelled)} images of the official lists have no row: {first_few(unlabelled)}; "
                 "expected all: use the Data_Entry file that belongs to the lists"
             )
-        require_images([name for name in rows if name not in files], len(rows), str(self._root), _ADVICE)
-        columns = ["patient_id", "part", "locator", "content", *self._findings]
+        unusable = [Reject(name, reason) for name, reason in rejects.items()]
+        kept = require_some_images(unusable, len(part_of), self._root, _ADVICE)
+        columns = ["patient_id", "part", "locator", "content", *self._labels]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
-        return Index(self._findings, table.astype(dict.fromkeys(self._findings, np.uint8)))
+        return Index(self._labels, table.astype(dict.fromkeys(self._labels, np.uint8)), kept)
 
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one radiograph in grey, uint8 (image_size, image_size, 1). Raises DataError if it is unreadable."""
-        return resize_square(open_image(self._root / locator, "L"), self._size)
+        return resize_square(decode_image(self._root / locator, 1), self._size)
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (height, width) of the radiograph as published. Raises DataError if it is unreadable."""
+        return image_size(self._root / locator)
 
     def _entries_path(self) -> Path | None:
         return next((self._root / name for name in _ENTRIES if (self._root / name).exists()), None)
@@ -126,8 +138,8 @@ class ChestXray14:
         candidates = [self._root / "images", *(d for n in numbered for d in (n / "images", n))]
         return [d for d in candidates if d.is_dir()]
 
-    def _files(self) -> dict[str, tuple[str, int]]:
-        files: dict[str, tuple[str, int]] = {}
+    def _files(self) -> dict[str, tuple[str, int | None]]:
+        files: dict[str, tuple[str, int | None]] = {}
         for folder in self._image_dirs():
             for name, size in file_sizes(folder, (".png",)).items():
                 path = str((folder / name).relative_to(self._root))
@@ -149,7 +161,7 @@ class ChestXray14:
         return parts
 
 
-def _chosen_findings(options: Mapping[str, Json]) -> tuple[str, ...]:
+def _chosen_labels(options: Mapping[str, Json]) -> tuple[str, ...]:
     wanted = options.get("findings", list(FINDINGS))
     if isinstance(wanted, str) or not isinstance(wanted, (list, tuple)) or not wanted:
         raise SpecError(
@@ -158,20 +170,22 @@ def _chosen_findings(options: Mapping[str, Json]) -> tuple[str, ...]:
     for name in wanted:
         if name not in FINDINGS:
             raise SpecError(unknown_name("finding", str(name), FINDINGS))
-    return tuple(name for name in FINDINGS if name in wanted)
+    no_finding = options.get("no_finding", False)
+    if not isinstance(no_finding, bool):
+        raise SpecError(f"option no_finding is {no_finding!r}; expected True or False")
+    return (*(name for name in FINDINGS if name in wanted), *((_NO_FINDING,) if no_finding else ()))
 
 
 def _parsed(place: str, findings: str, patient: str) -> set[str]:
     if not patient.isdigit():
         raise DataError(f"{place}: expected a number in column 'Patient ID', got {patient!r}; repair the row")
     found = {name.strip().lower().replace(" ", "_") for name in findings.split("|")}
-    none = _NO_FINDING.replace(" ", "_")
-    for name in sorted(found - {none}):
+    for name in sorted(found - {_NO_FINDING}):
         if name not in FINDINGS:
             raise DataError(
                 f"{place}: column 'Finding Labels' is {findings!r}: {unknown_name('finding', name, FINDINGS)}"
             )
-    if none in found and len(found) > 1:
+    if _NO_FINDING in found and len(found) > 1:
         raise DataError(
             f"{place}: column 'Finding Labels' is {findings!r}; expected findings or 'No Finding', not both"
         )

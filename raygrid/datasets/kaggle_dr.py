@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from raygrid.datasets.base import Index
+from raygrid.datasets.base import Index, Reject
+from raygrid.datasets.decoding import decode_image, image_size
 from raygrid.datasets.imaging import (
     absent_paths,
     check_spec,
     crop_field_of_view,
     file_sizes,
-    open_image,
     read_rows,
     require_all,
-    require_images,
+    require_some_images,
     resize_square,
+    unusable_file,
 )
 from raygrid.errors import DataError
 from raygrid.spec import DatasetSpec
@@ -44,7 +45,7 @@ class KaggleDR:
     phantom = False
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=3, options=())
+        check_spec(spec, channels=(3,), options=())
         self._size = spec.image_size
         self._root = data_root / "kaggle_dr"
 
@@ -56,37 +57,44 @@ class KaggleDR:
     def index(self) -> Index:
         """Return the table of all graded images of both parts.
 
-        Raises MissingDataError for absent files, DataError for names or grades that cannot be used.
+        An image whose file is absent or empty is a reject. Raises MissingDataError for absent label files or folders
+        or if no image is there, DataError for names or grades that cannot be used.
         """
         require_all(self.missing())
         rows: dict[str, tuple[str, str, str, str, int]] = {}
-        absent = []
+        rejects: dict[str, str] = {}
         for part, label_file in _LABEL_FILES.items():
-            files: dict[str, tuple[str, int]] = {}
-            for file, size in file_sizes(self._root / part, _SUFFIXES).items():
-                files.setdefault(Path(file).stem, (file, size))
+            files: dict[str, tuple[str, int | None]] = {}
+            for found, num_bytes in file_sizes(self._root / part, _SUFFIXES).items():
+                files.setdefault(Path(found).stem, (found, num_bytes))
             for place, values in read_rows(self._root / label_file, ("image", "level")):
                 name = values["image"]
                 patient, grade = _parsed(place, name, values["level"])
-                if name in rows:
+                if name in rows or name in rejects:
                     raise DataError(
                         f"{place}: image {name!r} was graded before (in either part); expected once: remove one row"
                     )
-                file, size = files.get(name, ("", 0))
-                if not file:
-                    absent.append(f"{part}/{name}.jpeg")
+                file, size = files.get(name, (f"{name}.jpeg", None))
+                if reason := unusable_file(self._root / part / file, size):
+                    rejects[name] = reason
+                    continue
                 rows[name] = (patient, "", f"{part}/{file}", f"image file, {size} bytes", int(grade >= _REFERABLE))
-        require_images(absent, len(rows), str(self._root), _ADVICE)
+        unusable = [Reject(name, reason) for name, reason in rejects.items()]
+        kept = require_some_images(unusable, len(rows) + len(unusable), self._root, _ADVICE)
         columns = ["patient_id", "part", "locator", "content", "referable"]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
-        return Index(("referable",), table.astype({"referable": np.uint8}))
+        return Index(("referable",), table.astype({"referable": np.uint8}), kept)
 
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return the field of view, cropped and padded to a square, uint8 (image_size, image_size, 3).
 
         Raises DataError if the file cannot be decoded.
         """
-        return resize_square(crop_field_of_view(open_image(self._root / locator, "RGB")), self._size)
+        return resize_square(crop_field_of_view(decode_image(self._root / locator, 3)), self._size)
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (height, width) of the photograph before it is cropped. Raises DataError if it is unreadable."""
+        return image_size(self._root / locator)
 
 
 def _parsed(place: str, name: str, grade: str) -> tuple[str, int]:

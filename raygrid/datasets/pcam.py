@@ -17,9 +17,14 @@ from raygrid.spec import DatasetSpec
 _PARTS = {"train": "development", "valid": "development", "test": "test"}
 _SIDE = 96  # pixels
 _CHUNK_CACHE_BYTES = 32 * 2**20  # a compressed chunk holds many patches; without room for it each read unpacks it anew
+_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)  # what h5py raises on it
 _ADVICE = (
     "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
     "them with gunzip; docs/data.md shows the layout."
+)
+_NO_SLIDES = (
+    "PatchCamelyon without its _meta.csv files: each patch counts as its own patient, so patches of one slide can be "
+    "in both d1 and d2 (docs/data.md, Slides as patients)"
 )
 
 
@@ -34,7 +39,7 @@ class PCam:
     phantom = False
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=3, options=())
+        check_spec(spec, channels=(3,), options=())
         self._size = spec.image_size
         self._root = data_root / "pcam"
         self._open: dict[tuple[int, str], Any] = {}
@@ -60,7 +65,8 @@ class PCam:
                 "fetch the others, or remove these to count each patch as a patient"
             )
         tables = [self._table(part, bool(with_slides)) for part in _PARTS]
-        return Index(("metastasis",), pd.concat(tables, ignore_index=True))
+        notes = () if with_slides else (_NO_SLIDES,)
+        return Index(("metastasis",), pd.concat(tables, ignore_index=True), notes=notes)
 
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one patch, uint8 (image_size, image_size, 3); resized only if image_size is not 96.
@@ -77,9 +83,14 @@ class PCam:
             if key not in self._open:
                 self._open[key] = _dataset(h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES), "x", path)
             patch: NDArray[np.uint8] = self._open[key][int(number)]
-        except (OSError, RuntimeError, ValueError, IndexError) as error:
+        except _DAMAGE as error:
             raise DataError(_unreadable(path, f"a readable patch {number}", error)) from error
         return resize_square(patch, self._size)
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (96, 96), the size of every patch."""
+        del locator
+        return (_SIDE, _SIDE)
 
     def _path(self, part: str, kind: str) -> Path:
         return self._root / f"camelyonpatch_level_2_split_{part}_{kind}"
@@ -105,7 +116,7 @@ class PCam:
             with h5py.File(path, "r") as file:
                 images = _dataset(file, "x", path)
                 shape, kind = tuple(int(n) for n in images.shape), str(images.dtype)
-        except OSError as error:
+        except _DAMAGE as error:
             raise DataError(_unreadable(path, "an HDF5 file", error)) from error
         if len(shape) != 4 or shape[1:] != (_SIDE, _SIDE, 3) or kind != "uint8":
             raise DataError(
@@ -118,7 +129,7 @@ class PCam:
         try:
             with h5py.File(path, "r") as file:
                 values = np.asarray(_dataset(file, "y", path)).reshape(-1)
-        except OSError as error:
+        except _DAMAGE as error:
             raise DataError(_unreadable(path, "an HDF5 file", error)) from error
         if len(values) != num_patches:
             raise DataError(
@@ -135,7 +146,7 @@ class PCam:
         path = self._path(part, "meta.csv")
         slides = []
         for place, values in read_rows(path, ("wsi",)):
-            if not values["wsi"]:
+            if values["wsi"].lower() in ("", "nan"):
                 raise DataError(f"{place}: expected a slide id in column 'wsi', got nothing; repair the row")
             slides.append(values["wsi"])
         if len(slides) != num_patches:
@@ -146,9 +157,10 @@ class PCam:
 
 
 def _dataset(file: Any, name: str, path: Path) -> Any:
-    if name not in file:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
         raise DataError(f"{path}: expected a dataset {name!r} in the HDF5 file, got {list(file)}; fetch it again")
-    return file[name]
+    return found
 
 
 def _unreadable(path: Path, expected: str, error: Exception) -> str:

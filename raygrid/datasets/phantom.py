@@ -83,6 +83,11 @@ class Phantom(ABC):
         picture = self.draw(locator).reshape(self.size, self.size, self.channels)
         return np.asarray(np.clip(picture, 0, 1) * 255 + 0.5, dtype=np.uint8)
 
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (height, width) of a picture: phantoms are drawn at the size of the study."""
+        del locator
+        return (self.size, self.size)
+
     def shown_labels(self, image_id: str) -> tuple[int, ...]:
         """Return the 0/1 labels of the index: the truth, some of it flipped."""
         flips = self.generator(image_id, "label noise").random(len(self.labels)) < self.label_noise

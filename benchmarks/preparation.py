@@ -1,0 +1,154 @@
+"""Images prepared per second and core: raygrid's pipeline on one Ray CPU against a plain PIL/NumPy loop in one process.
+
+The three official layouts are made of enlarged phantoms, at the sizes and in the formats of the originals: fundus JPEG
+of 2592 x 3888, radiographs PNG of 1024 x 1024, patches in compressed HDF5. The loop decodes, crops at a threshold,
+resizes and saves one .npy; the pipeline does all of that and writes compressed Parquet with ids and labels, and its
+done-markers. Ray is started before, and one unmeasured run makes its workers import what they need.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from common import compare, write_result
+from numpy.typing import NDArray
+from PIL import Image
+
+from raygrid.cluster import connected
+from raygrid.datasets import open_dataset
+from raygrid.prepare import prepare_missing, survey
+from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+
+Images = NDArray[np.uint8]
+
+NUM_FUNDUS, NUM_XRAYS, NUM_PATCHES = 48, 400, 6000
+FUNDUS = DatasetSpec(loader="kaggle_dr", image_size=512, channels=3)
+XRAY = DatasetSpec(loader="chestxray14", image_size=256, channels=1)
+PATCH = DatasetSpec(loader="pcam", image_size=96, channels=3)
+
+
+def main() -> None:
+    """Lay the data out, measure every modality, and write the result."""
+    result = {}
+    with tempfile.TemporaryDirectory() as name, connected(None, num_cpus=1):
+        root = Path(name)
+        for title, spec, lay_out, plain in (
+            ("ophthalmology", FUNDUS, _lay_out_fundus, _plain_fundus),
+            ("radiology", XRAY, _lay_out_xrays, _plain_xrays),
+            ("pathology", PATCH, lay_out_patches, _plain_patches),
+        ):
+            lay_out(root)
+            print(title)
+            result[title] = compare(
+                {"plain loop": partial(_save_all, plain, root), "raygrid": partial(prepare, spec, root)},
+                rounds=5,
+                reference="plain loop",
+                unit="images",
+            )
+    write_result("preparation", __doc__ or "", result)
+
+
+def prepare(spec: DatasetSpec, root: Path) -> int:
+    """Prepare one modality in a fresh study folder; return the number of images."""
+    modality = ModalitySpec(name="measured", dataset=spec, splits=SplitSpec(test_fraction=0.2), recipe=Recipe(epochs=1))
+    study = StudySpec(
+        name="measured", seed=0, modalities=(modality,), models=(), transfer=TransferSpec(attacks=attack_grid((0.02,)))
+    )
+    folder = root / "study"
+    shutil.rmtree(folder, ignore_errors=True)
+    surveyed = survey(study, folder, root)
+    prepare_missing(surveyed, root)
+    return len(surveyed[0].table)
+
+
+def _save_all(plain: Callable[[Path], Iterator[Images]], root: Path) -> int:
+    images = np.stack(list(plain(root)))
+    np.save(root / "plain.npy", images)
+    return len(images)
+
+
+def _plain_fundus(root: Path) -> Iterator[Images]:
+    for path in sorted((root / "kaggle_dr").glob("t*/*.jpeg")):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        bright = image.max(axis=2) > 20
+        rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+        image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        side = max(image.shape[:2])
+        square = np.zeros((side, side, 3), np.uint8)
+        top, left = ((side - length) // 2 for length in image.shape[:2])
+        square[top : top + image.shape[0], left : left + image.shape[1]] = image
+        yield np.asarray(Image.fromarray(square).resize((512, 512), Image.Resampling.BICUBIC))
+
+
+def _plain_xrays(root: Path) -> Iterator[Images]:
+    for path in sorted((root / "chestxray14" / "images").glob("*.png")):
+        yield np.asarray(Image.open(path).convert("L").resize((256, 256), Image.Resampling.BICUBIC))
+
+
+def _plain_patches(root: Path) -> Iterator[Images]:
+    for part in ("train", "valid", "test"):
+        with h5py.File(root / "pcam" / f"camelyonpatch_level_2_split_{part}_x.h5", "r") as file:
+            for number in range(len(file["x"])):
+                yield file["x"][number]
+
+
+def _phantoms(loader: str, size: int, channels: int, count: int) -> Iterator[Images]:
+    """Yield `count` phantoms, going round a few that were drawn once: drawing takes longer than what is measured."""
+    spec = DatasetSpec(loader=loader, image_size=size, channels=channels, options={"patients": 40})
+    dataset = open_dataset(spec, Path())
+    drawn = [dataset.read(str(locator)) for locator in dataset.index().table["locator"][:40]]
+    for number in range(count):
+        yield drawn[number % len(drawn)]
+
+
+def _lay_out_fundus(root: Path) -> None:
+    folder = root / "kaggle_dr"
+    rows: dict[str, list[str]] = {"train": ["image,level"], "test": ["image,level"]}
+    for number, drawn in enumerate(_phantoms("phantom_fundus", 256, 3, NUM_FUNDUS)):
+        part = "train" if number < NUM_FUNDUS // 2 else "test"
+        name = f"{number // 2}_{('left', 'right')[number % 2]}"
+        canvas = Image.new("RGB", (3888, 2592))
+        canvas.paste(Image.fromarray(drawn).resize((2592, 2592), Image.Resampling.BICUBIC), (648, 0))
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        canvas.save(folder / part / f"{name}.jpeg", quality=92)
+        rows[part].append(f"{name},{number % 5}")
+    (folder / "trainLabels.csv").write_text("\n".join(rows["train"]))
+    (folder / "retinopathy_solution.csv").write_text("\n".join(rows["test"]))
+
+
+def _lay_out_xrays(root: Path) -> None:
+    folder = root / "chestxray14"
+    (folder / "images").mkdir(parents=True)
+    names = [f"{number:08d}_000.png" for number in range(NUM_XRAYS)]
+    for name, drawn in zip(names, _phantoms("phantom_xray", 256, 1, NUM_XRAYS), strict=True):
+        large = Image.fromarray(drawn[..., 0]).resize((1024, 1024), Image.Resampling.BICUBIC)
+        large.save(folder / "images" / name)
+    entries = [f"{name},{'Edema' if k % 3 else 'No Finding'},{k}" for k, name in enumerate(names)]
+    (folder / "Data_Entry_2017.csv").write_text("\n".join(["Image Index,Finding Labels,Patient ID", *entries]))
+    (folder / "train_val_list.txt").write_text("\n".join(names[: NUM_XRAYS // 2]))
+    (folder / "test_list.txt").write_text("\n".join(names[NUM_XRAYS // 2 :]))
+
+
+def lay_out_patches(root: Path, count: int = NUM_PATCHES) -> None:
+    """Write six HDF5 files with `count` patches, two thirds of them for training."""
+    images = np.stack(list(_phantoms("phantom_tissue", 96, 3, count)))
+    labels = (np.arange(count) % 2).astype(np.uint8).reshape(-1, 1, 1, 1)
+    (root / "pcam").mkdir()
+    cuts = {"train": slice(0, 4 * count // 6), "valid": slice(4 * count // 6, 5 * count // 6)}
+    cuts["test"] = slice(5 * count // 6, count)
+    arrays: dict[str, Any] = {"x": images, "y": labels}
+    for part, cut in cuts.items():
+        for kind, array in arrays.items():
+            path = root / "pcam" / f"camelyonpatch_level_2_split_{part}_{kind}.h5"
+            with h5py.File(path, "w") as file:
+                chunks = (min(64, len(array[cut])), *array.shape[1:])
+                file.create_dataset(kind, data=array[cut], chunks=chunks, compression="gzip")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A study of your own images: copy this file, and change what stands in capitals and the columns.
+
+Claim     how vulnerable are classifiers of these images to transferred attacks, and does pre-training change it?
+Data      a table (CSV or Parquet) under --data-root, one row per image: its file, its patient, a 0/1 column per label
+          (docs/data.md, Your own images). PNG, JPEG, TIFF and DICOM.
+Zoo       per architecture: random weights on d1 twice (target and retrained twin), on d2, and ImageNet weights twice.
+Attacks   FGSM and PGD-20, epsilon 0.02, 0.04, 0.06, all pairings.
+
+Look at the images first:   raygrid prepare experiments/own_images.py --data-root DATA_ROOT
+                            raygrid inspect-data studies/own_images
+"""
+
+from raygrid.cli import run_experiment
+from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+
+TABLE = "my_clinic/images.csv"  # relative to --data-root; image paths in it are relative to its folder
+LABELS = ["finding"]  # 0/1 columns of the table
+ARCHITECTURES = ("resnet18", "densenet121")  # any of timm
+MODALITY = "clinic"
+
+
+def own_images() -> StudySpec:
+    """Return a study of one modality, read from a table."""
+    modality = ModalitySpec(
+        name=MODALITY,
+        dataset=DatasetSpec(
+            loader="table",
+            image_size=224,
+            channels=3,
+            options={"table": TABLE, "labels": LABELS, "image_column": "image", "patient_column": "patient"},
+        ),
+        splits=SplitSpec(test_fraction=0.2),  # leave it out if the table has a column split
+        recipe=Recipe(epochs=30, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")),
+        finetune=Recipe(epochs=15, learning_rate=1e-4, augmentations=("flip_horizontal", "translate")),
+    )
+    cells = [
+        ("random", "d1", 0),
+        ("random", "d1", 1),
+        ("random", "d2", 0),
+        ("imagenet", "d1", 0),
+        ("imagenet", "d1", 1),
+    ]
+    return StudySpec(
+        name="own_images",
+        seed=1,
+        modalities=(modality,),
+        models=tuple(
+            ModelSpec(modality=MODALITY, arch=arch, init=init, split=split, instance=instance)
+            for arch in ARCHITECTURES
+            for init, split, instance in cells
+        ),
+        transfer=TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06))),
+    )
+
+
+if __name__ == "__main__":
+    run_experiment({"own_images": own_images}, description=__doc__ or "", default="own_images")

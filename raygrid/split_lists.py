@@ -1,0 +1,181 @@
+"""Split files as text: YAML or CSV in, one row per named image or patient out, each with the line where it stands."""
+
+import csv
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raygrid.errors import DataError, MissingDataError, unknown_name
+
+YAML_ROLES = {"trainIDs": "train", "valIDs": "validation", "testIDs": "test"}  # the paper's published files
+LIST_ROLES = tuple(YAML_ROLES.values())
+LIST_COLUMNS = ("image", "role")
+_SUFFIXES = (".yml", ".yaml", ".csv", ".txt")
+# Nodes are read as they are written, nothing is resolved: 00000013_010 without quotes would else be the number 4104.
+_LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A split file as it was read: its path, and its text (unpacked, without byte order mark)."""
+
+    path: Path
+    text: str
+
+    @property
+    def is_yaml(self) -> bool:
+        """Whether the name says that this is YAML."""
+        return _suffix(self.path) in (".yml", ".yaml")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image that a split file names: the line, the role (train, validation, test) and the name as written."""
+
+    line: int
+    role: str
+    name: str
+
+
+def read_split_files(files: Mapping[str, str], data_root: Path) -> dict[str, SplitFile]:
+    """Return the files of `SplitSpec.files`, read and unpacked (`.gz`); none for splits that are drawn.
+
+    Raises MissingDataError that lists the absent files, DataError for a file that is no UTF-8 text or has an
+    unknown ending.
+    """
+    paths = {name: data_root / path for name, path in files.items()}
+    absent = missing_split_files(files, data_root)
+    if absent:
+        raise MissingDataError("\n".join(absent))
+    return {name: SplitFile(path, _text(path)) for name, path in paths.items()}
+
+
+def missing_split_files(files: Mapping[str, str], data_root: Path) -> list[str]:
+    """Return one line for each file of `SplitSpec.files` that is not there, with near misses."""
+    return [_absent(name, data_root / path) for name, path in files.items() if not (data_root / path).is_file()]
+
+
+def content_hashes(files: Mapping[str, SplitFile]) -> dict[str, str]:
+    """Return name -> SHA-256 (hex) of each file's text: packed or not, here or there, it is the same split."""
+    return {name: hashlib.sha256(file.text.encode()).hexdigest() for name, file in files.items()}
+
+
+def entries_of(file: SplitFile, role: str | None) -> list[Entry]:
+    """Return the images that a file names, in its order.
+
+    A file of one `role` is a list: one name per line, or a CSV with a column `image`. A file of all roles
+    (`role=None`) is YAML with the lists `trainIDs`, `valIDs` and, if it says who is tested, `testIDs`; or a CSV with
+    the columns `image` and `role` (train, validation, test). Other columns are ignored.
+
+    Raises DataError for any other structure, an unknown role, an empty list or an empty name.
+    """
+    entries = _of_one_role(file, role) if role else list(_from_yaml(file) if file.is_yaml else _from_table(file))
+    for needed in [role] if role else ["train", "validation"]:
+        if not any(e.role == needed for e in entries):
+            raise DataError(f"{file.path}: expected at least one image for {needed}, got none: the list is empty")
+    for entry in entries:
+        if not entry.name:
+            raise DataError(f"{file.path}, line {entry.line}: expected the name of an image, got nothing: delete it")
+    return entries
+
+
+def read_table(file: SplitFile, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line, values) for each row of a CSV file with a header that has `columns`; others are ignored.
+
+    Raises DataError if a column is absent, named twice, or a row has not as many fields as the header.
+    """
+    reader = csv.reader(io.StringIO(file.text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for name in columns:
+            if header.count(name) != 1:
+                raise DataError(
+                    f"{file.path}, line 1: expected the columns {list(columns)}, each once, got {header}; "
+                    "mend the header"
+                )
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"{file.path}, line {reader.line_num}: expected {len(header)} fields, got {len(row)}; mend the row"
+                )
+            yield reader.line_num, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{file.path}, line {reader.line_num}: expected CSV, got {error}; mend the row") from error
+
+
+def _from_table(file: SplitFile) -> Iterator[Entry]:
+    for line, values in read_table(file, LIST_COLUMNS):
+        role = values["role"].strip()
+        if role not in LIST_ROLES:
+            raise DataError(f"{file.path}, line {line}: {unknown_name('role', role, LIST_ROLES)}")
+        yield Entry(line, role, values["image"].strip())
+
+
+def _of_one_role(file: SplitFile, role: str) -> list[Entry]:
+    if file.is_yaml:
+        raise DataError(
+            f"{file.path}: expected a list of {role} images alone (.csv, .txt), got YAML, which has roles of its own; "
+            "name it for the whole split, such as 'd1' in place of 'd1/train'"
+        )
+    header = next(iter(file.text.splitlines()), "")
+    if "," in header or header.strip() == "image":
+        return [Entry(line, role, values["image"].strip()) for line, values in read_table(file, ["image"])]
+    lines = enumerate(file.text.splitlines(), start=1)
+    return [Entry(number, role, line.strip()) for number, line in lines if line.strip()]
+
+
+def _from_yaml(file: SplitFile) -> Iterator[Entry]:
+    try:
+        root = yaml.compose(file.text, Loader=_LOADER)
+    except yaml.YAMLError as error:
+        raise DataError(f"{file.path}: expected YAML, got {' '.join(str(error).split())}") from error
+    shape = f"lists named {', '.join(YAML_ROLES)}"
+    if not isinstance(root, yaml.MappingNode):
+        raise DataError(f"{file.path}: expected {shape}, got {'an empty file' if root is None else 'something else'}")
+    seen: set[str] = set()
+    for key, node in root.value:
+        line, name = key.start_mark.line + 1, key.value
+        if name not in YAML_ROLES:
+            raise DataError(
+                f"{file.path}, line {line}: expected {shape}; {unknown_name('list', str(name), YAML_ROLES)}"
+            )
+        if name in seen:  # a plain loader would keep the last and drop the others silently
+            raise DataError(f"{file.path}, line {line}: the list {name} stands twice; expected once: join the two")
+        seen.add(name)
+        if not isinstance(node, yaml.SequenceNode):
+            raise DataError(f"{file.path}, line {line}: expected a list under {name}, got {node.value!r}")
+        for item in node.value:
+            if not isinstance(item, yaml.ScalarNode):
+                raise DataError(
+                    f"{file.path}, line {item.start_mark.line + 1}: expected the name of an image, got a structure"
+                )
+            yield Entry(item.start_mark.line + 1, YAML_ROLES[name], item.value)
+
+
+def _absent(name: str, path: Path) -> str:
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = unknown_name("file", path.name, beside) if beside else f"the folder {path.parent} is not there either"
+    return f"looked for {path} (split file {name!r}): not found; {hint}. Paths are relative to the data root"
+
+
+def _text(path: Path) -> str:
+    if _suffix(path) not in _SUFFIXES:
+        raise DataError(f"{path}: expected a split file that ends in {', '.join(_SUFFIXES)} (or these with .gz)")
+    content = path.read_bytes()
+    try:
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; fetch it again") from error
+
+
+def _suffix(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()

@@ -1,0 +1,22 @@
+"""What all tests share: no cache of the machine is read or left behind."""
+
+import pytest
+
+from raygrid.node_cache import CACHE_VARIABLE
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Give the session a cache folder of its own; Ray's workers inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_session(own_cache):
+    """Give the session one Ray cluster of two CPUs, which `raygrid.cluster.connected` then uses."""
+    from raygrid.cluster import connected
+
+    with connected(None, num_cpus=2) as ray:
+        yield ray

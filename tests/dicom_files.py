@@ -1,0 +1,40 @@
+"""DICOM files made for tests: any header over any pixels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+
+def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **header: Any) -> Path:
+    """Write (height, width) or (height, width, 3) integers as they are; `header` sets or replaces elements.
+
+    An element that is None is left out.
+    """
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid(entropy_srcs=["test"])
+    dataset.Rows, dataset.Columns = values.shape[:2]
+    dataset.SamplesPerPixel = 1 if values.ndim == 2 else 3
+    dataset.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 2 else "RGB"
+    if values.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = dataset.BitsStored = 8 * values.itemsize
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(values.dtype.kind == "i")
+    dataset.PixelData = values.tobytes()
+    dataset["PixelData"].VR = "OB" if values.itemsize == 1 else "OW"
+    for name, value in header.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:  # the header says so; the pixels are not really compressed
+        dataset.PixelData = encapsulate([dataset.PixelData])
+        dataset["PixelData"].VR = "OB"
+    dataset.save_as(path, enforce_file_format=True)
+    return path

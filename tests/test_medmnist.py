@@ -1,0 +1,213 @@
+"""MedMNIST archives, each made small from generated arrays."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raygrid.datasets import npz, open_dataset
+from raygrid.datasets.medmnist import MedMnist
+from raygrid.datasets.npz import read_npz_row
+from raygrid.errors import DataError, MissingDataError, SpecError
+from raygrid.spec import DatasetSpec
+
+RNG = np.random.default_rng(7)
+COUNTS = {"train": 6, "val": 3, "test": 4}
+
+
+def arrays(shape: tuple[int, ...] = (28, 28), labels: dict[str, object] | None = None) -> dict[str, np.ndarray]:
+    made = {}
+    for part, count in COUNTS.items():
+        made[f"{part}_images"] = RNG.integers(0, 256, (count, *shape)).astype(np.uint8)
+        made[f"{part}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, None]
+    return made | (labels or {})
+
+
+def classes(num_classes: int) -> dict[str, object]:
+    return {f"{part}_labels": (np.arange(n) % num_classes)[:, None].astype(np.uint8) for part, n in COUNTS.items()}
+
+
+def written(root: Path, made: dict[str, np.ndarray], save: object = np.savez_compressed) -> Path:
+    path = root / "medmnist" / "set.npz"
+    path.parent.mkdir(exist_ok=True)
+    save(path, **made)
+    return path
+
+
+def medmnist(root: Path, channels: int = 1, size: int = 28, **options: object) -> MedMnist:
+    spec = DatasetSpec(loader="medmnist", image_size=size, channels=channels, options={"file": "set.npz", **options})
+    data = open_dataset(spec, root)
+    assert isinstance(data, MedMnist)
+    return data
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize(("shape", "channels"), [((28, 28), 1), ((20, 24), 1), ((28, 28, 3), 3), ((28, 28, 1), 1)])
+def test_every_image_is_the_one_its_row_names(tmp_path, save, shape, channels):
+    made = arrays(shape)
+    written(tmp_path, made, save)
+    data = medmnist(tmp_path, channels, size=max(shape[:2]))
+    index = data.index()
+    table = index.table.set_index("image_id")
+    assert index.labels == ("positive",)
+    assert table["part"].value_counts().to_dict() == {"development": 9, "test": 4}
+    assert (table["patient_id"] == table.index).all()
+    assert "no patients" in index.notes[0]
+    assert data.title == "MedMNIST, set"
+    for name in ("test-000003", "train-000000", "train-000005", "val-000001", "train-000002"):
+        part, number = name.split("-")
+        image = made[f"{part}_images"][int(number)].reshape(*shape[:2], channels)
+        top = (max(shape[:2]) - shape[0]) // 2
+        assert np.array_equal(data.read(table.loc[name, "locator"])[top : top + shape[0]], image)
+        assert data.source_size(table.loc[name, "locator"]) == shape[:2]
+        assert table.loc[name, "positive"] == int(number) % 2
+
+
+def test_channels_are_converted(tmp_path):
+    made = arrays((28, 28, 3))
+    path = written(tmp_path, made)
+    assert medmnist(tmp_path, channels=1).read("test/0").shape == (28, 28, 1)
+    path.unlink()
+    grey = arrays()
+    written(tmp_path, grey)
+    assert np.array_equal(medmnist(tmp_path, channels=3).read("test/1"), np.stack([grey["test_images"][1]] * 3, -1))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_rows_are_found_in_any_order_and_unpacked_once(tmp_path, save, monkeypatch):
+    images = RNG.integers(0, 4, (60, 33, 31)).astype(np.uint8)  # deflates to about a quarter
+    path = tmp_path / "x.npz"
+    save(path, a=images, b=images[:2])
+    for row in [59, 0, 1, 2, 30, 29, 31, 32, *RNG.permutation(60)]:
+        assert np.array_equal(read_npz_row(path, "a", int(row)), images[row])
+    npz._mapped.cache_clear()  # as in another process of the node
+    monkeypatch.setattr("shutil.copyfileobj", lambda *_: pytest.fail("unpacked again"))
+    assert np.array_equal(read_npz_row(path, "a", 7), images[7])
+
+
+def test_an_archive_that_was_written_anew_is_unpacked_anew(tmp_path):
+    path = tmp_path / "x.npz"
+    for value in (1, 2):
+        np.savez(path, a=np.full((3, 4, 4), value, np.uint8))
+        assert read_npz_row(path, "a", 2).tolist() == [[value] * 4] * 4
+
+
+def test_several_labels_stay_several(tmp_path):
+    labels = {f"{part}_labels": RNG.integers(0, 2, (n, 3)) for part, n in COUNTS.items()}
+    written(tmp_path, arrays(labels=labels))
+    index = medmnist(tmp_path).index()
+    assert index.labels == ("label_0", "label_1", "label_2")
+    assert np.array_equal(index.table[list(index.labels)].to_numpy()[-4:], labels["test_labels"])
+    assert medmnist(tmp_path, labels=["a", "b", "c"]).index().labels == ("a", "b", "c")
+
+
+def test_classes_become_one_label_each_or_one_for_the_positive(tmp_path):
+    written(tmp_path, arrays(labels=classes(4)))
+    index = medmnist(tmp_path).index()
+    assert index.labels == ("class_0", "class_1", "class_2", "class_3")
+    assert np.array_equal(index.table[list(index.labels)].to_numpy()[-4:], np.eye(4))
+    referable = medmnist(tmp_path, positive=[2, 3], labels=["referable"]).index()
+    assert referable.labels == ("referable",)
+    assert referable.table["referable"].tolist()[-4:] == [0, 0, 1, 1]
+
+
+def test_the_fingerprint_sees_a_changed_pixel(tmp_path):
+    made = arrays()
+    path = written(tmp_path, made)
+    before = medmnist(tmp_path).index().fingerprint()
+    made["val_images"][0, 0, 0] ^= 1
+    path.unlink()
+    written(tmp_path, made)
+    assert medmnist(tmp_path).index().fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"file": "../x.npz"}, r"option file is '\.\./x\.npz'; expected a file's path relative to"),
+        ({"positive": [4]}, r"option positive is \[4\]; expected some, not all, of the classes 0 to 3 of set\.npz"),
+        ({"positive": [0, 1, 2, 3]}, "expected some, not all"),
+        ({"positive": ["a"]}, r"option positive is \['a'\]; expected a list of classes"),
+        ({"labels": ["a", "b"]}, r"option labels has 2 names; set\.npz gives 4"),
+        ({"labels": ["part"]}, "option labels holds 'part'; expected a name other than"),
+        ({"label": ["a"]}, "did you mean 'labels'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path, options, message):
+    written(tmp_path, arrays(labels=classes(4)))
+    with pytest.raises(SpecError, match=message):
+        medmnist(tmp_path, **options).index()
+
+
+def test_positive_needs_classes(tmp_path):
+    written(tmp_path, arrays(labels={f"{p}_labels": np.ones((n, 2), np.uint8) for p, n in COUNTS.items()}))
+    with pytest.raises(SpecError, match=r"option positive needs a task of classes; set\.npz has 2 labels"):
+        medmnist(tmp_path, positive=[1]).index()
+
+
+def test_an_absent_archive_is_missing(tmp_path):
+    with pytest.raises(MissingDataError, match=r"set\.npz: not found\n.*medmnist\.com"):
+        medmnist(tmp_path).index()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_images": np.zeros((4, 28, 28, 28), np.uint8)}, r"volumes .* not supported; choose a 2D set"),
+        ({"test_images": np.zeros((4, 28, 28), np.float32)}, r"test_images of shape .*uint8; got .*float32"),
+        ({"val_labels": np.zeros((2, 1), np.uint8)}, r"val_labels of shape \(3, k\).*got \(2, 1\)"),
+        ({"val_labels": np.array([[0], [-1], [1]])}, r"val_labels, row 1: expected a class from 0 to 1000, got -1"),
+        ({"test_labels": np.full((4, 2), 3)}, r"test_labels, row 0: expected 0 or 1, got 3"),
+        ({"test_labels": np.zeros((4, 2), int)}, r"as many label columns in every part, got \[1, 2\]"),
+        ({"val_labels": np.array([["a"], ["b"], ["c"]])}, r"val_labels .*whole numbers.*<U1"),
+        ({"test_images": np.array([None] * 4)}, r"Python objects, which would be unpickled"),
+        ({"test_images": np.asfortranarray(np.zeros((4, 28, 28), np.uint8))}, r"in Fortran order"),
+    ],
+)
+def test_archives_of_another_content_are_refused(tmp_path, change, message):
+    written(tmp_path, arrays() | change)
+    with pytest.raises(DataError, match=message):
+        medmnist(tmp_path).index()
+
+
+def test_an_absent_array_is_named(tmp_path):
+    made = arrays()
+    del made["val_images"]
+    written(tmp_path, made)
+    with pytest.raises(DataError, match=r"expected an array 'val_images', got \['test_images', .*; fetch the file"):
+        medmnist(tmp_path).index()
+
+
+def test_a_header_that_promises_more_than_is_there_is_refused(tmp_path):
+    path = written(tmp_path, arrays())
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**40, 28, 28)})
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in (members | {"test_images.npy": header.getvalue()}).items():
+            new.writestr(name, content)
+    with pytest.raises(DataError, match=r"got array 'test_images' of \(1099511627776, 28, 28\) in 128 bytes"):
+        medmnist(tmp_path).index()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_one_changed_byte_anywhere_spoils_every_image_of_the_array(tmp_path, save, monkeypatch):
+    path = written(tmp_path, arrays(), save)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("test_images.npy")
+    content[info.header_offset + 200 + info.compress_size // 2] ^= 4
+    path.write_bytes(content)
+    data = medmnist(tmp_path)
+    with pytest.raises(DataError, match=r"set\.npz: expected an archive .*, got .*; fetch the file again"):
+        data.read("test/0")
+    monkeypatch.setattr(npz, "cached_file", None)  # the second image does not read it all again
+    with pytest.raises(DataError, match=r"set\.npz: expected an archive"):
+        data.read("test/1")
+    monkeypatch.undo()
+    assert data.read("train/1").shape == (28, 28, 1)
+    with pytest.raises(DataError, match=r"expected a row from 0 to 5 of array 'train_images', got 9"):
+        data.read("train/9")
