@@ -1,0 +1,32 @@
+"""Write Figure 1 of a study, one test image per modality clean and under FGSM, into STUDY/results/figures/."""
+
+import argparse
+from pathlib import Path
+
+from raygrid.examples import craft_examples
+from raygrid.figures import example_images
+from raygrid.files import read_json
+from raygrid.samples import Samples, samples_dir
+from raygrid.study import open_study
+
+
+def main() -> None:
+    """Craft the images through the models of the study folder named on the command line, and print the path."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path, help="study folder")
+    parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png")
+    options = parser.parse_args()
+    zoo = open_study(options.study)
+    images = {}
+    for modality in zoo.study.studied:
+        samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+        images[modality.name] = craft_examples(zoo, modality.name, samples)
+    path = options.study / "results" / "figures" / f"example_images.{options.format}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    phantom = bool(read_json(options.study / "study.json")["phantom"])
+    example_images(images, phantom=phantom).savefig(path, dpi=150)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
