@@ -1,0 +1,30 @@
+"""The contract: a study as frozen, validated values; its models and pairings.
+
+Everything a result depends on stands here and enters a signature; what only decides where and how fast
+it is computed (workers, GPUs, folders) does not.
+"""
+
+from raygrid.spec.attacks import ATTACKS, AttackSpec, Case, Condition, TransferSpec, attack_grid
+from raygrid.spec.data import MAX_REJECTED_SHARE, SPLIT_FILES, SPLITS, DatasetSpec, SplitSpec
+from raygrid.spec.models import AUGMENTATIONS, PRETRAINED_ON, ModalitySpec, ModelSpec, Recipe
+from raygrid.spec.study import StudySpec
+
+__all__ = [
+    "ATTACKS",
+    "AUGMENTATIONS",
+    "MAX_REJECTED_SHARE",
+    "PRETRAINED_ON",
+    "SPLITS",
+    "SPLIT_FILES",
+    "AttackSpec",
+    "Case",
+    "Condition",
+    "DatasetSpec",
+    "ModalitySpec",
+    "ModelSpec",
+    "Recipe",
+    "SplitSpec",
+    "StudySpec",
+    "TransferSpec",
+    "attack_grid",
+]

@@ -1,0 +1,107 @@
+"""The models of a study and how each is trained."""
+
+import re
+from dataclasses import dataclass
+
+from raygrid.errors import unknown_name
+from raygrid.spec.checks import require
+from raygrid.spec.data import SPLITS, DatasetSpec, SplitSpec
+
+AUGMENTATIONS = ("flip_horizontal", "flip_vertical", "rotate", "translate", "colour")
+PRETRAINED_ON = "pretrained_on:"
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained: Adam, binary cross-entropy on logits, cosine decay of the learning rate to zero.
+
+    Attributes:
+        epochs: passes over the training part; the epoch of best validation AUC is kept.
+        batch_size: images per step.
+        learning_rate: at the first step.
+        weight_decay: decoupled (AdamW); 0 is plain Adam.
+        balanced: draw each batch half from positives, half from negatives (single-label tasks).
+        augmentations: names in `AUGMENTATIONS`, drawn per (seed, image, epoch).
+        threads: CPU threads of one training; they change rounding, so they are part of the signature.
+    """
+
+    epochs: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    balanced: bool = False
+    augmentations: tuple[str, ...] = ()
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, f"epochs is {self.epochs}; expected at least 1")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
+        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected above 0")
+        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; expected 0 or more")
+        require(self.threads >= 1, f"threads is {self.threads}; expected at least 1")
+        for name in self.augmentations:
+            require(name in AUGMENTATIONS, unknown_name("augmentation", name, AUGMENTATIONS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalitySpec:
+    """One medical domain, or (source=True) a public task that only serves for pre-training.
+
+    `finetune` is the recipe of models that do not start at random weights; without it they use `recipe`.
+    """
+
+    name: str
+    dataset: DatasetSpec
+    splits: SplitSpec
+    recipe: Recipe
+    finetune: Recipe | None = None
+    source: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(_NAME.fullmatch(self.name)), f"modality name {self.name!r} must match {_NAME.pattern}")
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class ModelSpec:
+    """One cell of the zoo.
+
+    Attributes:
+        arch: a timm architecture.
+        init: `random` (He), `imagenet`, or `pretrained_on:<source modality>`.
+        split: name in `SPLITS`.
+        instance: 0, 1, ...: trainings that differ by their seed alone.
+    """
+
+    modality: str
+    arch: str
+    init: str
+    split: str
+    instance: int = 0
+
+    def __post_init__(self) -> None:
+        known = self.init in ("random", "imagenet") or self.init.startswith(PRETRAINED_ON)
+        require(known, unknown_name("init", self.init, ["random", "imagenet", f"{PRETRAINED_ON}<source>"]))
+        require(self.split in SPLITS, unknown_name("split", self.split, SPLITS))
+        require(self.instance >= 0, f"instance is {self.instance}; expected 0 or more")
+
+    @property
+    def name(self) -> str:
+        """Readable name, unique within the modality."""
+        return f"{self.arch}-{self.init.replace(':', '-')}-{self.split}-{self.instance}"
+
+    @property
+    def source(self) -> str | None:
+        """The source modality this model is pre-trained on, if any."""
+        return self.init.removeprefix(PRETRAINED_ON) if self.init.startswith(PRETRAINED_ON) else None
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the model starts at weights learned elsewhere."""
+        return self.init != "random"
+
+    @property
+    def family(self) -> tuple[str, str, str, str]:
+        """What a retrained twin shares with this model: modality, architecture, init, split."""
+        return (self.modality, self.arch, self.init, self.split)

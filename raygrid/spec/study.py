@@ -1,0 +1,83 @@
+"""A whole factorial study: its models, pairings, and its form as JSON values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from raygrid.errors import SpecError, unknown_name
+from raygrid.plain import from_plain, to_plain
+from raygrid.spec.attacks import TransferSpec
+from raygrid.spec.checks import require
+from raygrid.spec.models import ModalitySpec, ModelSpec, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """A full factorial study.
+
+    Attributes:
+        weights: where `imagenet` weights of an architecture come from: `hub`, `package:<module>` or
+            `file:<path>`; architectures that are not named use `hub`.
+    """
+
+    name: str
+    seed: int
+    modalities: tuple[ModalitySpec, ...]
+    models: tuple[ModelSpec, ...]
+    transfer: TransferSpec
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [m.name for m in self.modalities]
+        require(len(set(names)) == len(names), f"modalities share a name: {names}")
+        require(len(set(self.models)) == len(self.models), "a model is declared twice")
+        for model in self.models:
+            require(model.modality in names, unknown_name("modality", model.modality, names))
+            if model.source is not None:
+                require(model.source in names, unknown_name("source modality", model.source, names))
+                source = self.source_model(model)
+                require(
+                    source is not None,
+                    f"{model.modality}/{model.name} starts from a {model.arch} trained on {model.source}, "
+                    "which the study does not train",
+                )
+
+    def modality(self, name: str) -> ModalitySpec:
+        """Return a modality by name. Raises SpecError with near misses."""
+        for modality in self.modalities:
+            if modality.name == name:
+                return modality
+        raise SpecError(unknown_name("modality", name, [m.name for m in self.modalities]))
+
+    @property
+    def studied(self) -> tuple[ModalitySpec, ...]:
+        """The modalities that are attacked: all but the pre-training sources."""
+        return tuple(m for m in self.modalities if not m.source)
+
+    def models_of(self, modality: str) -> tuple[ModelSpec, ...]:
+        """Return the models of one modality in their declared order."""
+        return tuple(m for m in self.models if m.modality == modality)
+
+    def source_model(self, model: ModelSpec) -> ModelSpec | None:
+        """Return the model whose weights `model` starts from: same architecture, source modality, lowest instance."""
+        found = [m for m in self.models if m.modality == model.source and m.arch == model.arch]
+        return min(found, key=lambda m: m.instance) if found else None
+
+    def recipe_of(self, model: ModelSpec) -> Recipe:
+        """Return the recipe that trains `model`."""
+        modality = self.modality(model.modality)
+        return modality.finetune if model.is_pretrained and modality.finetune is not None else modality.recipe
+
+    def pairings(self, modality: str) -> list[tuple[ModelSpec, ModelSpec]]:
+        """Return every ordered (surrogate, target) of a modality, white-box references included."""
+        models = self.models_of(modality)
+        return [(surrogate, target) for surrogate in models for target in models]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the study as plain JSON values."""
+        return cast(dict[str, Any], to_plain(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "StudySpec":
+        """Return the study that `to_dict` wrote. Raises SpecError for unknown or absent fields."""
+        return from_plain(cls, values)
