@@ -20,15 +20,14 @@ from raygrid.spec import AttackSpec
 _CLIP_TOLERANCE = 1e-9  # of epsilon: 3 x 0.01 is not 0.03 in binary
 
 
-def to_unit_range(images: NDArray[np.uint8]) -> Tensor:
-    """Return float32 images (n, channel, height, width) in [-1, 1] for uint8 images (n, height, width, channel)."""
+def to_unit_range(images: NDArray[np.uint8], device: str = "cpu") -> Tensor:
+    """Return float32 images (n, channel, height, width) in [-1, 1] for uint8 images (n, height, width, channel).
+
+    They travel to the device as bytes, and lie in memory channel last, as convolutions want them.
+    """
     # images read from Parquet are views of Arrow's memory, which torch may not write to
-    tensor = (
-        torch.from_numpy(np.require(images, requirements="W"))
-        .permute(0, 3, 1, 2)
-        .contiguous(memory_format=torch.channels_last)
-    )
-    return tensor.float().div_(127.5).sub_(1)
+    tensor = torch.from_numpy(np.require(images, requirements="W")).to(device)
+    return tensor.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
 
 
 def freeze(model: nn.Module) -> nn.Module:

@@ -40,6 +40,15 @@ def run_experiment(
         "--address", help="address of a running Ray cluster, or auto; without it a local one is started and ended"
     )
     parser.add_argument("--num-cpus", type=int, help="CPUs of the local cluster (default: all)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (GPUs if the cluster has any), cpu or cuda (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--trials-per-gpu",
+        type=int,
+        metavar="N",
+        help="trainings that share a GPU (default: as many as their estimated memory permits)",
+    )
     parser.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
     parser.add_argument("--only", metavar="STAGE", help="do one stage: prepare, train, transfer, report or track")
     parser.add_argument(
@@ -49,8 +58,11 @@ def run_experiment(
         metavar="SHARE",
         help="share of a modality's images that may be unusable; more stop the study (default: %(default)s)",
     )
+    parser.add_argument("--plan", action="store_true", help="say what the study would do and cost, and do nothing")
+    parser.add_argument("--price", type=float, metavar="P", help="price of one device hour, for --plan")
     options = parser.parse_args(arguments)
-    sys.exit(_guarded(lambda: _run(presets[options.preset](), options)))
+    command = _say_plan if options.plan else _run
+    sys.exit(_guarded(lambda: command(presets[options.preset](), options)))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,13 +81,28 @@ def main(arguments: list[str] | None = None) -> None:
         if name == "track":
             sub.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
         sub.set_defaults(command=command)
-    text = "prepare the images of the study that an experiment file declares, and nothing more"
-    sub = commands.add_parser("prepare", help=text, description=f"{text}; the other options are those of the file")
-    sub.add_argument("file", type=Path, help="experiment file, such as experiments/full_grid.py")
-    sub.add_argument("options", nargs=argparse.REMAINDER, help="options of that file: --data-root, --preset, ...")
-    sub.set_defaults(command=_prepare)
+    for name, extra, text in (
+        (
+            "plan",
+            ["--plan"],
+            "say what the study of an experiment file would do and cost, and do nothing",
+        ),
+        ("prepare", ["--only", "prepare"], "prepare the images of the study of an experiment file, and nothing more"),
+    ):
+        sub = commands.add_parser(name, help=text, description=f"{text}; the other options are those of the file")
+        sub.add_argument("file", type=Path, help="experiment file, such as experiments/full_grid.py")
+        sub.add_argument("options", nargs=argparse.REMAINDER, help="options of that file: --data-root, --preset, ...")
+        sub.set_defaults(command=_run_file, extra=extra)
     options = parser.parse_args(arguments)
     sys.exit(_guarded(lambda: options.command(options)))
+
+
+def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
+    from raygrid.calibration import device_name
+    from raygrid.plan import describe, plan_study
+
+    work = plan_study(study, (options.output or Path("studies") / study.name).absolute(), options.data_root.absolute())
+    tell(describe(work, study, price=options.price, device=device_name()))
 
 
 def _run(study: StudySpec, options: argparse.Namespace) -> None:
@@ -90,6 +117,8 @@ def _run(study: StudySpec, options: argparse.Namespace) -> None:
             tracking_uri=options.tracking_uri,
             only=options.only,
             num_cpus=options.num_cpus,
+            device=options.device,
+            trials_per_gpu=options.trials_per_gpu,
             max_rejected_share=options.max_rejected_share,
         ),
     )
@@ -126,11 +155,11 @@ def _inspect(options: argparse.Namespace) -> None:
     inspect_samples(open_study(options.study))
 
 
-def _prepare(options: argparse.Namespace) -> None:
+def _run_file(options: argparse.Namespace) -> None:
     if not options.file.exists():
         raise SpecError(f"{options.file} is not there; expected an experiment file such as experiments/full_grid.py")
     sys.path.insert(0, str(options.file.parent.absolute()))  # as Python does for a script, for the files beside it
-    sys.argv = [str(options.file), *options.options, "--only", "prepare"]
+    sys.argv = [str(options.file), *options.options, *options.extra]
     runpy.run_path(str(options.file), run_name="__main__")
 
 

@@ -10,28 +10,31 @@ from typing import Any
 from raygrid.errors import ClusterError
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
-_TRIALS_PER_GPU = 4
+_ANY_GPU = 0.01  # a share that fits beside whatever runs
+_GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
 _NO_PROGRESS_TIMEOUT_S = 3600  # one unit of large networks on a CPU takes half an hour
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial and one transfer actor ask of Ray, and how many of them run at once.
+    """What a cluster has, and how transfer actors share it.
 
     Only speed depends on it, never a result, so it is no part of a signature.
+
+    Attributes:
+        device: of trials and actors, `cpu` or `cuda`.
+        cpus: of all nodes.
+        node_cpus: of the largest node: what one trial can ask for at most.
+        gpu_bytes: memory of the smallest GPU; 0 where the device is `cpu`.
     """
 
-    trial_cpus: float
-    trial_gpus: float
-    max_trials: int
+    device: str
+    cpus: float
+    node_cpus: float
+    gpu_bytes: int
     actor_cpus: float
     actor_gpus: float
     num_actors: int
-
-    @property
-    def device(self) -> str:
-        """Device of trials and actors."""
-        return "cuda" if self.trial_gpus > 0 else "cpu"
 
 
 @contextmanager
@@ -73,20 +76,62 @@ def ray_data() -> Any:
     return ray.data
 
 
-def plan_resources(total: dict[str, float]) -> Resources:
-    """Return how trials and actors share a cluster with these resources (`ray.cluster_resources()`).
+def read_resources(ray: Any, device: str = "auto") -> Resources:
+    """Return what the connected cluster has.
 
-    On CPUs the transfer actors together ask for one CPU less than there are: actors on every CPU leave none for the
-    reading stage, and the pipeline hangs (ray-project/ray issue 44687).
+    Args:
+        device: `cpu`, `cuda`, or `auto`: GPUs if there are any. With `cuda`, a cluster that grows on demand is waited
+            for until its first GPU is there.
+
+    Raises ClusterError if it has no CPU, or no GPU comes within a quarter of an hour.
+    """
+    total = ray.cluster_resources()
+    if device == "auto":
+        device = "cuda" if total.get("GPU", 0.0) >= 1 else "cpu"
+    gpu_bytes = _smallest_gpu(ray) if device == "cuda" else 0
+    total = ray.cluster_resources()
+    nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return share_resources(total, device=device, node_cpus=max(nodes, default=0.0), gpu_bytes=gpu_bytes)
+
+
+def share_resources(total: dict[str, float], *, device: str, node_cpus: float, gpu_bytes: int) -> Resources:
+    """Return how transfer actors share a cluster with these resources (`ray.cluster_resources()`).
+
+    On CPUs the actors together ask for one CPU less than there are: actors on every CPU leave none for the reading
+    stage, and the pipeline hangs (ray-project/ray issue 44687).
     """
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
     if cpus < 1:
         raise ClusterError(f"the cluster offers {cpus} CPUs; at least 1 is needed")
-    if gpus >= 1:
-        count = int(gpus) * _TRIALS_PER_GPU
-        return Resources(1, 1 / _TRIALS_PER_GPU, min(count, int(cpus)), 0.5, 1, int(gpus))
-    actors = int(cpus)
-    return Resources(1, 0, int(cpus), (max(cpus - 1, 0.5)) / actors, 0, actors)
+    if device == "cuda":
+        actors, actor_cpus, actor_gpus = max(1, int(gpus)), 0.5, 1.0
+    else:
+        actors, actor_cpus, actor_gpus = int(cpus), max(cpus - 1, 0.5) / int(cpus), 0.0
+    return Resources(device, cpus, node_cpus, gpu_bytes, actor_cpus, actor_gpus, actors)
+
+
+def _smallest_gpu(ray: Any) -> int:
+    """Return the memory, bytes, of the smallest GPU among the nodes that have one."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def memory() -> int:
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).total_memory)
+
+    measure = ray.remote(num_cpus=0, num_gpus=_ANY_GPU)(memory)
+    try:
+        sizes = [ray.get(measure.remote(), timeout=_GPU_TIMEOUT_S)]
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
+        there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in nodes]
+        sizes += ray.get([measure.options(scheduling_strategy=s).remote() for s in there], timeout=_GPU_TIMEOUT_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ClusterError(
+            f"no GPU answered within {_GPU_TIMEOUT_S / 60:.0f} minutes; see `ray status`, or run with --device cpu"
+        ) from error
+    except ray.exceptions.RayTaskError as error:
+        raise ClusterError(f"PyTorch cannot use a GPU of the cluster: {error.cause}") from error
+    return int(min(sizes))
 
 
 def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:

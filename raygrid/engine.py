@@ -41,7 +41,7 @@ class BlockScores:
 
 def score_clean(targets: Sequence[nn.Module], block: SampleBatch, *, device: str) -> BlockScores:
     """Return every target's logits of the images as they are."""
-    images = to_unit_range(block.images).to(device)
+    images = to_unit_range(block.images, device)
     return BlockScores([Case("clean", None)], _score(targets, images)[:, None])
 
 
@@ -58,7 +58,7 @@ def score_attacked(
 
     Raises DataError if a logit is not finite.
     """
-    images = to_unit_range(block.images).to(device)
+    images = to_unit_range(block.images, device)
     labels = torch.from_numpy(block.labels).to(device)
     permutations = shuffles(seed, block.image_ids, images[0].numel()).to(device)
     crafter = Crafter(surrogate)

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from raygrid.attacks import Crafter, to_unit_range
+from raygrid.numerics import set_numerics
 from raygrid.samples import Samples
 from raygrid.spec import ModelSpec
 from raygrid.zoo import Zoo
@@ -27,7 +28,7 @@ def craft_examples(zoo: Zoo, modality: str, samples: Samples) -> dict[str, NDArr
     block = samples.test_block(0, min(spec.block_size, samples.num_test))
     positive = np.flatnonzero(block.labels.any(axis=1))
     position = int(positive[0]) if len(positive) else 0
-    torch.set_num_threads(spec.threads)
+    set_numerics(threads=spec.threads)
     images = to_unit_range(block.images)
     attacks = [a for a in spec.attacks if a.name == "fgsm"]
     crafter = Crafter(zoo.load_frozen(surrogate_of_figure(zoo, modality)))

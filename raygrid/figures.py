@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from raygrid.spec import PRETRAINED_ON
+from raygrid.spec import PRETRAINED_ON, WEIGHTS
 
 WATERMARK = "Generated phantoms: not medical evidence"
 LEARNED_BOUND = 0.6  # the bound of raygrid.tables, drawn as a line
@@ -218,7 +218,8 @@ def _models(frame: pd.DataFrame) -> list[tuple[str, str, str, str, int]]:
 def _short(model: tuple[str, str, str, str, int]) -> str:
     """Everything but the architecture, e.g. "random d2/2 #0"."""
     _, _, init, split, instance = model
-    words = f"pre-tr. {init.removeprefix(PRETRAINED_ON)}" if init.startswith(PRETRAINED_ON) else init
+    known = init.removeprefix(PRETRAINED_ON).removeprefix(WEIGHTS)
+    words = f"pre-tr. {known}" if known != init else init
     words = "ImageNet" if init == "imagenet" else words
     return f"{words} {split.replace('_half', '/2').replace('_tenth', '/10')} #{instance}"
 

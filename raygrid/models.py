@@ -1,5 +1,6 @@
 """Architectures: images in [-1, 1] in, logits out; and the weights they start from."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raygrid.errors import SpecError, WeightsError, unknown_name
-from raygrid.weights import HUB, weights_path
+from raygrid.weights import HUB, MODEL, weights_path
 
 
 class Classifier(nn.Module):
@@ -50,9 +51,13 @@ class Classifier(nn.Module):
 
 
 def check_architecture(arch: str) -> None:
-    """Raise SpecError with near misses if timm has no architecture of this name."""
-    if not timm.is_model(arch):
+    """Raise SpecError with near misses if timm has no architecture of this name, or no weights with its tag."""
+    name, _, tag = arch.partition(".")
+    if not timm.is_model(name):
         raise SpecError(unknown_name("architecture", arch, timm.list_models()))
+    tagged = timm.list_pretrained(f"{name}.*") if tag else []
+    if tag and arch not in tagged:
+        raise SpecError(unknown_name("weights tag", arch, tagged))
 
 
 def build_classifier(arch: str, *, channels: int, num_outputs: int, seed: int) -> Classifier:
@@ -71,18 +76,22 @@ def build_classifier(arch: str, *, channels: int, num_outputs: int, seed: int) -
 
 
 def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int, seed: int) -> Classifier:
-    """Return a classifier with ImageNet weights and a new head.
+    """Return a classifier with weights learned elsewhere and a new head.
 
     Args:
-        weights: `hub`, `package:<module>` or `file:<path>` (see `StudySpec.weights`).
+        weights: a source as `raygrid.weights` lists them.
 
     Raises WeightsError if they cannot be had or do not fit.
     """
+    if weights.startswith(f"{MODEL}:"):
+        classifier = build_classifier(arch, channels=channels, num_outputs=num_outputs, seed=seed)
+        start_from(classifier, load_file(weights_path(weights)))
+        return classifier
     check_architecture(arch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if weights == HUB:
-            network = _from_hub(arch)
+        if weights.startswith(HUB):
+            network = _from_hub(arch, weights.removeprefix(HUB).removeprefix(":"))
         else:
             network = timm.create_model(arch, pretrained=False)
             _load_weights(network, weights_path(weights), in_order=weights.startswith("package:"))
@@ -97,11 +106,13 @@ def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int
 def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
     """Copy the weights of a model trained on another task into `classifier`, all but the head.
 
+    How that model's weights want images scaled comes along.
+
     Raises WeightsError if they are not of the same architecture.
     """
     own = classifier.state_dict()
     head = {f"network.{name}" for name in _head_names(classifier.network)}
-    wanted = {k: v for k, v in own.items() if k not in head and k not in ("scale", "shift")}
+    wanted = {k: v for k, v in own.items() if k not in head}
     wrong = [k for k, v in wanted.items() if k not in source or source[k].shape != v.shape]
     if wrong:
         raise WeightsError(
@@ -128,24 +139,25 @@ def _head_names(network: Any) -> list[str]:
     return [name for name, p in network.named_parameters() if any(p is q for q in head.parameters())]
 
 
-def _from_hub(arch: str) -> Any:
+def _from_hub(arch: str, repository: str) -> Any:
+    name = f"hf-hub:{repository}" if repository else arch
     try:
-        return timm.create_model(arch, pretrained=True)
+        network = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many unrelated kinds of errors
         raise WeightsError(
-            f"ImageNet weights of {arch} could not be fetched from timm's hub "
+            f"pre-trained weights of {name} could not be fetched from the hub "
             f"({type(error).__name__}: {str(error)[:200]}). "
             "Three ways out: run once on a machine with a network and keep the hub's cache; name a file in the study, "
             f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or an installed weights package, '
             f'weights={{"{arch}": "package:<module>"}}.'
         ) from error
+    if network.default_cfg["architecture"] != arch.partition(".")[0]:
+        raise WeightsError(f"{name} is a {network.default_cfg['architecture']}; the model is declared as {arch}")
+    return network
 
 
 def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
-    state: dict[str, Tensor] = (
-        load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    )
-    own = network.state_dict()
+    state, own = _read_tensors(path), network.state_dict()
     if in_order and set(state) != set(own):
         # the packages name the tensors of the reference implementation, in the same order as timm's
         state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
@@ -162,3 +174,24 @@ def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
             f"{path.name} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}"
         )
     network.load_state_dict(state, strict=False)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a weights file by name; the usual wrappings of checkpoints are taken off."""
+    if path.suffix == ".safetensors":
+        found: dict[str, Any] = load_file(path)
+    else:
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise WeightsError(
+                f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); raygrid executes nothing from "
+                "a file: save the state_dict as .safetensors"
+            ) from error
+    for wrapping in ("state_dict", "model"):
+        if isinstance(found.get(wrapping), dict):
+            found = found[wrapping]
+    tensors = {str(k).removeprefix("module."): v for k, v in found.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors by name; expected a state_dict")
+    return tensors

@@ -5,6 +5,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from raygrid import keyed
 from raygrid.errors import SpecError, unknown_name
 from raygrid.keyed import Json
 
@@ -40,7 +41,7 @@ def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.name not in values and not optional:
             raise SpecError(f"{kind.__name__}: field {field.name!r} is absent")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, localns=vars(keyed))  # `Json` names itself and others of its module
     return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
 
 

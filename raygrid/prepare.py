@@ -63,7 +63,9 @@ def survey(
     for modality, _, index in indexed:
         total = len(index.table) + len(index.rejects)
         refuse_many(modality.name, index.rejects, total, max_rejected_share, study_dir / "samples")
-    return [_survey_one(study, modality, dataset, index, study_dir, data_root) for modality, dataset, index in indexed]
+    return [
+        survey_modality(study, modality, dataset, index, study_dir, data_root) for modality, dataset, index in indexed
+    ]
 
 
 def prepare_missing(
@@ -100,9 +102,10 @@ def _noted(index: Index, modality: ModalitySpec) -> Index:
     return replace(index, notes=(*index.notes, note))
 
 
-def _survey_one(
+def survey_modality(
     study: StudySpec, modality: ModalitySpec, dataset: Dataset, index: Index, study_dir: Path, data_root: Path
 ) -> PreparedModality:
+    """Return one modality with its splits and signature. Raises DataError, SpecError for splits that cannot be used."""
     files = read_split_files(modality.splits.files, data_root)
     hashes = content_hashes(files)
     signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint(), hashes)

@@ -24,6 +24,7 @@ from raygrid.scores import missing_units, plan_units
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 from raygrid.zoo import Zoo
 
+DEVICES = ("auto", "cpu", "cuda")
 STAGES = ("prepare", "train", "transfer", "report", "track")
 _PACKAGES = ("torch", "torchvision", "timm", "ray", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn")
 
@@ -33,6 +34,8 @@ class RunOptions:
     """Where and how fast a study is computed; no result depends on it.
 
     Attributes:
+        device: `cpu`, `cuda`, or `auto`: GPUs if the cluster has any.
+        trials_per_gpu: trainings that share a GPU; None packs by the memory that each is estimated to need.
         max_rejected_share: share of a modality's images that may be unusable; more stop the study.
     """
 
@@ -42,6 +45,8 @@ class RunOptions:
     tracking_uri: str | None = None
     only: str | None = None
     num_cpus: int | None = None
+    device: str = "auto"
+    trials_per_gpu: int | None = None
     max_rejected_share: float = MAX_REJECTED_SHARE
 
     def __post_init__(self) -> None:
@@ -50,6 +55,10 @@ class RunOptions:
         object.__setattr__(self, "data_root", self.data_root.absolute())
         if self.only is not None and self.only not in STAGES:
             raise SpecError(unknown_name("stage", self.only, STAGES))
+        if self.device not in DEVICES:
+            raise SpecError(unknown_name("device", self.device, DEVICES))
+        if self.trials_per_gpu is not None and self.trials_per_gpu < 1:
+            raise SpecError(f"trials_per_gpu is {self.trials_per_gpu}; expected at least 1")
         if not 0 <= self.max_rejected_share < 1:
             raise SpecError(f"max_rejected_share is {self.max_rejected_share}; expected from 0 to below 1")
 
@@ -99,7 +108,7 @@ def missing_work(zoo: Zoo) -> dict[str, int]:
 
 def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
     """Do the stages that need Ray, starting it only if one has work."""
-    from raygrid.cluster import connected, plan_resources
+    from raygrid.cluster import connected, read_resources
 
     def cluster() -> Any:
         return stack.enter_context(connected(options.address, options.num_cpus))
@@ -111,7 +120,8 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
         ray = cluster()
         from raygrid.trials import train_missing
 
-        failed = train_missing(zoo, plan_resources(ray.cluster_resources()), _provenance())
+        resources = read_resources(ray, options.device)
+        failed = train_missing(zoo, resources, _provenance(), options.trials_per_gpu)
         for name, reason in failed.items():
             tell(f"train: {name} FAILED: {reason}")
         if failed and options.wants("transfer"):
@@ -121,7 +131,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
         if options.wants("track"):
             track(zoo, options.tracking_uri)
     if options.wants("transfer"):
-        _transfer(zoo, cluster)
+        _transfer(zoo, cluster, options.device)
     return zoo
 
 
@@ -140,8 +150,8 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
     return zoo
 
 
-def _transfer(zoo: Zoo, cluster: Any) -> None:
-    from raygrid.cluster import plan_resources
+def _transfer(zoo: Zoo, cluster: Any, device: str) -> None:
+    from raygrid.cluster import read_resources
     from raygrid.transfer import transfer_missing
 
     if zoo.untrained():
@@ -149,7 +159,7 @@ def _transfer(zoo: Zoo, cluster: Any) -> None:
             f"{len(zoo.untrained())} models are not trained yet; run without --only, or with --only train first"
         )
     if any(count for name, count in missing_work(zoo).items() if name.startswith("units")):
-        resources = plan_resources(cluster().cluster_resources())
+        resources = read_resources(cluster(), device)
         for modality in zoo.study.studied:
             transfer_missing(zoo, modality, resources)
 

@@ -73,16 +73,13 @@ class _Scorer:
     """A Ray Data actor that holds all models of a modality and turns units into score files."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        import torch
+        from raygrid.numerics import set_numerics  # PyTorch: only the actors need it
 
         self._zoo = Zoo(Path(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
         samples = Samples(samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]]))
         self._units = plan_units(self._zoo, job["modality"], samples.num_test)
         self._device = job["device"]
-        torch.set_num_threads(self._zoo.study.transfer.threads)
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
+        set_numerics(threads=self._zoo.study.transfer.threads)
         self._models = {
             model: self._zoo.load_frozen(model).to(self._device) for model in self._zoo.study.models_of(job["modality"])
         }

@@ -1,7 +1,9 @@
 """Training of the zoo: every missing model is one Ray Tune trial with a share of a GPU or a CPU."""
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +11,41 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from raygrid.cluster import Resources
+from raygrid.errors import ClusterError, RaygridError
 from raygrid.progress import Progress, tell
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModelSpec, StudySpec
 from raygrid.zoo import Zoo
 
-MAX_FAILURES = 1
+MOST_PER_GPU = 16
+MAX_DEATHS = 8  # of a trial's workers (lost nodes, spot instances) before it counts as failed
 
 
-def train_missing(zoo: Zoo, resources: Resources, provenance: dict[str, Any]) -> dict[str, str]:
-    """Train every model that has no card yet; return the reason of each failure, by `<modality>/<name>`."""
+@dataclass(frozen=True)
+class Request:
+    """A model to be trained, and the resources that its trial asks for."""
+
+    model: ModelSpec
+    cpus: int
+    gpus: float
+
+
+def train_missing(
+    zoo: Zoo, resources: Resources, provenance: dict[str, Any], trials_per_gpu: int | None = None
+) -> dict[str, str]:
+    """Train every model that has no card yet; return the reason of each failure, by `<modality>/<name>`.
+
+    Args:
+        trials_per_gpu: trials that share a GPU; None packs by the memory that each is estimated to need.
+
+    Raises ClusterError if a trial asks for more than the cluster could ever give.
+    """
     missing = zoo.untrained()
     if not missing:
         return {}
+    requests = [request_of(zoo, model, resources, trials_per_gpu) for model in missing]
     progress = Progress("train: models", len(zoo.study.models), done=len(zoo.study.models) - len(missing))
-    progress.note(f"{len(missing)} trials, {resources.max_trials} at a time", always=True)
+    progress.note(f"{len(missing)} trials{_packing(requests)}", always=True)
     job = {
         "study": zoo.study.to_dict(),
         "study_dir": str(zoo.study_dir),
@@ -33,27 +55,69 @@ def train_missing(zoo: Zoo, resources: Resources, provenance: dict[str, Any]) ->
     }
     scratch = zoo.study_dir / "tune"
     tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(_trial, job=job), {"cpu": resources.trial_cpus, "gpu": resources.trial_gpus}
-        ),
+        tune.with_resources(tune.with_parameters(_trial, job=job), _bundle),
         tune_config=tune.TuneConfig(
-            search_alg=_SourcesFirst(zoo, missing),
-            num_samples=len(missing),
+            search_alg=SourcesFirst(zoo, requests),
+            num_samples=-1,  # until the searcher has no more
             reuse_actors=True,  # a fresh actor per trial would import torch each time
-            max_concurrent_trials=resources.max_trials,
+            max_concurrent_trials=_most_at_once(requests, resources),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=tune.RunConfig(
             storage_path=str(scratch.absolute()),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
             callbacks=[_Reporter(zoo, progress)],
         ),
     )
     results = tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)  # what resumes a study is the zoo, not Tune's record of it
-    errors = {int(r.config["model"]): str(r.error) for r in results if r.error is not None and r.config is not None}
-    return {_label(m): _reason(zoo, m, errors.get(zoo.study.models.index(m))) for m in zoo.untrained()}
+    reasons: dict[int, str] = {}
+    for result in results:
+        if result.config is not None:
+            said = (result.metrics or {}).get("failed")
+            reasons[int(result.config["model"])] = str(result.error) if result.error is not None else str(said or "")
+    return {_label(m): _reason(zoo, m, reasons.get(zoo.study.models.index(m))) for m in zoo.untrained()}
+
+
+def request_of(zoo: Zoo, model: ModelSpec, resources: Resources, trials_per_gpu: int | None) -> Request:
+    """Return what the trial of a model asks for: a CPU per thread, and the share of a GPU that it fits into.
+
+    Raises ClusterError if no node has so many CPUs.
+    """
+    recipe = zoo.study.recipe_of(model)
+    if recipe.threads > resources.node_cpus:
+        raise ClusterError(
+            f"{_label(model)} trains with {recipe.threads} threads, and the largest node has {resources.node_cpus:g} "
+            "CPUs; lower `threads` in its recipe, or use larger nodes"
+        )
+    if resources.device == "cpu":
+        return Request(model, recipe.threads, 0.0)
+    if trials_per_gpu is None:
+        from raygrid.memory import training_bytes
+
+        samples = Samples(samples_dir(zoo.study_dir, model.modality, zoo.samples[model.modality]))
+        dataset = zoo.study.modality(model.modality).dataset
+        needed = training_bytes(model.arch, dataset, recipe, num_outputs=len(samples.labels))
+        trials_per_gpu = max(1, min(MOST_PER_GPU, resources.gpu_bytes // needed))
+    return Request(model, recipe.threads, 1 / trials_per_gpu)
+
+
+def _bundle(config: dict[str, Any]) -> Any:
+    return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+
+
+def _most_at_once(requests: Sequence[Request], resources: Resources) -> int:
+    """Return how many trials may run or wait for a place: as many as fit, or all if more GPUs may join."""
+    if resources.device == "cuda":
+        return len(requests)
+    return max(1, int(resources.cpus // min(r.cpus for r in requests)))
+
+
+def _packing(requests: Sequence[Request]) -> str:
+    counts = Counter(round(1 / r.gpus) for r in requests if r.gpus)
+    shared = ", ".join(f"{number} with 1/{share} of a GPU each" for share, number in sorted(counts.items()))
+    return f": {shared}" if shared else ""
 
 
 def _reason(zoo: Zoo, model: ModelSpec, error: str | None) -> str:
@@ -64,27 +128,36 @@ def _reason(zoo: Zoo, model: ModelSpec, error: str | None) -> str:
     return _last_line(error or "the trial ended without a model")
 
 
-class _SourcesFirst(Searcher):  # type: ignore[misc]
-    """Hands Tune the missing models in declared order; one that starts from another waits until that is trained."""
+class SourcesFirst(Searcher):  # type: ignore[misc]
+    """Hands Tune the missing models in declared order; one that starts from another waits until that is trained.
 
-    def __init__(self, zoo: Zoo, missing: Sequence[ModelSpec]) -> None:
+    A trial that ran out of its share of GPU memory comes again with twice the share. Its batch stays what it is:
+    batch normalisation would make another one another model.
+    """
+
+    def __init__(self, zoo: Zoo, requests: Sequence[Request]) -> None:
         super().__init__()
-        self._zoo, self._waiting = zoo, list(missing)
-        self._running: dict[str, ModelSpec] = {}
+        self._zoo, self._waiting = zoo, list(requests)
+        self._running: dict[str, Request] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of the next model, None to be asked again, or FINISHED."""
-        for model in self._waiting:
-            source = self._zoo.study.source_model(model)
+        """Return the configuration of the next trial, None to be asked again, or FINISHED."""
+        for request in self._waiting:
+            source = self._zoo.study.source_model(request.model)
             if source is None or self._zoo.is_trained(source):
-                self._waiting.remove(model)
-                self._running[trial_id] = model
-                return {"model": self._zoo.study.models.index(model)}
+                self._waiting.remove(request)
+                self._running[trial_id] = request
+                index = self._zoo.study.models.index(request.model)
+                return {"model": index, "cpus": request.cpus, "gpus": request.gpus}
         return None if self._running else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Forget the trial; whether it left a model is read from the zoo."""
-        self._running.pop(trial_id, None)
+        """Forget the trial, or put it up again with a larger share; whether it left a model is read from the zoo."""
+        request = self._running.pop(trial_id, None)
+        if request is not None and (result or {}).get("out_of_memory") and request.gpus < 1:
+            larger = min(1.0, 2 * request.gpus)
+            tell(f"train: {_label(request.model)} ran out of {request.gpus:g} of a GPU; again with {larger:g}")
+            self._waiting.insert(0, replace(request, gpus=larger))
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Accept any: the models are declared, not searched for."""
@@ -98,16 +171,37 @@ class _SourcesFirst(Searcher):  # type: ignore[misc]
 
 
 def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
-    """Train one model inside a Tune trial."""
+    """Train one model inside a Tune trial; what running it again would not mend is reported instead of raised."""
+    import torch
+
     from raygrid.training import train
 
     study = StudySpec.from_dict(job["study"])
     zoo = Zoo(Path(job["study_dir"]), study, job["samples"])
     model = study.models[config["model"]]
     samples = Samples(samples_dir(zoo.study_dir, model.modality, zoo.samples[model.modality]))
-    card = train(zoo, model, samples, device=job["device"], provenance=job["provenance"], on_epoch=tune.report)
-    # a trial that was finished before it started has reported no epoch, and Tune wants one
-    tune.report({"epoch": card["best_epoch"], "validation_auc": card["validation_auc"], "finished": True})
+    if config["gpus"]:
+        _cap_memory(config["gpus"])
+    try:
+        card = train(zoo, model, samples, device=job["device"], provenance=job["provenance"], on_epoch=tune.report)
+    except torch.OutOfMemoryError as error:
+        tune.report({"out_of_memory": True, "failed": f"out of memory with {config['gpus']:g} of a GPU: {error}"})
+    except RaygridError as error:
+        tune.report({"failed": str(error)})
+    else:
+        # a trial that was finished before it started has reported no epoch, and Tune wants one
+        tune.report({"epoch": card["best_epoch"], "validation_auc": card["validation_auc"], "finished": True})
+
+
+def _cap_memory(share: float) -> None:
+    """Keep this process within its share of the GPU, so that it cannot make its neighbours run out of memory."""
+    import torch
+
+    from raygrid.memory import CONTEXT_BYTES
+
+    torch.cuda.empty_cache()  # of the trial that this process ran before
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(max(0.01, share - CONTEXT_BYTES / total))
 
 
 class _Reporter(tune.Callback):  # type: ignore[misc]
@@ -120,19 +214,26 @@ class _Reporter(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         model = self._zoo.study.models[result["config"]["model"]]
-        if not result.get("finished"):
+        if "epoch" in result and not result.get("finished"):
             epochs = self._zoo.study.recipe_of(model).epochs
-            self._progress.note(f"{_label(model)} epoch {result['epoch']}/{epochs}, AUC {result['validation_auc']:.3f}")
+            what = f"{_label(model)} epoch {result['epoch']}/{epochs}, AUC {result['validation_auc']:.3f}"
+            self._progress.note(f"{what}{self._running(trials)}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        model = self._zoo.study.models[trial.config["model"]]
-        best = trial.last_result.get("validation_auc")
-        self._progress.advance(
-            f"{_label(model)} done" + (f", best validation AUC {best:.3f}" if best is not None else "")
-        )
+        model, last = self._zoo.study.models[trial.config["model"]], trial.last_result
+        if last.get("finished"):
+            best = f"best validation AUC {last['validation_auc']:.3f}"
+            self._progress.advance(f"{_label(model)} done, {best}{self._running(trials)}")
+        elif not last.get("out_of_memory"):
+            tell(f"train: {_label(model)} failed; the others go on")
+
+    def _running(self, trials: list[Any]) -> str:
+        running = sum(trial.status == "RUNNING" for trial in trials)
+        waiting = self._progress.total - self._progress.done - running
+        return f"  ({running} running, {max(0, waiting)} waiting)"
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        tell(f"train: {_label(self._zoo.study.models[trial.config['model']])} failed")
+        tell(f"train: {_label(self._zoo.study.models[trial.config['model']])} failed; the others go on")
 
 
 def _label(model: ModelSpec) -> str:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.errors import StoreError
-from raygrid.files import checksum, read_json
+from raygrid.files import read_json
 from raygrid.keyed import keyed_seed
 from raygrid.signatures import model_signature
 from raygrid.spec import ModelSpec, StudySpec
-from raygrid.weights import HUB, weights_identity
+from raygrid.weights import path_of_model, weights_identity
 
 if TYPE_CHECKING:  # PyTorch and timm take seconds to import; asking what is missing needs neither
     from torch import Tensor, nn
@@ -77,8 +76,8 @@ class Zoo:
 
         channels = self.study.modality(model.modality).dataset.channels
         seed = keyed_seed(self.study.seed, "init", model.modality, model.name)
-        if model.init == "imagenet":
-            weights = self.study.weights.get(model.arch, HUB)
+        weights = self.study.weights_of(model)
+        if weights is not None:
             return build_pretrained(model.arch, weights, channels=channels, num_outputs=num_outputs, seed=seed)
         classifier = build_classifier(model.arch, channels=channels, num_outputs=num_outputs, seed=seed)
         source = self.study.source_model(model)
@@ -113,17 +112,12 @@ class Zoo:
     def _weights(self, model: ModelSpec) -> "dict[str, Tensor]":
         from safetensors.torch import load_file
 
-        path = self.folder(model) / "model.safetensors"
-        stated = self.card(model)["weights_sha256"]
-        if checksum(path) != stated:
-            raise StoreError(
-                f"{path} is not the file that its card describes; delete its folder and run the study again"
-            )
-        weights: dict[str, Tensor] = load_file(path)
+        weights: dict[str, Tensor] = load_file(path_of_model(self.folder(model)))
         return weights
 
     def _start(self, model: ModelSpec) -> str:
-        if model.init == "imagenet":
-            return weights_identity(model.arch, self.study.weights.get(model.arch, HUB))
+        weights = self.study.weights_of(model)
+        if weights is not None:
+            return weights_identity(model.arch, weights)
         source = self.study.source_model(model)
         return "random" if source is None else self.signature(source)

@@ -20,3 +20,11 @@ def ray_session(own_cache):
 
     with connected(None, num_cpus=2) as ray:
         yield ray
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory, own_cache):
+    """Prepared samples of `toy_zoo`, read-only."""
+    from toy_zoo import make_samples
+
+    return make_samples(tmp_path_factory.mktemp("samples"))

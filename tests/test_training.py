@@ -4,60 +4,19 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from safetensors.torch import load_file
+from toy_zoo import MODEL, RECIPE, make_zoo
 
 from raygrid.errors import StoreError, TrainingError
-from raygrid.files import write_json, write_text
-from raygrid.samples import SampleBatch, Samples, write_shard
+from raygrid.files import write_json
+from raygrid.fitting import epoch_order
+from raygrid.samples import Samples
 from raygrid.scores import plan_units
 from raygrid.spec import (
-    DatasetSpec,
-    ModalitySpec,
-    ModelSpec,
     Recipe,
-    SplitSpec,
-    StudySpec,
-    TransferSpec,
-    attack_grid,
 )
-from raygrid.splits import assign_splits
-from raygrid.training import epoch_order, train
-from raygrid.zoo import Zoo
-
-MODEL = ModelSpec(modality="toy", arch="test_resnet", init="random", split="d1")
-RECIPE = Recipe(epochs=3, batch_size=8, augmentations=("flip_horizontal", "rotate", "translate", "colour"))
-
-
-def make_zoo(folder: Path, recipe: Recipe = RECIPE) -> Zoo:
-    modality = ModalitySpec(
-        name="toy",
-        dataset=DatasetSpec(loader="phantom_fundus", image_size=32, channels=3),
-        splits=SplitSpec(test_fraction=0.2, validation_fraction=0.3),
-        recipe=recipe,
-    )
-    transfer = TransferSpec(attacks=attack_grid((0.02,)))
-    study = StudySpec(name="toy", seed=3, modalities=(modality,), models=(MODEL,), transfer=transfer)
-    return Zoo(folder, study, {"toy": "0" * 64})
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    folder = tmp_path_factory.mktemp("samples")
-    generator = np.random.default_rng(1)
-    ids = [f"i{k:03d}" for k in range(120)]
-    labels = generator.integers(0, 2, (120, 1), dtype=np.uint8)
-    images = generator.integers(0, 200, (120, 32, 32, 3), dtype=np.uint8) + labels[:, :, None, None] * 40
-    table = pd.DataFrame({"image_id": ids, "patient_id": ids, "part": "", "finding": labels[:, 0]})
-    splits = assign_splits(table, ("finding",), SplitSpec(test_fraction=0.2, validation_fraction=0.3), 3)
-    write_shard(folder / "all.parquet", ["finding"], SampleBatch(tuple(ids), tuple(ids), labels, images))
-    write_text(folder / "splits.csv", splits.to_csv(index=False))
-    manifest = {"title": "toy", "phantom": True, "labels": ["finding"]}
-    write_json(
-        folder / "manifest.json", {**manifest, "shards": [{"file": "all.parquet", "part": "development", "rows": 120}]}
-    )
-    return Samples(folder)
+from raygrid.training import train
 
 
 class KilledError(Exception):

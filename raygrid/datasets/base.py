@@ -73,10 +73,13 @@ class Dataset(Protocol):
     Attributes:
         title: what a report calls it.
         phantom: true if the images are generated; every table and figure made from it says so.
+        published: (images, official test images or None, outputs) of the whole data set, to plan a study before it is
+            there; None where that cannot be known.
     """
 
     title: str
     phantom: bool
+    published: tuple[int, int | None, int] | None
 
     def missing(self) -> list[str]:
         """Return one line for each file that was looked for and not found, empty if all are there."""

@@ -66,6 +66,7 @@ class ChestXray14:
         check_spec(spec, channels=(1,), options=("findings", "no_finding"))
         self._labels = _chosen_labels(spec.options)
         self._size = spec.image_size
+        self.published: tuple[int, int | None, int] | None = (112_120, 25_596, len(self._labels))
         self._root = data_root / "chestxray14"
 
     def missing(self) -> list[str]:

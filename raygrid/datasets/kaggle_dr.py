@@ -43,6 +43,7 @@ class KaggleDR:
 
     title = "Kaggle Diabetic Retinopathy Detection"
     phantom = False
+    published: tuple[int, int | None, int] | None = (88_702, None, 1)
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
         check_spec(spec, channels=(3,), options=())

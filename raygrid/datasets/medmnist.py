@@ -34,6 +34,7 @@ class MedMnist:
     """
 
     phantom = False
+    published: tuple[int, int | None, int] | None = None
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
         check_spec(spec, channels=(1, 3), options=("file", "labels", "positive"))

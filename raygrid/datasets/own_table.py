@@ -60,6 +60,7 @@ class OwnTable:
     """
 
     phantom = False
+    published: tuple[int, int | None, int] | None = None
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
         check_spec(spec, channels=(1, 3), options=_OPTIONS)

@@ -37,6 +37,7 @@ class PCam:
 
     title = "PatchCamelyon"
     phantom = False
+    published: tuple[int, int | None, int] | None = (327_680, 32_768, 1)
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
         check_spec(spec, channels=(3,), options=())

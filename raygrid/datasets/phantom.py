@@ -39,6 +39,7 @@ class Phantom(ABC):
 
     title: str
     phantom: bool = True
+    published: tuple[int, int | None, int] | None = None
     kind: str
     labels: tuple[str, ...]
     channels: int = 3

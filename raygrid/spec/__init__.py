@@ -6,16 +6,28 @@ it is computed (workers, GPUs, folders) does not.
 
 from raygrid.spec.attacks import ATTACKS, AttackSpec, Case, Condition, TransferSpec, attack_grid
 from raygrid.spec.data import MAX_REJECTED_SHARE, SPLIT_FILES, SPLITS, DatasetSpec, SplitSpec
-from raygrid.spec.models import AUGMENTATIONS, PRETRAINED_ON, ModalitySpec, ModelSpec, Recipe
+from raygrid.spec.models import (
+    AUGMENTATIONS,
+    PRECISIONS,
+    PRETRAINED_ON,
+    SCHEDULES,
+    WEIGHTS,
+    ModalitySpec,
+    ModelSpec,
+    Recipe,
+)
 from raygrid.spec.study import StudySpec
 
 __all__ = [
     "ATTACKS",
     "AUGMENTATIONS",
     "MAX_REJECTED_SHARE",
+    "PRECISIONS",
     "PRETRAINED_ON",
+    "SCHEDULES",
     "SPLITS",
     "SPLIT_FILES",
+    "WEIGHTS",
     "AttackSpec",
     "Case",
     "Condition",

@@ -8,20 +8,35 @@ from raygrid.spec.checks import require
 from raygrid.spec.data import SPLITS, DatasetSpec, SplitSpec
 
 AUGMENTATIONS = ("flip_horizontal", "flip_vertical", "rotate", "translate", "colour")
+SCHEDULES = (
+    "cosine",  # to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)
+    "exponential",  # to a hundredth, the same factor at every step
+    "constant",
+)
+PRECISIONS = (
+    "float32",
+    "tf32",  # float32 with products of 10-bit mantissas on NVIDIA's tensor cores; plain float32 on a CPU
+    "bfloat16",  # autocast; weights and optimiser stay float32
+)
 PRETRAINED_ON = "pretrained_on:"
+WEIGHTS = "weights:"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained: Adam, binary cross-entropy on logits, cosine decay of the learning rate to zero.
+    """How a model is trained: Adam and binary cross-entropy on logits.
 
     Attributes:
-        epochs: passes over the training part; the epoch of best validation AUC is kept.
+        epochs: passes over the training part at most; the epoch of best validation AUC is kept.
         batch_size: images per step.
         learning_rate: at the first step.
+        schedule: how the learning rate decays over `epochs`, name in `SCHEDULES`.
+        patience: epochs without a better validation AUC that end the training; 0 never ends it early.
         weight_decay: decoupled (AdamW); 0 is plain Adam.
+        precision: of the forward and backward pass, name in `PRECISIONS`; weights, validation and everything after
+            training are float32.
         balanced: draw each batch half from positives, half from negatives (single-label tasks).
         augmentations: names in `AUGMENTATIONS`, drawn per (seed, image, epoch).
         threads: CPU threads of one training; they change rounding, so they are part of the signature.
@@ -30,7 +45,10 @@ class Recipe:
     epochs: int
     batch_size: int = 32
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    patience: int = 0
     weight_decay: float = 0.0
+    precision: str = "float32"
     balanced: bool = False
     augmentations: tuple[str, ...] = ()
     threads: int = 1
@@ -39,7 +57,10 @@ class Recipe:
         require(self.epochs >= 1, f"epochs is {self.epochs}; expected at least 1")
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected above 0")
+        require(self.schedule in SCHEDULES, unknown_name("schedule", self.schedule, SCHEDULES))
+        require(self.patience >= 0, f"patience is {self.patience}; expected 0 or more")
         require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; expected 0 or more")
+        require(self.precision in PRECISIONS, unknown_name("precision", self.precision, PRECISIONS))
         require(self.threads >= 1, f"threads is {self.threads}; expected at least 1")
         for name in self.augmentations:
             require(name in AUGMENTATIONS, unknown_name("augmentation", name, AUGMENTATIONS))
@@ -68,8 +89,9 @@ class ModelSpec:
     """One cell of the zoo.
 
     Attributes:
-        arch: a timm architecture.
-        init: `random` (He), `imagenet`, or `pretrained_on:<source modality>`.
+        arch: a timm architecture, with the tag of its ImageNet weights where one is meant (`densenet121.ra_in1k`).
+        init: `random` (He), `imagenet`, `pretrained_on:<source modality>`, or `weights:<name>` for other weights;
+            where `imagenet` and named weights come from, `StudySpec.weights` says.
         split: name in `SPLITS`.
         instance: 0, 1, ...: trainings that differ by their seed alone.
     """
@@ -81,8 +103,9 @@ class ModelSpec:
     instance: int = 0
 
     def __post_init__(self) -> None:
-        known = self.init in ("random", "imagenet") or self.init.startswith(PRETRAINED_ON)
-        require(known, unknown_name("init", self.init, ["random", "imagenet", f"{PRETRAINED_ON}<source>"]))
+        known = self.init in ("random", "imagenet") or self.init.startswith((PRETRAINED_ON, WEIGHTS))
+        inits = ["random", "imagenet", f"{PRETRAINED_ON}<source>", f"{WEIGHTS}<name>"]
+        require(known, unknown_name("init", self.init, inits))
         require(self.split in SPLITS, unknown_name("split", self.split, SPLITS))
         require(self.instance >= 0, f"instance is {self.instance}; expected 0 or more")
 

@@ -8,7 +8,7 @@ from raygrid.errors import SpecError, unknown_name
 from raygrid.plain import from_plain, to_plain
 from raygrid.spec.attacks import TransferSpec
 from raygrid.spec.checks import require
-from raygrid.spec.models import ModalitySpec, ModelSpec, Recipe
+from raygrid.spec.models import WEIGHTS, ModalitySpec, ModelSpec, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,9 @@ class StudySpec:
     """A full factorial study.
 
     Attributes:
-        weights: where `imagenet` weights of an architecture come from: `hub`, `package:<module>` or
-            `file:<path>`; architectures that are not named use `hub`.
+        weights: where pre-trained weights come from, by `<arch>` for `imagenet` and by `<name>/<arch>` for
+            `weights:<name>`; `raygrid.weights` lists the sources. Architectures that are not named get `imagenet`
+            weights from timm's hub.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StudySpec:
                     f"{model.modality}/{model.name} starts from a {model.arch} trained on {model.source}, "
                     "which the study does not train",
                 )
+            self.weights_of(model)
 
     def modality(self, name: str) -> ModalitySpec:
         """Return a modality by name. Raises SpecError with near misses."""
@@ -62,6 +64,19 @@ class StudySpec:
         """Return the model whose weights `model` starts from: same architecture, source modality, lowest instance."""
         found = [m for m in self.models if m.modality == model.source and m.arch == model.arch]
         return min(found, key=lambda m: m.instance) if found else None
+
+    def weights_of(self, model: ModelSpec) -> str | None:
+        """Return where the model's weights come from outside the study, None for those that start at random or within.
+
+        Raises SpecError for named weights that `weights` lacks.
+        """
+        if model.init == "imagenet":
+            return self.weights.get(model.arch, "hub")
+        if not model.init.startswith(WEIGHTS):
+            return None
+        key = f"{model.init.removeprefix(WEIGHTS)}/{model.arch}"
+        require(key in self.weights, unknown_name("weights", key, self.weights) + f"; set weights={{{key!r}: ...}}")
+        return self.weights[key]
 
     def recipe_of(self, model: ModelSpec) -> Recipe:
         """Return the recipe that trains `model`."""

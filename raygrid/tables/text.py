@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from raygrid.errors import DataError
-from raygrid.spec import PRETRAINED_ON
+from raygrid.spec import PRETRAINED_ON, WEIGHTS
 from raygrid.tables.cells import LEARNED_BOUND
 
 PHANTOM_NOTICE = "Generated phantoms: not medical evidence"
@@ -34,6 +34,8 @@ def label_of_init(init: str) -> str:
     """Return the words for an init: a model pre-trained on a phantom source is never called ImageNet."""
     if init.startswith(PRETRAINED_ON):
         return f"pre-trained on {init.removeprefix(PRETRAINED_ON).replace('_', ' ')}"
+    if init.startswith(WEIGHTS):
+        return f"pre-trained, {init.removeprefix(WEIGHTS)}"
     return {"imagenet": "ImageNet", "": "none (clean)", "mean": "mean of surrogates"}.get(init, init)
 
 

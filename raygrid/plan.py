@@ -1,0 +1,211 @@
+"""What a study will do and cost, before anything runs: trials, passes, device hours, storage, money.
+
+Counts follow from the declaration and the data; where the data are not there yet, from the published sizes of the data
+sets. Times come from a short calibration on this machine: each architecture is run a few times at the study's image
+size. They hold for machines like this one, and for GPUs if it has one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from raygrid.calibration import Seconds, measure, num_gradients
+from raygrid.datasets import open_dataset
+from raygrid.errors import MissingDataError
+from raygrid.prepare import survey_modality
+from raygrid.progress import Progress
+from raygrid.scores import cases_of
+from raygrid.spec import ModalitySpec, ModelSpec, StudySpec
+from raygrid.splits import ROLES, members
+from raygrid.study import missing_work, open_study
+from raygrid.zoo import Zoo
+
+_SCORE_BYTES = (2, 4)  # of one row of scores on disk, fixed and per output; measured on the demo: 5.8 with one output
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images a modality has, and whether they were counted or are the published numbers.
+
+    Attributes:
+        images: (split, role) -> images.
+    """
+
+    images: dict[tuple[str, str], int]
+    test: int
+    outputs: int
+    counted: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done for one modality; passes are images through one network, forward or with gradient.
+
+    `seconds` are of one device, `bytes` of storage at the end.
+    """
+
+    modality: str
+    num_models: int
+    num_missing: int
+    training_images: int
+    test_images: int
+    training_passes: int
+    gradient_passes: int
+    forward_passes: int
+    training_s: float
+    transfer_s: float
+    samples_bytes: int
+    zoo_bytes: int
+    scores_bytes: int
+
+
+def plan_study(study: StudySpec, study_dir: Path, data_root: Path) -> pd.DataFrame:
+    """Return one row of `Work` per modality, pre-training sources included; finished work is not counted.
+
+    Raises MissingDataError for a data set that is neither there nor of published size.
+    """
+    zoo = _opened(study, study_dir)
+    sizes = {m.name: sizes_of(study, m, study_dir, data_root) for m in study.modalities}
+    pairs = sorted({(model.modality, model.arch) for model in study.models})
+    progress = Progress("plan: calibrating networks", len(pairs))
+    seconds: dict[tuple[str, str], Seconds] = {}
+    for name, arch in pairs:
+        modality = study.modality(name)
+        seconds[name, arch] = measure(arch, modality.dataset, modality.recipe, sizes[name].outputs)
+        progress.advance(f"{name}, {arch}")
+    return pd.DataFrame([_work(study, m, sizes[m.name], seconds, zoo) for m in study.modalities])
+
+
+def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_root: Path) -> Sizes:
+    """Return how many images each split of a modality has. Raises MissingDataError if that cannot be known."""
+    dataset = open_dataset(modality.dataset, data_root)
+    absent = dataset.missing()
+    if not absent:
+        surveyed = survey_modality(study, modality, dataset, dataset.index(), study_dir, data_root)
+        per_patient = surveyed.table.groupby("patient_id").size()
+        images = {
+            key: int(per_patient.reindex(members(surveyed.splits, *key)).fillna(0).sum())
+            for key in _used(study, modality)
+        }
+        num_test = int((surveyed.table["part"] == "test").sum())
+        return Sizes(images, num_test, len(surveyed.index.labels), counted=True)
+    if dataset.published is None:
+        raise MissingDataError("\n".join([f"{modality.name} cannot be planned without its label files:", *absent]))
+    total, test, outputs = dataset.published
+    fraction = modality.splits.test_fraction
+    num_test = test if fraction is None and test is not None else round((fraction or 0.0) * total)
+    shares = {"d1": 0.5, "d2": 0.5, "d2_half": 0.25, "d1_tenth": 0.05, "development": 1.0}
+    part = {"train": 1 - modality.splits.validation_fraction, "validation": modality.splits.validation_fraction}
+    developed = total - num_test
+    images = {(split, role): round(developed * shares[split] * part[role]) for split, role in _used(study, modality)}
+    return Sizes(images, num_test, outputs, counted=False)
+
+
+def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, device: str) -> str:
+    """Return the plan as text for a terminal.
+
+    Args:
+        price: of one device hour, in any currency; None leaves the cost out.
+        device: what the calibration ran on.
+    """
+    shown = work.set_index("modality").T
+    counts = shown.loc[["num_models", "num_missing", "training_images", "test_images"]]
+    counts = counts.rename(_COUNTS).map("{:,.0f}".format)
+    passes = shown.loc[["training_passes", "gradient_passes", "forward_passes"]].rename(_PASSES).map("{:.3g}".format)
+    hours = (shown.loc[["training_s", "transfer_s"]] / 3600).rename(_HOURS).map("{:,.2f}".format)
+    storage = shown.loc[["samples_bytes", "zoo_bytes", "scores_bytes"]] / 1e9
+    total_h = float(work["training_s"].sum() + work["transfer_s"].sum()) / 3600
+    lines = [
+        f"study {study.name}: {len(study.models)} models, {sum(len(study.pairings(m.name)) for m in study.studied)} "
+        f"pairings, {len(study.transfer.attacks)} attacks with their controls",
+        "",
+        pd.concat([counts, passes, hours, storage.rename(_STORAGE).map("{:,.2f}".format)]).to_string(),
+        "",
+        f"in all {total_h:,.1f} device hours and {storage.to_numpy(dtype=float).sum():,.1f} GB of storage",
+        f"device of the calibration: {device}",
+    ]
+    if price is not None:
+        lines.append(f"at {price:g} per device hour: {price * total_h:,.0f}")
+    return "\n".join(lines)
+
+
+_COUNTS = {
+    "num_models": "models",
+    "num_missing": "  to be trained",
+    "training_images": "training images of d1",
+    "test_images": "test images",
+}
+_PASSES = {
+    "training_passes": "training passes",
+    "gradient_passes": "gradients of attacks",
+    "forward_passes": "scores (forward passes)",
+}
+_HOURS = {"training_s": "training, device hours", "transfer_s": "transfer, device hours"}
+_STORAGE = {"samples_bytes": "samples, GB at most", "zoo_bytes": "zoo, GB", "scores_bytes": "scores, GB"}
+
+
+def _opened(study: StudySpec, study_dir: Path) -> Zoo | None:
+    """Return the study folder's zoo if it belongs to this very study: then some of its work may be done."""
+    if not (study_dir / "study.json").exists():
+        return None
+    zoo = open_study(study_dir)
+    return zoo if zoo.study == study else None
+
+
+def _used(study: StudySpec, modality: ModalitySpec) -> Iterator[tuple[str, str]]:
+    splits = {m.split for m in study.models_of(modality.name)} | {"d1"}
+    return ((split, role) for split in sorted(splits) for role in ROLES)
+
+
+def _work(
+    study: StudySpec,
+    modality: ModalitySpec,
+    sizes: Sizes,
+    seconds: dict[tuple[str, str], Seconds],
+    zoo: Zoo | None,
+) -> Work:
+    models = study.models_of(modality.name)
+    missing = [m for m in models if zoo is None or not zoo.is_trained(m)]
+    passes = {m: study.recipe_of(m).epochs * sizes.images[m.split, "train"] for m in missing}
+    training_s = sum(
+        passes[m] * seconds[m.modality, m.arch].step + _validation_s(study, m, sizes, seconds) for m in missing
+    )
+    attacked = [] if modality.source else _unscored(modality, models, zoo)
+    gradients = {m: sizes.test * num_gradients(study.transfer.attacks) for m in attacked}
+    cases = len(attacked) * len(cases_of(study, models[0])) + bool(attacked) if models else 0
+    transfer_s = sum(gradients[m] * seconds[m.modality, m.arch].gradient for m in attacked)
+    transfer_s += sum(sizes.test * cases * seconds[m.modality, m.arch].forward for m in models)
+    scores = sizes.test * len(models) * cases
+    side = modality.dataset
+    return Work(
+        modality=modality.name,
+        num_models=len(models),
+        num_missing=len(missing),
+        training_images=sizes.images["d1", "train"],
+        test_images=sizes.test,
+        training_passes=sum(passes.values()),
+        gradient_passes=sum(gradients.values()),
+        forward_passes=scores,
+        training_s=training_s,
+        transfer_s=transfer_s,
+        samples_bytes=_num_images(sizes) * side.image_size**2 * side.channels,
+        zoo_bytes=sum(4 * seconds[m.modality, m.arch].num_parameters for m in missing),
+        scores_bytes=scores * (_SCORE_BYTES[0] + _SCORE_BYTES[1] * sizes.outputs),
+    )
+
+
+def _validation_s(study: StudySpec, model: ModelSpec, sizes: Sizes, seconds: dict[tuple[str, str], Seconds]) -> float:
+    passes = study.recipe_of(model).epochs * sizes.images[model.split, "validation"]
+    return passes * seconds[model.modality, model.arch].forward
+
+
+def _unscored(modality: ModalitySpec, models: tuple[ModelSpec, ...], zoo: Zoo | None) -> list[ModelSpec]:
+    if zoo is None or missing_work(zoo).get(f"units of {modality.name}", 1):
+        return list(models)
+    return []
+
+
+def _num_images(sizes: Sizes) -> int:
+    return sizes.test + 2 * sum(sizes.images["d1", role] for role in ROLES)

@@ -1,0 +1,81 @@
+"""Trainings whose workers are killed every few seconds, and whose driver is killed once, end with the same weights."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raygrid.files import read_json
+
+EXPERIMENT = Path(__file__).with_name("chaos_grid.py")
+NUM_MODELS = 12
+PERIOD_S = 7.0  # between two kills: a worker needs some seconds to import PyTorch, and must get further now and then
+
+
+def start(output: Path) -> "subprocess.Popen[bytes]":
+    for stage in ("prepare", "train"):
+        command = [sys.executable, str(EXPERIMENT), "--output", str(output), "--num-cpus", "2", "--only", stage]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if stage == "prepare":
+            text, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, text.decode()
+    return process
+
+
+def weights_of(output: Path) -> dict[str, str]:
+    cards = [read_json(path) for path in output.glob("zoo/*/*/card.json")]
+    return {card["name"]: card["weights_sha256"] for card in cards}
+
+
+def workers_of(driver: int) -> Iterator[int]:
+    """Yield the processes below `driver` that train: only what this test started is ever killed."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue  # it ended meanwhile
+    family = {driver}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return (process for process in family if names.get(process, "").startswith("ray::") and "train" in names[process])
+
+
+@pytest.mark.slow
+def test_killed_workers_and_a_killed_driver_change_no_weight(tmp_path: Path) -> None:
+    undisturbed = start(tmp_path / "undisturbed")
+    text, _ = undisturbed.communicate(timeout=600)
+    assert undisturbed.returncode == 0, text.decode()
+    expected = weights_of(tmp_path / "undisturbed")
+    assert len(expected) == NUM_MODELS
+
+    disturbed, choose, kills = tmp_path / "disturbed", random.Random(4), 0
+    driver, killed_driver = start(disturbed), False
+    deadline = time.monotonic() + 900
+    while driver.poll() is None:
+        assert time.monotonic() < deadline, f"{len(weights_of(disturbed))} of {NUM_MODELS} models after 15 minutes"
+        time.sleep(PERIOD_S)
+        victims = sorted(workers_of(driver.pid))
+        if not killed_driver and len(weights_of(disturbed)) >= NUM_MODELS // 3:
+            os.kill(driver.pid, signal.SIGKILL)
+            driver.communicate()
+            driver, killed_driver = start(disturbed), True
+        elif victims:
+            os.kill(choose.choice(victims), signal.SIGKILL)
+            kills += 1
+    text, _ = driver.communicate()
+    assert killed_driver
+    assert kills >= 3, "too few workers were killed for this to show anything"
+    if driver.returncode != 0 or len(weights_of(disturbed)) < NUM_MODELS:  # a trial died too often: run again, as told
+        again = start(disturbed)
+        text, _ = again.communicate(timeout=600)
+        assert again.returncode == 0, text.decode()
+    assert weights_of(disturbed) == expected

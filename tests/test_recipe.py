@@ -1,0 +1,118 @@
+"""The recipe: schedules, early stop, precision, and what goes wrong on the way."""
+
+import dataclasses
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_zoo import MODEL, RECIPE, make_zoo
+
+from raygrid.errors import StoreError, TrainingError
+from raygrid.fitting import learning_rate, start, train_epoch
+from raygrid.samples import Samples
+from raygrid.spec import SCHEDULES, Recipe
+from raygrid.training import best_of, is_over, train
+
+
+def history(*aucs: float) -> list[dict[str, float]]:
+    return [{"epoch": k + 1, "validation_auc": auc, "validation_loss": 1.0} for k, auc in enumerate(aucs)]
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("cosine", 0.0), ("exponential", 0.01), ("constant", 1.0)])
+def test_schedules_begin_at_the_rate_and_never_rise(schedule: str, end: float) -> None:
+    recipe = Recipe(epochs=1, learning_rate=0.5, schedule=schedule)
+    rates = [learning_rate(recipe, p) for p in np.linspace(0, 1, 11)]
+    assert rates[0] == 0.5
+    assert rates[-1] == pytest.approx(0.5 * end, abs=1e-12)
+    assert all(after <= before for before, after in pairwise(rates))
+
+
+def test_every_schedule_is_known() -> None:
+    assert all(learning_rate(Recipe(epochs=1, schedule=s), 0.5) > 0 for s in SCHEDULES)
+
+
+def test_best_epoch_is_the_first_of_the_best() -> None:
+    assert best_of(history(0.6, 0.8, 0.8, 0.7))["epoch"] == 2
+    tied = history(0.8, 0.8)
+    tied[1]["validation_loss"] = 0.5
+    assert best_of(tied)["epoch"] == 2
+
+
+def test_patience_ends_a_training() -> None:
+    recipe = Recipe(epochs=10, patience=2)
+    assert not is_over(history(), recipe)
+    assert not is_over(history(0.8, 0.7), recipe)
+    assert is_over(history(0.8, 0.7, 0.8), recipe)
+    assert not is_over(history(0.8, 0.7, 0.9), recipe)
+    assert is_over(history(*[0.5 + k / 100 for k in range(10)]), recipe)
+    assert not is_over(history(0.8, 0.7, 0.6, 0.5), dataclasses.replace(recipe, patience=0))
+
+
+def test_early_stop_is_kept_over_a_resume(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, epochs=40, patience=1))
+    train(zoo, MODEL, samples)
+    trained = zoo.history(MODEL)
+    assert len(trained) < 40
+    assert len(trained) == best_of(trained)["epoch"] + 1
+
+
+def test_bfloat16_trains_other_weights_and_keeps_them_float32(tmp_path: Path, samples: Samples) -> None:
+    weights = {}
+    for precision in ("float32", "tf32", "bfloat16"):
+        zoo = make_zoo(tmp_path / precision, dataclasses.replace(RECIPE, epochs=1, precision=precision))
+        train(zoo, MODEL, samples)
+        weights[precision] = load_file(zoo.folder(MODEL) / "model.safetensors")
+    assert all(v.dtype != torch.bfloat16 for v in weights["bfloat16"].values())
+    same = [
+        torch.equal(v, weights["bfloat16"][k]) for k, v in weights["float32"].items() if k.endswith("conv1.0.weight")
+    ]
+    assert same == [False]
+    # TensorFloat-32 is a matter of NVIDIA's cores: a CPU computes float32, under another signature
+    assert all(torch.equal(v, weights["tf32"][k]) for k, v in weights["float32"].items())
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training_and_says_where(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path)
+    state = start(zoo.build(MODEL, num_outputs=1), RECIPE)
+    steps = iter(range(100))
+
+    def poison(gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * float("nan") if next(steps) == 2 else gradient
+
+    next(state.classifier.parameters()).register_hook(poison)
+    with pytest.raises(TrainingError, match="gradient is not finite at epoch 1, step 3"):
+        train_epoch(state, samples.training_set("d1", "train"), RECIPE, 1, 0, "cpu")
+
+
+@contextmanager
+def no_file_larger_than(num_bytes: int) -> Iterator[None]:
+    """Let every larger write of this process fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_an_error_and_nothing_is_lost(tmp_path: Path, samples: Samples) -> None:
+    whole, broken = make_zoo(tmp_path / "whole"), make_zoo(tmp_path / "broken")
+    train(whole, MODEL, samples)
+    train_epoch_images = samples.training_set("d1", "train")  # the cache is filled before the disk is
+    assert len(train_epoch_images) > 0
+    with (
+        no_file_larger_than(100_000),
+        pytest.raises(StoreError, match=r"cannot be written.*run the same command again"),
+    ):
+        train(broken, MODEL, samples)
+    assert not broken.is_trained(MODEL)
+    assert not list(broken.folder(MODEL).glob("*"))
+    train(broken, MODEL, samples)
+    one, two = (load_file(zoo.folder(MODEL) / "model.safetensors") for zoo in (whole, broken))
+    assert all(torch.equal(one[name], two[name]) for name in one)
