@@ -19,13 +19,13 @@ from raygrid.split_lists import SplitFile, entries_of, read_split_files
 from raygrid.splits import ROLES, check_splits, members, test_patients
 
 PUBLISHED = {"d1": "d1", "d2": "d2", "d2_half": "d3", "d1_tenth": "d0"}  # raygrid's name -> the authors'
-EXPECTED = {  # training and validation patients; PROTOCOL, Splits
+EXPECTED = {  # training and validation patients; docs/protocol.md, Splits
     "d1": (12604, 1400),
     "d2": (12604, 1400),
     "d2_half": (6302, 1400),
     "d1_tenth": (1260, 140),
 }
-EXPECTED_PARTS = {"development": (86524, 28008), "test": (25596, 2797)}  # images, patients; PROTOCOL, Data
+EXPECTED_PARTS = {"development": (86524, 28008), "test": (25596, 2797)}  # images, patients; docs/protocol.md, Data
 SEED = 0
 
 

@@ -1,4 +1,4 @@
-"""Write the plot of AUC against epsilon of a study into STUDY/results/figures/ and print its path."""
+"""Write the plot of AUC against epsilon of a study into STUDY/figures/ and print its path."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ def main() -> None:
     facts = json.loads((options.study / "study.json").read_text())
     auc = pd.read_parquet(options.study / "results" / "auc.parquet")
     cells = table1(auc, study=StudySpec.from_dict(facts["study"]), instances=options.instances)
-    path = options.study / "results" / "figures" / f"epsilon_curves.{options.format}"
+    path = options.study / "figures" / f"epsilon_curves.{options.format}"
     path.parent.mkdir(parents=True, exist_ok=True)
     epsilon_curves(cells, phantom=facts["phantom"]).savefig(path, dpi=150)
     print(path)

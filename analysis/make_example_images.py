@@ -1,4 +1,4 @@
-"""Write Figure 1 of a study, one test image per modality clean and under FGSM, into STUDY/results/figures/."""
+"""Write Figure 1 of a study, one test image per modality clean and under FGSM, into STUDY/figures/."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,7 @@ def main() -> None:
     for modality in zoo.study.studied:
         samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
         images[modality.name] = craft_examples(zoo, modality.name, samples)
-    path = options.study / "results" / "figures" / f"example_images.{options.format}"
+    path = options.study / "figures" / f"example_images.{options.format}"
     path.parent.mkdir(parents=True, exist_ok=True)
     phantom = bool(read_json(options.study / "study.json")["phantom"])
     example_images(images, phantom=phantom).savefig(path, dpi=150)

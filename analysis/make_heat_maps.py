@@ -1,4 +1,4 @@
-"""Write a heat map of every pairing, per modality and attack, into STUDY/results/figures/ and print the paths."""
+"""Write a heat map of every pairing, per modality and attack, into STUDY/figures/ and print the paths."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     auc = pd.read_parquet(options.study / "results" / "auc.parquet")
     study = StudySpec.from_dict(facts["study"])
     epsilon = options.epsilon or min(attack.epsilon for attack in study.transfer.attacks)
-    folder = options.study / "results" / "figures"
+    folder = options.study / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for modality in study.studied:
         for attack in sorted({a.name for a in study.transfer.attacks}):

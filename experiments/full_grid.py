@@ -33,7 +33,7 @@ EPSILONS = (0.02, 0.04, 0.06)
 
 
 def zoo_of(modality: str, architectures: tuple[str, ...], pretrained: str) -> tuple[ModelSpec, ...]:
-    """Return the 12 models of one modality (PROTOCOL, Models): six per architecture."""
+    """Return the 12 models of one modality (docs/protocol.md, Models): six per architecture."""
     cells = [("random", "d1", 0), ("random", "d1", 1), ("random", "d2", 0), ("random", "d2_half", 0)]
     cells += [(pretrained, "d1", 0), (pretrained, "d1", 1)]
     return tuple(

@@ -10,6 +10,8 @@ Look at the images first:   raygrid prepare experiments/own_images.py --data-roo
                             raygrid inspect-data studies/own_images
 """
 
+from pathlib import Path
+
 from raygrid.cli import run_experiment
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 
@@ -29,7 +31,7 @@ def own_images() -> StudySpec:
             channels=3,
             options={"table": TABLE, "labels": LABELS, "image_column": "image", "patient_column": "patient"},
         ),
-        splits=SplitSpec(test_fraction=0.2),  # leave it out if the table has a column split
+        splits=SplitSpec(test_fraction=0.2),  # SplitSpec() if the table has a column split, to keep its test part
         recipe=Recipe(epochs=30, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")),
         finetune=Recipe(epochs=15, learning_rate=1e-4, augmentations=("flip_horizontal", "translate")),
     )
@@ -41,7 +43,7 @@ def own_images() -> StudySpec:
         ("imagenet", "d1", 1),
     ]
     return StudySpec(
-        name="own_images",
+        name=Path(__file__).stem,  # of the study folder: each copy has its own
         seed=1,
         modalities=(modality,),
         models=tuple(

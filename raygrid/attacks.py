@@ -121,7 +121,7 @@ def shuffles(seed: int, image_ids: Sequence[str], num_values: int) -> Tensor:
 def control(images: Tensor, adversarial: Tensor, permutations: Tensor) -> Tensor:
     """Return images with the same perturbation shuffled over all values of the image, clipped to [-1, 1].
 
-    Source: the paper, 2.1 ("spatially shuffled"); one flat shuffle per image as in its code (PROTOCOL, Attacks).
+    Source: the paper, 2.1 ("spatially shuffled"); one flat shuffle per image (docs/protocol.md, Attacks).
     """
     perturbation = (adversarial - images).flatten(1)
     return (images + perturbation.gather(1, permutations).view(images.shape)).clamp_(-1, 1)

@@ -14,7 +14,7 @@ from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 _EPILOG = """\
 Running the same command again is the resume: finished models and scored units are kept, only what is missing is
 computed. Kill it at any moment; at most the units in hand are lost. The study folder holds everything: samples/, zoo/,
-scores/, results/ (report.html, tables, figures, auc.parquet) and mlflow.db.
+scores/, results/ (report.html, tables, auc.parquet) and mlflow.db.
 """
 
 
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, text in (
         ("status", _status, "what exists and what is missing"),
-        ("report", _report, "make tables, figures and report.html again from the scores"),
+        ("report", _report, "make auc.parquet, tables and report.html again from the scores"),
         ("track", _track, "write what a tracking store lacks"),
         ("inspect-data", _inspect, "show the prepared images: counts, prevalence, sizes, rejects, a contact sheet"),
     ):

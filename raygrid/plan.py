@@ -121,7 +121,7 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
         f"study {study.name}: {len(study.models)} models, {sum(len(study.pairings(m.name)) for m in study.studied)} "
         f"pairings, {len(study.transfer.attacks)} attacks with their controls",
         "",
-        pd.concat([counts, passes, hours, storage.rename(_STORAGE).map("{:,.2f}".format)]).to_string(),
+        pd.concat([counts, passes, hours, storage.rename(_STORAGE).map("{:,.3g}".format)]).to_string(),
         "",
         f"in all {total_h:,.1f} device hours and {storage.to_numpy(dtype=float).sum():,.1f} GB of storage",
         f"device of the calibration: {device}",

@@ -217,7 +217,7 @@ except DataError as error:
     print(error)
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "x.dcm: this is a DICOM file, and pydicom is absent: pip install raygrid[dicom]" in printed
+    assert "x.dcm: this is a DICOM file, and pydicom is absent: pip install pydicom" in printed
 
 
 def test_a_jpeg_whose_end_is_zeros_is_refused_and_bytes_after_its_end_are_not(tmp_path):

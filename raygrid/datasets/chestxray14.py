@@ -56,7 +56,7 @@ class ChestXray14:
 
     Option `findings`: the names (of `FINDINGS`) to keep as labels; they keep the order of `FINDINGS`. Option
     `no_finding=True`: `no_finding`, 1 where the report named none of the 14, is the last label.
-    Source: PROTOCOL, Data.
+    Source: docs/protocol.md, Data.
     """
 
     title = "NIH ChestX-ray14"

@@ -65,7 +65,7 @@ def _pydicom(path: Path) -> Any:
         import pydicom
         import pydicom.pixels
     except ImportError as error:
-        raise DataError(f"{path}: this is a DICOM file, and pydicom is absent: pip install raygrid[dicom]") from error
+        raise DataError(f"{path}: this is a DICOM file, and pydicom is absent: pip install pydicom") from error
     logging.getLogger("pydicom").setLevel(logging.ERROR)  # else every oddity of every file is a line
     return pydicom
 

@@ -38,7 +38,7 @@ class KaggleDR:
     """The data set in `data_root/kaggle_dr`: `train/`, `test/` and their two label files, merged.
 
     The competition's own division is not used (`part` is empty); label `referable` is grade >= 2.
-    Source: PROTOCOL, Data.
+    Source: docs/protocol.md, Data.
     """
 
     title = "Kaggle Diabetic Retinopathy Detection"

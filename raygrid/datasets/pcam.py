@@ -32,7 +32,7 @@ class PCam:
     """The data set in `data_root/pcam`; a patient is a slide where `_meta.csv` files are there, else each patch.
 
     An object can be pickled at any time; open files stay behind and are opened again by the first read.
-    Source: PROTOCOL, Data.
+    Source: docs/protocol.md, Data.
     """
 
     title = "PatchCamelyon"

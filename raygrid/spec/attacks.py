@@ -78,7 +78,7 @@ class TransferSpec:
 
 
 def attack_grid(epsilons: Sequence[float], *, alpha: float = 0.01, steps: int = 20) -> tuple[AttackSpec, ...]:
-    """Return FGSM and PGD at every epsilon: the paper's attacks (PROTOCOL, Attacks)."""
+    """Return FGSM and PGD at every epsilon: the paper's attacks (docs/protocol.md, Attacks)."""
     fgsm = [AttackSpec(name="fgsm", epsilon=e, alpha=e, steps=1) for e in epsilons]
     pgd = [AttackSpec(name="pgd", epsilon=e, alpha=alpha, steps=steps) for e in epsilons]
     return (*fgsm, *pgd)

@@ -187,7 +187,10 @@ def allowed_pairs(
     surrogate_split: str,
     same: bool | None = None,
 ) -> Groups:
-    """The allowed instance pairs of every architecture pair; targets are trained on d1. Source: PROTOCOL, Pairings."""
+    """The allowed instance pairs of every architecture pair; targets are trained on d1.
+
+    Source: docs/protocol.md, Pairings.
+    """
     groups: Groups = []
     for target_arch in grid.architectures(modality):
         for surrogate_arch in grid.architectures(modality):

@@ -23,7 +23,7 @@ from raygrid.tables.cells import (
     rounded,
 )
 
-PAPER_EPSILON = 0.02  # of Tables 2 and 3; PROTOCOL, Experiments
+PAPER_EPSILON = 0.02  # of Tables 2 and 3; docs/protocol.md, Experiments
 
 
 def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Instances = "published") -> pd.DataFrame:
@@ -32,9 +32,9 @@ def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Inst
     Args:
         auc: the AUC frame, one row per (modality, condition, surrogate, target, attack, epsilon).
         study: what should be there; without it, what the frame mentions anywhere.
-        instances: "published" pairs instances as PROTOCOL says, "all" averages over all allowed instance pairs.
+        instances: "published" pairs instances as docs/protocol.md says, "all" averages over all allowed instance pairs.
 
-    Source: paper, section 4.1; PROTOCOL, Experiments 1.
+    Source: paper, section 4.1; docs/protocol.md, Experiments 1.
     """
     grid = read_grid(auc, study, instances)
     cells = []
@@ -62,7 +62,7 @@ def table2(
     Rows with surrogate_init "mean" average over the surrogate inits. `reference_epsilon` is 0.02 by default, as in the
     paper, or the smallest of a study without it.
 
-    Source: paper, section 4.2; PROTOCOL, Experiments 2.
+    Source: paper, section 4.2; docs/protocol.md, Experiments 2.
     """
     grid = read_grid(auc, study, instances)
     at = _attacked(grid, reference_epsilon)
@@ -94,7 +94,7 @@ def table3(
 ) -> pd.DataFrame:
     """Return the cells of Table 3, disparity: random init, target on d1; surrogate split × same or other architecture.
 
-    Source: paper, section 4.3; PROTOCOL, Experiments 3.
+    Source: paper, section 4.3; docs/protocol.md, Experiments 3.
     """
     grid = read_grid(auc, study, instances)
     at = _attacked(grid, reference_epsilon)
@@ -121,7 +121,7 @@ def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -
     Table 1 at Table 2's epsilon averaged over the attacks = Table 2 random/random = Table 3 d1 averaged over the
     architecture pairs. Columns: modality, table1, table2, table3, difference.
 
-    Source: PROTOCOL, Experiments.
+    Source: docs/protocol.md, Experiments.
     """
     rows = []
     for modality in one["modality"].unique():
