@@ -44,6 +44,8 @@ def test_paper_study_is_planned_without_its_data(tmp_path: Path, second: None) -
     assert radiology["training_passes"] == pytest.approx((scratch + tuned) * 86_524 * 0.9, rel=1e-4)
     assert work.loc["pathology", "test_images"] == 32_768
     assert work.loc["ophthalmology", "test_images"] == round(0.12 * 88_702)
+    text = plan.describe(work.reset_index(), full_grid.paper(), price=None, device="test")
+    assert "published size: ophthalmology, radiology, pathology" in text
 
 
 def test_plan_counts_what_is_there_and_says_what_it_costs(tmp_path: Path, second: None) -> None:
