@@ -13,7 +13,7 @@ from raygrid.fitting import start, step
 from raygrid.folding import fold
 from raygrid.models import build_classifier
 from raygrid.numerics import set_numerics
-from raygrid.spec import AttackSpec, DatasetSpec, Recipe
+from raygrid.spec import AttackSpec, DatasetSpec, Recipe, TransferSpec
 
 _REPEATS = 3
 _PIXELS_AT_ONCE = 4 * 256 * 256  # per batch on a CPU, where larger batches change little and take long
@@ -46,7 +46,7 @@ def device_name() -> str:
     return f"{model}, with the threads of the recipes"
 
 
-def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, num_outputs: int) -> Seconds:
+def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, transfer: TransferSpec, num_outputs: int) -> Seconds:
     """Return the seconds per image of an architecture at the study's image size: the least of a few repeats."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     set_numerics(threads=recipe.threads, precision=recipe.precision)
@@ -59,6 +59,7 @@ def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, num_outputs: int) -
     classifier = build_classifier(arch, channels=dataset.channels, num_outputs=num_outputs, seed=0).to(device)
     state = start(classifier.train(), recipe)
     trained = _fastest(lambda: step(state, images, labels, recipe)) / size
+    set_numerics(threads=transfer.threads)
     frozen = fold(classifier.cpu(), images[:1].cpu()).to(device)
     return Seconds(
         step=trained,

@@ -24,7 +24,7 @@ class Resources:
     Attributes:
         device: of trials and actors, `cpu` or `cuda`.
         cpus: of all nodes.
-        node_cpus: of the largest node: what one trial can ask for at most.
+        node_cpus: of the largest node that has the device: what one trial can ask for at most.
         gpu_bytes: memory of the smallest GPU; 0 where the device is `cpu`.
     """
 
@@ -90,7 +90,10 @@ def read_resources(ray: Any, device: str = "auto") -> Resources:
         device = "cuda" if total.get("GPU", 0.0) >= 1 else "cpu"
     gpu_bytes = _smallest_gpu(ray) if device == "cuda" else 0
     total = ray.cluster_resources()
-    nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    able = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if device == "cuda":
+        able = [there for there in able if there.get("GPU", 0.0) >= 1]
+    nodes = [there.get("CPU", 0.0) for there in able]
     return share_resources(total, device=device, node_cpus=max(nodes, default=0.0), gpu_bytes=gpu_bytes)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -151,9 +152,21 @@ def _from_hub(arch: str, repository: str) -> Any:
             f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or an installed weights package, '
             f'weights={{"{arch}": "package:<module>"}}.'
         ) from error
-    if network.default_cfg["architecture"] != arch.partition(".")[0]:
-        raise WeightsError(f"{name} is a {network.default_cfg['architecture']}; the model is declared as {arch}")
+    if repository:
+        _require_plain(network, name, arch)
     return network
+
+
+def _require_plain(network: Any, name: str, arch: str) -> None:
+    """Raise WeightsError if a hub's model is not what timm builds by the name it will be opened by."""
+    plain = timm.create_model(arch, pretrained=False, num_classes=network.num_classes)
+    shapes = ({k: v.shape for k, v in n.state_dict().items()} for n in (network, plain))
+    sizes = ({k: n.pretrained_cfg.get(k) for k in ("input_size", "fixed_input_size")} for n in (network, plain))
+    if len({str(sorted(s.items())) for s in shapes}) > 1 or len({str(s) for s in sizes}) > 1:
+        raise WeightsError(
+            f"{name} is not the {arch} that timm builds (other tensors or another input size); save its weights to a "
+            f"file of a plain {arch}, and name that"
+        )
 
 
 def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
@@ -164,30 +177,31 @@ def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
         names = [k for k in own if not k.endswith("num_batches_tracked")]
         if len(names) == len(state):
             state = dict(zip(names, state.values(), strict=True))
-    wrong = [
-        k
-        for k, v in own.items()
-        if not k.endswith("num_batches_tracked") and (k not in state or state[k].shape != v.shape)
-    ]
+    head = set(_head_names(network))  # made anew for the study's labels, whatever the file has there
+    wanted = {k: v for k, v in own.items() if k not in head and not k.endswith("num_batches_tracked")}
+    wrong = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
     if wrong:
         raise WeightsError(
             f"{path.name} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}"
         )
-    network.load_state_dict(state, strict=False)
+    network.load_state_dict({k: state[k] for k in wanted}, strict=False)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a weights file by name; the usual wrappings of checkpoints are taken off."""
-    if path.suffix == ".safetensors":
-        found: dict[str, Any] = load_file(path)
-    else:
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise WeightsError(
-                f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); raygrid executes nothing from "
-                "a file: save the state_dict as .safetensors"
-            ) from error
+    try:
+        found: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); raygrid executes nothing from "
+            "a file: save the state_dict as .safetensors"
+        ) from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds a {type(found).__name__}; expected tensors by name, a state_dict")
     for wrapping in ("state_dict", "model"):
         if isinstance(found.get(wrapping), dict):
             found = found[wrapping]

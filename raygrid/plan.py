@@ -13,11 +13,11 @@ import pandas as pd
 
 from raygrid.calibration import Seconds, measure, num_gradients
 from raygrid.datasets import open_dataset
-from raygrid.errors import MissingDataError
+from raygrid.errors import MissingDataError, SpecError
 from raygrid.prepare import survey_modality
 from raygrid.progress import Progress
 from raygrid.scores import cases_of
-from raygrid.spec import ModalitySpec, ModelSpec, StudySpec
+from raygrid.spec import ModalitySpec, ModelSpec, Recipe, StudySpec
 from raygrid.splits import ROLES, members
 from raygrid.study import missing_work, open_study
 from raygrid.zoo import Zoo
@@ -63,19 +63,23 @@ class Work:
 
 
 def plan_study(study: StudySpec, study_dir: Path, data_root: Path) -> pd.DataFrame:
-    """Return one row of `Work` per modality, pre-training sources included; finished work is not counted.
+    """Return one row of `Work` per modality, pre-training sources included.
+
+    Neither trained models nor complete scores of a modality are counted again; what is half done counts whole.
 
     Raises MissingDataError for a data set that is neither there nor of published size.
     """
     zoo = _opened(study, study_dir)
     sizes = {m.name: sizes_of(study, m, study_dir, data_root) for m in study.modalities}
-    pairs = sorted({(model.modality, model.arch) for model in study.models})
-    progress = Progress("plan: calibrating networks", len(pairs))
-    seconds: dict[tuple[str, str], Seconds] = {}
-    for name, arch in pairs:
-        modality = study.modality(name)
-        seconds[name, arch] = measure(arch, modality.dataset, modality.recipe, sizes[name].outputs)
-        progress.advance(f"{name}, {arch}")
+    wanted = {model: (model.modality, model.arch, study.recipe_of(model)) for model in study.models}
+    progress = Progress("plan: calibrating networks", len(set(wanted.values())))
+    measured: dict[tuple[str, str, Recipe], Seconds] = {}
+    for name, arch, recipe in wanted.values():
+        if (name, arch, recipe) not in measured:
+            dataset, outputs = study.modality(name).dataset, sizes[name].outputs
+            measured[name, arch, recipe] = measure(arch, dataset, recipe, study.transfer, outputs)
+            progress.advance(f"{name}, {arch}")
+    seconds = {model: measured[key] for model, key in wanted.items()}
     return pd.DataFrame([_work(study, m, sizes[m.name], seconds, zoo) for m in study.modalities])
 
 
@@ -96,7 +100,9 @@ def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_roo
         raise MissingDataError("\n".join([f"{modality.name} cannot be planned without its label files:", *absent]))
     total, test, outputs = dataset.published
     fraction = modality.splits.test_fraction
-    num_test = test if fraction is None and test is not None else round((fraction or 0.0) * total)
+    if fraction is None and test is None:
+        raise SpecError(f"{modality.name}: {dataset.title} has no official test part; set test_fraction")
+    num_test = (test or 0) if fraction is None else round(fraction * total)
     shares = {"d1": 0.5, "d2": 0.5, "d2_half": 0.25, "d1_tenth": 0.05, "development": 1.0}
     validation = modality.splits.validation_fraction
     part = {("d2_half", "validation"): shares["d2"] * validation}  # it keeps the whole validation part of d2
@@ -170,20 +176,18 @@ def _work(
     study: StudySpec,
     modality: ModalitySpec,
     sizes: Sizes,
-    seconds: dict[tuple[str, str], Seconds],
+    seconds: dict[ModelSpec, Seconds],
     zoo: Zoo | None,
 ) -> Work:
     models = study.models_of(modality.name)
     missing = [m for m in models if zoo is None or not zoo.is_trained(m)]
     passes = {m: study.recipe_of(m).epochs * sizes.images[m.split, "train"] for m in missing}
-    training_s = sum(
-        passes[m] * seconds[m.modality, m.arch].step + _validation_s(study, m, sizes, seconds) for m in missing
-    )
+    training_s = sum(passes[m] * seconds[m].step + _validation_s(study, m, sizes, seconds) for m in missing)
     attacked = [] if modality.source else _unscored(modality, models, zoo)
     gradients = {m: sizes.test * num_gradients(study.transfer.attacks) for m in attacked}
     cases = len(attacked) * len(cases_of(study, models[0])) + bool(attacked) if models else 0
-    transfer_s = sum(gradients[m] * seconds[m.modality, m.arch].gradient for m in attacked)
-    transfer_s += sum(sizes.test * cases * seconds[m.modality, m.arch].forward for m in models)
+    transfer_s = sum(gradients[m] * seconds[m].gradient for m in attacked)
+    transfer_s += sum(sizes.test * cases * seconds[m].forward for m in models)
     scores = sizes.test * len(models) * cases
     side = modality.dataset
     return Work(
@@ -199,14 +203,14 @@ def _work(
         training_s=training_s,
         transfer_s=transfer_s,
         samples_bytes=_num_images(sizes) * side.image_size**2 * side.channels,
-        zoo_bytes=sum(4 * seconds[m.modality, m.arch].num_parameters for m in missing),
+        zoo_bytes=sum(4 * seconds[m].num_parameters for m in models),
         scores_bytes=scores * (_SCORE_BYTES[0] + _SCORE_BYTES[1] * sizes.outputs),
     )
 
 
-def _validation_s(study: StudySpec, model: ModelSpec, sizes: Sizes, seconds: dict[tuple[str, str], Seconds]) -> float:
+def _validation_s(study: StudySpec, model: ModelSpec, sizes: Sizes, seconds: dict[ModelSpec, Seconds]) -> float:
     passes = study.recipe_of(model).epochs * sizes.images[model.split, "validation"]
-    return passes * seconds[model.modality, model.arch].forward
+    return passes * seconds[model].forward
 
 
 def _unscored(modality: ModalitySpec, models: tuple[ModelSpec, ...], zoo: Zoo | None) -> list[ModelSpec]:

@@ -124,12 +124,12 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
         failed = train_missing(zoo, resources, _provenance(), options.trials_per_gpu)
         for name, reason in failed.items():
             tell(f"train: {name} FAILED: {reason}")
-        if failed and options.wants("transfer"):
+        if options.wants("track"):
+            track(zoo, options.tracking_uri)
+        if failed:
             raise StoreError(
                 f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them"
             )
-        if options.wants("track"):
-            track(zoo, options.tracking_uri)
     if options.wants("transfer"):
         _transfer(zoo, cluster, options.device)
     return zoo

@@ -1,5 +1,6 @@
 """Training of one model: plain PyTorch, no Ray; a killed training goes on at its last finished epoch."""
 
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from raygrid.errors import TrainingError
+from raygrid.errors import StoreError, TrainingError
 from raygrid.files import atomic_path, checksum, write_json
 from raygrid.fitting import Epoch, TrainingState, learning_rate, start, train_epoch, validate
 from raygrid.keyed import keyed_seed
@@ -40,7 +41,6 @@ def train(
     if zoo.is_trained(model):
         return zoo.card(model)
     recipe, folder = zoo.study.recipe_of(model), zoo.folder(model)
-    set_numerics(threads=recipe.threads, precision=recipe.precision)
     seed = keyed_seed(zoo.study.seed, "training", model.modality, model.name)
     training, validation = (samples.training_set(model.split, role) for role in ("train", "validation"))
     if len(training) < recipe.batch_size:
@@ -51,7 +51,9 @@ def train(
     _resume(folder / "resume.pt", state, device)
     while not is_over(state.history, recipe):
         epoch, started = len(state.history) + 1, time.monotonic()
+        set_numerics(threads=recipe.threads, precision=recipe.precision)
         loss = train_epoch(state, training, recipe, epoch, seed, device)
+        set_numerics(threads=recipe.threads)  # what is validated is what will be attacked, in float32
         entry = {
             "epoch": epoch,
             "loss": loss,
@@ -69,10 +71,11 @@ def train(
 
 
 def is_over(history: Sequence[Epoch], recipe: Recipe) -> bool:
-    """Whether a training with this history has had all its epochs, or `patience` of them without a better one."""
+    """Whether a training has had all its epochs, or `patience` of them without a higher validation AUC."""
     if len(history) >= recipe.epochs:
         return True
-    return bool(history) and 0 < recipe.patience <= len(history) - best_of(history)["epoch"]
+    aucs = [entry["validation_auc"] for entry in history]
+    return bool(aucs) and 0 < recipe.patience < len(aucs) - aucs.index(max(aucs))
 
 
 def best_of(history: Sequence[Epoch]) -> Epoch:
@@ -97,10 +100,16 @@ def _save_resume(path: Path, state: TrainingState) -> None:
 def _resume(path: Path, state: TrainingState, device: str) -> None:
     if not path.exists():
         return
-    saved = torch.load(path, map_location=device, weights_only=True)
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise StoreError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); delete it to train from the start"
+        ) from error
     state.classifier.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
-    state.best, state.history = saved["best"], saved["history"]
+    state.best = {name: tensor.cpu() for name, tensor in saved["best"].items()}
+    state.history = saved["history"]
 
 
 def _card(
@@ -144,7 +153,8 @@ def _finish(folder: Path, state: TrainingState, card: dict[str, Any]) -> dict[st
     write_json(folder / "history.json", state.history)
     card = {**card, "weights_sha256": checksum(weights)}
     write_json(folder / "card.json", card)
-    (folder / "resume.pt").unlink(missing_ok=True)
+    for leftover in ("resume.pt", "failure.txt"):
+        (folder / leftover).unlink(missing_ok=True)
     return card
 
 

@@ -1,6 +1,7 @@
 """Training of the zoo: every missing model is one Ray Tune trial with a share of a GPU or a CPU."""
 
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from ray.tune.search import Searcher
 
 from raygrid.cluster import Resources
 from raygrid.errors import ClusterError, RaygridError
+from raygrid.files import write_text
 from raygrid.progress import Progress, tell
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModelSpec, StudySpec
@@ -98,7 +100,10 @@ def request_of(zoo: Zoo, model: ModelSpec, resources: Resources, trials_per_gpu:
 
         samples = Samples(samples_dir(zoo.study_dir, model.modality, zoo.samples[model.modality]))
         dataset = zoo.study.modality(model.modality).dataset
-        needed = training_bytes(model.arch, dataset, recipe, num_outputs=len(samples.labels))
+        try:
+            needed = training_bytes(model.arch, dataset, recipe, num_outputs=len(samples.labels))
+        except (RuntimeError, NotImplementedError):  # a network that cannot run: its trial will say why
+            needed = resources.gpu_bytes
         trials_per_gpu = max(1, min(MOST_PER_GPU, resources.gpu_bytes // needed))
     return Request(model, recipe.threads, 1 / trials_per_gpu)
 
@@ -172,8 +177,6 @@ class SourcesFirst(Searcher):  # type: ignore[misc]
 
 def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     """Train one model inside a Tune trial; what running it again would not mend is reported instead of raised."""
-    import torch
-
     from raygrid.training import train
 
     study = StudySpec.from_dict(job["study"])
@@ -184,13 +187,23 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
         _cap_memory(config["gpus"])
     try:
         card = train(zoo, model, samples, device=job["device"], provenance=job["provenance"], on_epoch=tune.report)
-    except torch.OutOfMemoryError as error:
-        tune.report({"out_of_memory": True, "failed": f"out of memory with {config['gpus']:g} of a GPU: {error}"})
     except RaygridError as error:
         tune.report({"failed": str(error)})
+    except Exception as error:  # whatever it is, it would come again; only a worker that dies is worth another try
+        if is_out_of_memory(error):
+            tune.report({"out_of_memory": True, "failed": f"out of memory with {config['gpus']:g} of a GPU: {error}"})
+            return
+        trace = zoo.folder(model) / "failure.txt"
+        write_text(trace, traceback.format_exc())
+        tune.report({"failed": f"{type(error).__name__}: {error} (traceback in {trace})"})
     else:
         # a trial that was finished before it started has reported no epoch, and Tune wants one
         tune.report({"epoch": card["best_epoch"], "validation_auc": card["validation_auc"], "finished": True})
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the memory of a GPU ran out; the libraries below PyTorch say so in words of their own."""
+    return "out of memory" in str(error).lower() or "ALLOC_FAILED" in str(error)
 
 
 def _cap_memory(share: float) -> None:

@@ -4,6 +4,7 @@ STUDY/zoo/<modality>/<readable name>-<signature>/
     model.safetensors   weights of the best epoch
     history.json        one entry per epoch
     resume.pt           state of an unfinished training
+    failure.txt         what an unfinished training stopped at, where that was no error of raygrid's own
     card.json           written last: what the model is, what made it, how good it is
 """
 

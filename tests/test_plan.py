@@ -74,7 +74,9 @@ def test_plan_counts_what_is_there_and_says_what_it_costs(tmp_path: Path, second
 
 def test_calibration_measures_all_three_passes() -> None:
     dataset = DatasetSpec(loader="x", image_size=32, channels=1)
-    seconds = measure("test_resnet", dataset, Recipe(epochs=1, batch_size=4), 2)
+    seconds = measure(
+        "test_resnet", dataset, Recipe(epochs=1, batch_size=4), TransferSpec(attacks=attack_grid((0.02,))), 2
+    )
     assert 0 < seconds.forward < seconds.gradient
     assert seconds.step > 0
     assert seconds.num_parameters > 100_000

@@ -50,16 +50,28 @@ def test_patience_ends_a_training() -> None:
     assert not is_over(history(0.8, 0.7), recipe)
     assert is_over(history(0.8, 0.7, 0.8), recipe)
     assert not is_over(history(0.8, 0.7, 0.9), recipe)
+    falling = history(0.9, 0.9, 0.9)
+    falling[1]["validation_loss"], falling[2]["validation_loss"] = 0.9, 0.8
+    assert is_over(falling, recipe)  # a lower loss alone keeps no training going
     assert is_over(history(*[0.5 + k / 100 for k in range(10)]), recipe)
     assert not is_over(history(0.8, 0.7, 0.6, 0.5), dataclasses.replace(recipe, patience=0))
 
 
 def test_early_stop_is_kept_over_a_resume(tmp_path: Path, samples: Samples) -> None:
-    zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, epochs=40, patience=1))
-    train(zoo, MODEL, samples)
+    def die_when_over(epoch: dict[str, float]) -> None:
+        seen.append(epoch)
+        if is_over(seen, recipe):
+            raise InterruptedError
+
+    recipe, seen = dataclasses.replace(RECIPE, epochs=40, patience=1), []
+    zoo = make_zoo(tmp_path, recipe)
+    with pytest.raises(InterruptedError):
+        train(zoo, MODEL, samples, on_epoch=die_when_over)
+    train(zoo, MODEL, samples, on_epoch=lambda epoch: pytest.fail("it was over before"))
     trained = zoo.history(MODEL)
     assert len(trained) < 40
-    assert len(trained) == best_of(trained)["epoch"] + 1
+    aucs = [entry["validation_auc"] for entry in trained]
+    assert aucs[-1] <= max(aucs[:-1])
 
 
 def test_bfloat16_trains_other_weights_and_keeps_them_float32(tmp_path: Path, samples: Samples) -> None:

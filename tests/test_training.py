@@ -62,6 +62,15 @@ def test_diverging_loss_is_an_error(tmp_path: Path, samples: Samples) -> None:
     assert not zoo.is_trained(MODEL)
 
 
+def test_a_damaged_resume_state_is_named(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path)
+    path = zoo.folder(MODEL) / "resume.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK\x03\x04 and nothing more")
+    with pytest.raises(StoreError, match=r"resume\.pt is damaged.*delete it"):
+        train(zoo, MODEL, samples)
+
+
 def test_tampered_weights_are_refused(tmp_path: Path, samples: Samples) -> None:
     zoo = make_zoo(tmp_path)
     train(zoo, MODEL, samples)

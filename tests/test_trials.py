@@ -7,11 +7,11 @@ import pytest
 from toy_zoo import MODEL, make_zoo
 
 from raygrid.cluster import Resources, share_resources
-from raygrid.errors import ClusterError
+from raygrid.errors import ClusterError, TrainingError
 from raygrid.files import write_json
 from raygrid.memory import CONTEXT_BYTES, training_bytes
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
-from raygrid.trials import MOST_PER_GPU, Request, SourcesFirst, request_of
+from raygrid.trials import MOST_PER_GPU, Request, SourcesFirst, _trial, request_of
 from raygrid.zoo import Zoo
 
 GIB = 2**30
@@ -110,3 +110,30 @@ def test_cpu_actors_leave_a_cpu_to_the_readers() -> None:
     assert shared.num_actors * shared.actor_cpus <= 3
     with pytest.raises(ClusterError, match="at least 1 is needed"):
         share_resources({}, device="cpu", node_cpus=0, gpu_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TrainingError("the loss is not finite"), {"failed": "the loss is not finite"}),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), {"out_of_memory": True}),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), {"out_of_memory": True}),
+        (ValueError("Kernel size can't be greater"), {"failed": "ValueError: Kernel size can't be greater"}),
+    ],
+)
+def test_what_would_come_again_is_reported_and_not_raised(
+    tmp_path: Path, samples, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: dict
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    zoo, reports = make_zoo(tmp_path), []
+    monkeypatch.setattr("raygrid.training.train", fail)
+    monkeypatch.setattr("raygrid.trials.samples_dir", lambda *args: samples.folder)
+    monkeypatch.setattr("raygrid.trials.tune.report", reports.append)
+    job = {"study": zoo.study.to_dict(), "study_dir": str(tmp_path), "samples": dict(zoo.samples)}
+    _trial({"model": 0, "cpus": 1, "gpus": 0.0}, {**job, "device": "cpu", "provenance": {}})
+    (report,) = reports
+    assert report.items() >= {k: v for k, v in expected.items() if k != "failed"}.items()
+    assert report["failed"].startswith(expected.get("failed", "out of memory"))
+    assert (zoo.folder(MODEL) / "failure.txt").exists() == isinstance(error, ValueError)

@@ -54,6 +54,14 @@ def test_pretrained_weights_are_really_loaded(tmp_path: Path, arch: str, options
     assert classifier.eval()(torch.zeros(2, 1, side, side)).shape == (2, 2)
 
 
+@pytest.mark.parametrize("classes", [14, 0])
+def test_the_head_of_a_file_does_not_matter(tmp_path: Path, classes: int) -> None:
+    path, state = saved(tmp_path, "densenet121", num_classes=classes)
+    classifier = build_pretrained("densenet121", f"file:{path}", channels=1, num_outputs=3, seed=0)
+    assert torch.equal(classifier.network.state_dict()["features.conv0.weight"], state["features.conv0.weight"])
+    assert classifier.network.classifier.weight.shape[0] == 3
+
+
 def test_wrapped_checkpoints_are_unwrapped(tmp_path: Path) -> None:
     _, state = saved(tmp_path, "test_resnet")
     path = tmp_path / "wrapped.pth"
@@ -67,6 +75,25 @@ def test_a_file_that_could_execute_something_is_refused(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_resnet", pretrained=False), path)
     with pytest.raises(WeightsError, match="executes nothing"):
         build_pretrained("test_resnet", f"file:{path}", channels=3, num_outputs=1, seed=0)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    for name, content in (("cut.safetensors", b"\x08"), ("cut.pth", b"PK\x03\x04")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WeightsError, match=f"{name} cannot be read"):
+            build_pretrained("test_resnet", f"file:{tmp_path / name}", channels=3, num_outputs=1, seed=0)
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match="holds a list"):
+        build_pretrained("test_resnet", f"file:{tmp_path / 'list.pth'}", channels=3, num_outputs=1, seed=0)
+
+
+def test_a_hub_model_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+    monkeypatch.setattr(
+        models.timm, "create_model", lambda name, **o: create("test_efficientnet" if ":" in name else name)
+    )
+    with pytest.raises(WeightsError, match="is not the test_resnet that timm builds"):
+        build_pretrained("test_resnet", "hub:some/model", channels=3, num_outputs=1, seed=0)
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Recipe:
         batch_size: images per step.
         learning_rate: at the first step.
         schedule: how the learning rate decays over `epochs`, name in `SCHEDULES`.
-        patience: epochs without a better validation AUC that end the training; 0 never ends it early.
+        patience: epochs without a higher validation AUC that end the training; 0 never ends it early.
         weight_decay: decoupled (AdamW); 0 is plain Adam.
         precision: of the forward and backward pass, name in `PRECISIONS`; weights, validation and everything after
             training are float32.
