@@ -3,7 +3,7 @@
 import shutil
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,7 @@ def train_missing(
     )
     results = tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)  # what resumes a study is the zoo, not Tune's record of it
-    reasons: dict[int, str] = {}
-    for result in results:
-        if result.config is not None:
-            said = (result.metrics or {}).get("failed")
-            reasons[int(result.config["model"])] = str(result.error) if result.error is not None else str(said or "")
+    reasons = _reasons(results)
     return {_label(m): _reason(zoo, m, reasons.get(zoo.study.models.index(m))) for m in zoo.untrained()}
 
 
@@ -123,6 +119,16 @@ def _packing(requests: Sequence[Request]) -> str:
     counts = Counter(round(1 / r.gpus) for r in requests if r.gpus)
     shared = ", ".join(f"{number} with 1/{share} of a GPU each" for share, number in sorted(counts.items()))
     return f": {shared}" if shared else ""
+
+
+def _reasons(results: Iterable[Any]) -> dict[int, str]:
+    """Return what Tune knows of trials that left no model, by the model's place in the study; of several the last."""
+    reasons: dict[int, str] = {}
+    for result in results:
+        if result.config is not None:
+            said = (result.metrics or {}).get("failed")
+            reasons[int(result.config["model"])] = str(result.error) if result.error is not None else str(said or "")
+    return reasons
 
 
 def _reason(zoo: Zoo, model: ModelSpec, error: str | None) -> str:
