@@ -15,7 +15,8 @@ from raygrid.files import read_json
 
 EXPERIMENT = Path(__file__).with_name("chaos_grid.py")
 NUM_MODELS = 12
-PERIOD_S = 7.0  # between two kills: a worker needs some seconds to import PyTorch, and must get further now and then
+NUM_KILLS = 15
+PAUSE_S = (1.0, 5.0)  # between an epoch that was written and the next kill: anywhere in the epochs that follow
 
 
 def start(output: Path) -> "subprocess.Popen[bytes]":
@@ -31,6 +32,19 @@ def start(output: Path) -> "subprocess.Popen[bytes]":
 def weights_of(output: Path) -> dict[str, str]:
     cards = [read_json(path) for path in output.glob("zoo/*/*/card.json")]
     return {card["name"]: card["weights_sha256"] for card in cards}
+
+
+def written_by(output: Path) -> set[tuple[Path, int]]:
+    """Return every finished epoch's and model's file, with its time: it differs as soon as a trial gets further."""
+    files = (path for name in ("resume.pt", "card.json") for path in output.glob(f"zoo/*/*/{name}"))
+    return {(path, stat.st_mtime_ns) for path in files if (stat := stat_of(path))}
+
+
+def stat_of(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:  # its trial ended meanwhile
+        return None
 
 
 def workers_of(driver: int) -> Iterator[int]:
@@ -58,19 +72,21 @@ def test_killed_workers_and_a_killed_driver_change_no_weight(tmp_path: Path) -> 
     assert len(expected) == NUM_MODELS
 
     disturbed, choose, kills = tmp_path / "disturbed", random.Random(4), 0
-    driver, killed_driver = start(disturbed), False
+    driver, killed_driver, at_last_kill = start(disturbed), False, written_by(disturbed)
     deadline = time.monotonic() + 900
     while driver.poll() is None:
         assert time.monotonic() < deadline, f"{len(weights_of(disturbed))} of {NUM_MODELS} models after 15 minutes"
-        time.sleep(PERIOD_S)
-        victims = sorted(workers_of(driver.pid))
+        time.sleep(choose.uniform(*PAUSE_S))
+        if written_by(disturbed) == at_last_kill:
+            continue  # a slow machine is still starting workers: killing those would show nothing but patience
         if not killed_driver and len(weights_of(disturbed)) >= NUM_MODELS // 3:
             os.kill(driver.pid, signal.SIGKILL)
             driver.communicate()
             driver, killed_driver = start(disturbed), True
-        elif victims:
+        elif kills < NUM_KILLS and (victims := sorted(workers_of(driver.pid))):
             os.kill(choose.choice(victims), signal.SIGKILL)
             kills += 1
+        at_last_kill = written_by(disturbed)
     text, _ = driver.communicate()
     assert killed_driver
     assert kills >= 3, "too few workers were killed for this to show anything"
