@@ -45,8 +45,10 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if (height, width) == (size, size):
         return image
     side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    square = np.pad(image, ((top, side - height - top), (left, side - width - left), (0, 0)))
+    square = image
+    if height != width:  # padding by nothing would copy the image
+        top, left = (side - height) // 2, (side - width) // 2
+        square = np.pad(image, ((top, side - height - top), (left, side - width - left), (0, 0)))
     picture = Image.fromarray(square[:, :, 0] if channels == 1 else square)
     resized = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
     return resized.reshape(size, size, channels)

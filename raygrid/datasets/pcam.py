@@ -16,7 +16,7 @@ from raygrid.spec import DatasetSpec
 
 _PARTS = {"train": "development", "valid": "development", "test": "test"}
 _SIDE = 96  # pixels
-_CHUNK_CACHE_BYTES = 32 * 2**20  # a compressed chunk holds many patches; without room for it each read unpacks it anew
+_SLICE = 256  # patches read at once: 7 MB
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)  # what h5py raises on it
 _ADVICE = (
     "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
@@ -44,9 +44,10 @@ class PCam:
         self._size = spec.image_size
         self._root = data_root / "pcam"
         self._open: dict[tuple[int, str], Any] = {}
+        self._slice: tuple[tuple[str, int] | None, Any] = (None, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": {}, "_slice": (None, None)}
 
     def missing(self) -> list[str]:
         """Return one line for each HDF5 file that is not there, then where to get them."""
@@ -75,23 +76,32 @@ class PCam:
         Raises DataError if the file is damaged.
         """
         part, number = locator.split("/")
-        path = self._path(part, "x.h5")
-        key = (
-            os.getpid(),
-            part,
-        )  # a handle must not be shared with a forked process: both would move one file position
         try:
-            if key not in self._open:
-                self._open[key] = _dataset(h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES), "x", path)
-            patch: NDArray[np.uint8] = self._open[key][int(number)]
+            patch = self._patch(part, int(number))
         except _DAMAGE as error:
-            raise DataError(_unreadable(path, f"a readable patch {number}", error)) from error
+            raise DataError(_unreadable(self._path(part, "x.h5"), f"a readable patch {number}", error)) from error
         return resize_square(patch, self._size)
 
     def source_size(self, locator: str) -> tuple[int, int]:
         """Return (96, 96), the size of every patch."""
         del locator
         return (_SIDE, _SIDE)
+
+    def _patch(self, part: str, number: int) -> NDArray[np.uint8]:
+        """Return one patch out of the slice that holds it; the last slice is kept, since patches are read in order."""
+        # a handle must not be shared with a forked process: both would move one file position
+        key = (os.getpid(), part)
+        if key not in self._open:
+            path = self._path(part, "x.h5")
+            self._open[key] = _dataset(h5py.File(path, "r"), "x", path)
+        dataset = self._open[key]
+        chunk = dataset.chunks[0] if dataset.chunks else 1
+        step = chunk * max(1, _SLICE // chunk)  # whole chunks: each is unpacked once
+        start = number // step * step
+        if self._slice[0] != (part, start):
+            self._slice = ((part, start), dataset[start : start + step])
+        patch: NDArray[np.uint8] = self._slice[1][number - start].copy()
+        return patch
 
     def _path(self, part: str, kind: str) -> Path:
         return self._root / f"camelyonpatch_level_2_split_{part}_{kind}"
