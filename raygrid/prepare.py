@@ -120,9 +120,9 @@ def survey_modality(
 def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
     """One job per shard; plain values, so that Ray ships them to any worker."""
     spec, labels = prepared.modality.dataset, prepared.index.labels
-    step = shard_rows(spec.image_size**2 * spec.channels)
     jobs = []
     for part, rows in prepared.table.groupby("part", sort=True):
+        step = shard_rows(spec.image_size**2 * spec.channels, len(rows))
         for number, start in enumerate(range(0, len(rows), step)):
             chunk = rows.iloc[start : start + step]
             jobs.append(

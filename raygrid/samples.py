@@ -7,6 +7,7 @@ STUDY/samples/<modality>-<signature>/
     manifest.json                 written last: counts, rejects, labels, signature
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from raygrid.mapped import MappedImages, map_images
 from raygrid.splits import members
 
 _SHARD_BYTES = 64 * 2**20  # of decoded images: a worker holds a few times that while it writes a shard
-_MOST_SHARD_ROWS = 512  # small images, too, are read by several workers
+_FEWEST_SHARDS = 4  # so that a small data set, too, is read by several workers
+_FEWEST_SHARD_ROWS, _MOST_SHARD_ROWS = 256, 2048  # handing a shard to a worker takes as long as reading 300 patches
 _ROW_GROUP = 64  # images that are decompressed together: about one block of the transfer stage
 
 
@@ -74,9 +76,10 @@ def samples_dir(study_dir: Path, modality: str, signature: str) -> Path:
     return study_dir / "samples" / f"{modality}-{signature[:12]}"
 
 
-def shard_rows(image_bytes: int) -> int:
-    """Return how many images of `image_bytes` each go into one shard."""
-    return max(1, min(_MOST_SHARD_ROWS, _SHARD_BYTES // image_bytes))
+def shard_rows(image_bytes: int, num_images: int) -> int:
+    """Return how many images of `image_bytes` each go into one shard of a part that has `num_images`."""
+    wanted = min(max(math.ceil(num_images / _FEWEST_SHARDS), _FEWEST_SHARD_ROWS), _MOST_SHARD_ROWS)
+    return max(1, min(wanted, _SHARD_BYTES // image_bytes))
 
 
 def write_shard(path: Path, label_names: Sequence[str], batch: SampleBatch) -> None:

@@ -6,7 +6,7 @@ from raygrid.keyed import digest
 from raygrid.plain import to_plain
 from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
 
-SAMPLES_VERSION = 2  # raise when prepared images or splits would come out, or be stored, differently
+SAMPLES_VERSION = 3  # raise when prepared images or splits would come out, or be stored, differently
 TRAINING_VERSION = 2  # raise when the same recipe would give other weights
 CRAFTING_VERSION = 2  # raise when the same attack would give other scores
 

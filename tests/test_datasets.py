@@ -11,8 +11,9 @@ from small_data import ENTRIES, fundus, make_chest, make_kaggle, make_pcam, save
 
 from raygrid.datasets.chestxray14 import FINDINGS, ChestXray14
 from raygrid.datasets.decoding import decode_image
-from raygrid.datasets.imaging import crop_field_of_view, resize_square
+from raygrid.datasets.imaging import crop_field_of_view
 from raygrid.datasets.kaggle_dr import KaggleDR
+from raygrid.datasets.levels import resize_square
 from raygrid.datasets.pcam import PCam
 from raygrid.errors import DataError, MissingDataError, SpecError
 from raygrid.spec import DatasetSpec, SplitSpec

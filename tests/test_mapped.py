@@ -150,6 +150,8 @@ def test_the_same_key_means_the_same_images(samples, images):
 
 
 def test_shards_of_large_images_hold_fewer():
-    assert shard_rows(40 * 40 * 3) == 512
-    assert shard_rows(512 * 512 * 3) == 85
-    assert shard_rows(10**9) == 1
+    assert shard_rows(40 * 40 * 3, 500) == 256
+    assert shard_rows(40 * 40 * 3, 4001) == 1001
+    assert shard_rows(40 * 40 * 3, 10**6) == 2048
+    assert shard_rows(512 * 512 * 3, 10**6) == 85
+    assert shard_rows(10**9, 1) == 1

@@ -18,7 +18,6 @@ from raygrid.datasets.imaging import (
     read_rows,
     require_all,
     require_some_images,
-    resize_square,
     unusable_file,
 )
 from raygrid.errors import DataError, SpecError, unknown_name
@@ -124,7 +123,7 @@ class ChestXray14:
 
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one radiograph in grey, uint8 (image_size, image_size, 1). Raises DataError if it is unreadable."""
-        return resize_square(decode_image(self._root / locator, 1), self._size)
+        return decode_image(self._root / locator, 1, size=self._size)
 
     def source_size(self, locator: str) -> tuple[int, int]:
         """Return (height, width) of the radiograph as published. Raises DataError if it is unreadable."""

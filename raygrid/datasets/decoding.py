@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from raygrid.datasets.dicom import dicom_levels, dicom_size
-from raygrid.datasets.levels import Window, as_levels, require_decodable, too_large, with_channels
+from raygrid.datasets.levels import (
+    Window,
+    as_levels,
+    require_decodable,
+    resize_square,
+    square_picture,
+    too_large,
+    with_channels,
+)
 from raygrid.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
@@ -38,7 +46,7 @@ _STARTS = {
 
 
 def decode_image(
-    path: Path, channels: int, *, upright: bool = False, window: Window | None = None
+    path: Path, channels: int, *, size: int | None = None, upright: bool = False, window: Window | None = None
 ) -> NDArray[np.uint8]:
     """Return the image, uint8 (height, width, channels); `channels` is 1 (grey) or 3 (RGB).
 
@@ -46,6 +54,7 @@ def decode_image(
     of the depth, linearly. DICOM: `raygrid.datasets.dicom`.
 
     Args:
+        size: side in pixels to which the whole image is brought, as by `resize_square`; None leaves it as it is.
         upright: turn the image as its EXIF orientation says (TIFF is always turned).
         window: (low, high) intensities that become black and white, for grey images of any depth.
 
@@ -58,8 +67,9 @@ def decode_image(
             with _picture(path, file) as picture:
                 if picture.format == "JPEG":
                     _require_end(path, file)
-                levels = _picture_levels(path, picture, channels, upright, window)
-    return with_channels(levels, channels)
+                levels = _picture_levels(path, picture, channels, size, upright, window)
+    image = with_channels(levels, channels)
+    return image if size is None else resize_square(image, size)
 
 
 def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
@@ -147,7 +157,7 @@ def _require_end(path: Path, file: BinaryIO) -> None:
 
 
 def _picture_levels(
-    path: Path, picture: Image.Image, channels: int, upright: bool, window: Window | None
+    path: Path, picture: Image.Image, channels: int, size: int | None, upright: bool, window: Window | None
 ) -> NDArray[np.uint8]:
     tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
     bits = max(np.atleast_1d(tags.get(258, 16)))
@@ -157,8 +167,12 @@ def _picture_levels(
         raise _bad(path, f"mode {mode} where a window is set", "a window needs grey images: remove the option window")
     turned = ImageOps.exif_transpose(picture) if upright else picture
     if not mode.startswith("I;16"):
-        levels = np.asarray(turned.convert("RGB" if channels == 3 else "L"))
-        return levels if window is None else as_levels(levels, window)
+        wanted = "RGB" if channels == 3 else "L"
+        shown = turned if turned.mode == wanted else turned.convert(wanted)
+        if window is not None:
+            return as_levels(np.asarray(shown), window)
+        # shrunk before it becomes an array: at full size each copy costs
+        return np.asarray(shown if size is None else square_picture(shown, size))
     values = np.asarray(turned)
     if tags.get(262) == 0:  # white is zero: Pillow turns that round for 8 bits only
         values = 2**bits - 1 - values

@@ -35,25 +35,6 @@ def check_spec(spec: DatasetSpec, channels: Collection[int], options: Collection
             raise SpecError(f"data set {spec.loader!r}: {unknown_name('option', name, options)}")
 
 
-def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return the whole image at (size, size, channel), uint8, its proportions kept.
-
-    The shorter side is padded with black on both sides; the filter averages over all source pixels when it
-    shrinks (no aliasing). An image that has the size already comes back unchanged.
-    """
-    height, width, channels = image.shape
-    if (height, width) == (size, size):
-        return image
-    side = max(height, width)
-    square = image
-    if height != width:  # padding by nothing would copy the image
-        top, left = (side - height) // 2, (side - width) // 2
-        square = np.pad(image, ((top, side - height - top), (left, side - width - left), (0, 0)))
-    picture = Image.fromarray(square[:, :, 0] if channels == 1 else square)
-    resized = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
-    return resized.reshape(size, size, channels)
-
-
 def crop_field_of_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the smallest rectangle, uint8 (height, width, 3), that holds the bright field on a dark border.
 

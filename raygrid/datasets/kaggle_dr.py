@@ -17,9 +17,9 @@ from raygrid.datasets.imaging import (
     read_rows,
     require_all,
     require_some_images,
-    resize_square,
     unusable_file,
 )
+from raygrid.datasets.levels import resize_square
 from raygrid.errors import DataError
 from raygrid.spec import DatasetSpec
 

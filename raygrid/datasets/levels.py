@@ -59,3 +59,26 @@ def with_channels(levels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
     if plane.ndim == 2:
         return plane[:, :, None] if channels == 1 else np.repeat(plane[:, :, None], channels, axis=2)
     return plane if channels == 3 else np.asarray(Image.fromarray(plane).convert("L"))[:, :, None]
+
+
+def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return the whole image at (size, size, channel), uint8, its proportions kept.
+
+    The shorter side is padded with black on both sides; the filter averages over all source pixels when it
+    shrinks (no aliasing). An image that has the size already comes back unchanged.
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    return np.asarray(square_picture(picture, size)).reshape(size, size, -1)
+
+
+def square_picture(picture: Image.Image, size: int) -> Image.Image:
+    """Return a grey or RGB picture as `resize_square` does an array."""
+    width, height = picture.size
+    side = max(width, height)
+    square = picture
+    if width != height:
+        square = Image.new(picture.mode, (side, side))
+        square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return square.resize((size, size), Image.Resampling.BICUBIC) if side != size else square

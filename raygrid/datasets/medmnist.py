@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raygrid.datasets.base import Index
-from raygrid.datasets.imaging import absent_paths, check_labels, check_spec, path_inside, require_all, resize_square
-from raygrid.datasets.levels import with_channels
+from raygrid.datasets.imaging import absent_paths, check_labels, check_spec, path_inside, require_all
+from raygrid.datasets.levels import resize_square, with_channels
 from raygrid.datasets.npz import NpzHeader, read_npz_array, read_npz_header, read_npz_row
 from raygrid.errors import DataError, SpecError
 from raygrid.keyed import Json

@@ -23,11 +23,10 @@ from raygrid.datasets.imaging import (
     require_all,
     require_columns,
     require_some_images,
-    resize_square,
     size_of,
     unusable_file,
 )
-from raygrid.datasets.levels import Window
+from raygrid.datasets.levels import Window, resize_square
 from raygrid.errors import DataError, SpecError, unknown_name
 from raygrid.keyed import Json
 from raygrid.spec import DatasetSpec
@@ -115,8 +114,9 @@ class OwnTable:
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one image, uint8 (image_size, image_size, channels). Raises DataError if it is unreadable."""
         path = self._path.parent / locator
-        image = decode_image(path, self._channels, upright=True, window=self._window)
-        return resize_square(crop_field_of_view(image) if self._crops else image, self._size)
+        size = None if self._crops else self._size
+        image = decode_image(path, self._channels, size=size, upright=True, window=self._window)
+        return resize_square(crop_field_of_view(image), self._size) if self._crops else image
 
     def source_size(self, locator: str) -> tuple[int, int]:
         """Return (height, width) of the image, upright and before it is cropped. Raises DataError."""

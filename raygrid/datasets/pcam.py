@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raygrid.datasets.base import Index
-from raygrid.datasets.imaging import absent_paths, check_spec, read_rows, require_all, resize_square
+from raygrid.datasets.imaging import absent_paths, check_spec, read_rows, require_all
+from raygrid.datasets.levels import resize_square
 from raygrid.errors import DataError
 from raygrid.spec import DatasetSpec
 
