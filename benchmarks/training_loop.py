@@ -117,13 +117,13 @@ def _raygrid(arch: str, training: TrainingSet) -> Callable[[], int]:
 
 def _store(folder: Path, side: int) -> TrainingSet:
     """Write random images as prepared samples and open those of one split: STEPS batches."""
-    count = 2 * (BATCH * STEPS + 2)
+    count = 2 * (BATCH * STEPS + 6)
     ids = [f"i{k:05d}" for k in range(count)]
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = (np.arange(count) % 2).astype(np.uint8)
     table = pd.DataFrame({"image_id": ids, "patient_id": ids, "part": "", "label": labels})
-    splits = assign_splits(table, ("label",), SplitSpec(test_fraction=0.001, validation_fraction=0.001), 0)
+    splits = assign_splits(table, ("label",), SplitSpec(test_fraction=0.01, validation_fraction=0.01), 0)
     write_shard(folder / "0.parquet", ["label"], SampleBatch(tuple(ids), tuple(ids), labels[:, None], images))
     write_text(folder / "splits.csv", splits.to_csv(index=False))
     shards = [{"file": "0.parquet", "part": "development", "rows": count}]
