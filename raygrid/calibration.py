@@ -31,8 +31,9 @@ class Seconds:
 
 def num_gradients(attacks: Sequence[AttackSpec]) -> int:
     """Return how many gradient evaluations per image the attacks need together, as `Crafter` shares them."""
-    crafter = Crafter(nn.Sequential(nn.Flatten(), nn.Linear(1, 1)))
-    for _ in crafter.craft(torch.zeros(1, 1, 1, 1), torch.ones(1, 1), attacks):
+    num_outputs = max(1, *(len(a.label_weights) for a in attacks))
+    crafter = Crafter(nn.Sequential(nn.Flatten(), nn.Linear(1, num_outputs)))
+    for _ in crafter.craft(torch.zeros(1, 1, 1, 1), torch.ones(1, num_outputs), attacks, image_ids=("any",)):
         pass
     return crafter.num_gradients
 
@@ -63,7 +64,7 @@ def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, transfer: TransferS
     frozen = fold(classifier.cpu(), images[:1].cpu()).to(device)
     return Seconds(
         step=trained,
-        gradient=_fastest(lambda: loss_gradient(frozen, images, labels)) / size,
+        gradient=_fastest(lambda: loss_gradient(frozen, images, labels).values) / size,
         forward=_fastest(lambda: _forward(frozen, images)) / size,
         num_parameters=sum(p.numel() for p in classifier.parameters()),
     )

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raygrid.attacks import Crafter, control, shuffles, to_unit_range
+from raygrid.attacks import Bfloat16, Crafter, control, shuffles, to_unit_range
 from raygrid.errors import DataError
 from raygrid.samples import SampleBatch
-from raygrid.spec import AttackSpec, Case
+from raygrid.spec import Case, TransferSpec
 
 
 @dataclass
@@ -29,6 +29,7 @@ class BlockScores:
         adversarial_sha256: hash of each adversarial batch, by `<attack>@<epsilon>`; the same study on the same kind of
             device must give the same.
         num_gradients: gradient evaluations per image.
+        bfloat16_change: largest change of a clean logit by scoring in bfloat16; 0 where float32 scores.
         num_zero_gradients: images that the attack could not move, as their first gradient was zero everywhere.
     """
 
@@ -37,19 +38,31 @@ class BlockScores:
     adversarial_sha256: dict[str, str] = field(default_factory=dict)
     num_gradients: int = 0
     num_zero_gradients: int = 0
+    bfloat16_change: float = 0.0
 
 
-def score_clean(targets: Sequence[nn.Module], block: SampleBatch, *, device: str) -> BlockScores:
-    """Return every target's logits of the images as they are."""
+def score_clean(
+    targets: Sequence[nn.Module], block: SampleBatch, transfer: TransferSpec, *, device: str
+) -> BlockScores:
+    """Return every target's logits of the images as they are. Raises DataError if a logit is not finite."""
     images = to_unit_range(block.images, device)
-    return BlockScores([Case("clean", None)], _score(targets, images)[:, None])
+    logits = _score(scored_as(targets, transfer), images)
+    scores = BlockScores([Case("clean", None)], logits[:, None])
+    if transfer.scoring == "bfloat16":
+        scores.bfloat16_change = float(np.abs(logits - _score(targets, images)).max())
+    return scores
+
+
+def scored_as(targets: Sequence[nn.Module], transfer: TransferSpec) -> Sequence[nn.Module]:
+    """Return the targets in the precision that the study scores in."""
+    return [Bfloat16(target).eval() for target in targets] if transfer.scoring == "bfloat16" else targets
 
 
 def score_attacked(
     surrogate: nn.Module,
     targets: Sequence[nn.Module],
     block: SampleBatch,
-    attacks: Sequence[AttackSpec],
+    transfer: TransferSpec,
     *,
     seed: int,
     device: str,
@@ -60,12 +73,14 @@ def score_attacked(
     """
     images = to_unit_range(block.images, device)
     labels = torch.from_numpy(block.labels).to(device)
-    permutations = shuffles(seed, block.image_ids, images[0].numel()).to(device)
-    crafter = Crafter(surrogate)
+    num_places = images[0].numel() if transfer.shuffle == "flat" else images[0, 0].numel()
+    permutations = shuffles(seed, block.image_ids, num_places).to(device)
+    crafter = Crafter(surrogate, bfloat16=transfer.crafting == "bfloat16")
+    targets = scored_as(targets, transfer)
     cases: list[Case] = []
     logits: list[NDArray[np.float32]] = []
     hashes: dict[str, str] = {}
-    for attack, adversarial in crafter.craft(images, labels, attacks):
+    for attack, adversarial in crafter.craft(images, labels, transfer.attacks, seed=seed, image_ids=block.image_ids):
         cases += [Case("adversarial", attack), Case("control", attack)]
         logits += [_score(targets, adversarial), _score(targets, control(images, adversarial, permutations))]
         hashes[f"{attack.name}@{attack.epsilon}"] = hashlib.sha256(

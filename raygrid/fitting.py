@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raygrid.attacks import to_unit_range
@@ -126,7 +126,7 @@ def validate(classifier: Classifier, data: TrainingSet, device: str) -> Epoch:
     return {"validation_auc": sum(aucs) / len(aucs), "validation_loss": loss}
 
 
-def predict(classifier: Classifier, images: NDArray[np.uint8] | MappedImages, device: str) -> NDArray[np.float32]:
+def predict(classifier: nn.Module, images: NDArray[np.uint8] | MappedImages, device: str) -> NDArray[np.float32]:
     """Return logits (n, outputs) for uint8 images (n, height, width, channel)."""
     classifier.eval()
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from raygrid.cluster import Resources, ray_data
-from raygrid.errors import ClusterError
+from raygrid.errors import ClusterError, RaygridError, StoreError
 from raygrid.progress import Progress
 from raygrid.samples import SampleBatch, Samples, samples_dir
 from raygrid.scores import Unit, missing_units, plan_units, write_scores
@@ -59,8 +59,16 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
         )
         .iter_rows()
     )
+    failed: dict[str, str] = {}
     for row in rows:
-        progress.advance(f"{row['label']} in {row['seconds']:.1f} s")
+        if row["error"]:
+            failed[row["label"]] = row["error"]
+            progress.note(f"{row['label']} FAILED: {row['error']}")
+        else:
+            progress.advance(f"{row['label']} in {row['seconds']:.1f} s")
+    if failed:
+        reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed.values()))
+        raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
     left = missing_units(units)
     if left:
         raise ClusterError(
@@ -74,6 +82,7 @@ class _Scorer:
 
     def __init__(self, job: dict[str, Any]) -> None:
         from raygrid.numerics import set_numerics  # PyTorch: only the actors need it
+        from raygrid.verification import verify_model
 
         self._zoo = Zoo(Path(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
         samples = Samples(samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]]))
@@ -83,16 +92,27 @@ class _Scorer:
         self._models = {
             model: self._zoo.load_frozen(model).to(self._device) for model in self._zoo.study.models_of(job["modality"])
         }
+        self._error = ""
+        try:
+            for model, network in self._models.items():
+                verify_model(self._zoo, model, network, samples, self._device)
+        except RaygridError as error:
+            self._error = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        labels, seconds = [], []
+        labels, seconds, errors = [], [], []
         for number, block in zip(batch["unit"], batch["block"], strict=True):
             unit = self._units[int(number)]
-            begun = time.monotonic()
-            self._score(unit, _unpack(bytes(block)))
+            begun, error = time.monotonic(), self._error
+            try:
+                if not error:
+                    self._score(unit, _unpack(bytes(block)))
+            except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
+                error = str(failure)
             labels.append(f"{'clean' if unit.surrogate is None else unit.surrogate.name} block {unit.block}")
             seconds.append(time.monotonic() - begun)
-        return {"label": np.array(labels), "seconds": np.array(seconds)}
+            errors.append(error)
+        return {"label": np.array(labels), "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
 
     def _score(self, unit: Unit, block: SampleBatch) -> None:
         from raygrid.engine import score_attacked, score_clean
@@ -100,17 +120,16 @@ class _Scorer:
         study, begun = self._zoo.study, time.monotonic()
         targets = list(self._models.values())
         if unit.surrogate is None:
-            scores = score_clean(targets, block, device=self._device)
+            scores = score_clean(targets, block, study.transfer, device=self._device)
         else:
             surrogate = self._models[unit.surrogate]
-            scores = score_attacked(
-                surrogate, targets, block, study.transfer.attacks, seed=study.seed, device=self._device
-            )
+            scores = score_attacked(surrogate, targets, block, study.transfer, seed=study.seed, device=self._device)
         metadata = {
             "signature": unit.signature,
             "num_images": len(block),
             "num_gradients": scores.num_gradients,
             "num_zero_gradients": scores.num_zero_gradients,
+            "bfloat16_change": scores.bfloat16_change,
             "adversarial_sha256": scores.adversarial_sha256,
             "device": self._device,
             "seconds": time.monotonic() - begun,

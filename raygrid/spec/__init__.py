@@ -4,7 +4,18 @@ Everything a result depends on stands here and enters a signature; what only dec
 it is computed (workers, GPUs, folders) does not.
 """
 
-from raygrid.spec.attacks import ATTACKS, AttackSpec, Case, Condition, TransferSpec, attack_grid
+from raygrid.spec.attacks import (
+    ATTACKS,
+    AttackSpec,
+    Case,
+    Condition,
+    Norm,
+    Shuffle,
+    TransferSpec,
+    attack,
+    attack_grid,
+    plugins,
+)
 from raygrid.spec.data import MAX_REJECTED_SHARE, SPLIT_FILES, SPLITS, DatasetSpec, SplitSpec
 from raygrid.spec.models import (
     AUGMENTATIONS,
@@ -34,9 +45,13 @@ __all__ = [
     "DatasetSpec",
     "ModalitySpec",
     "ModelSpec",
+    "Norm",
     "Recipe",
+    "Shuffle",
     "SplitSpec",
     "StudySpec",
     "TransferSpec",
+    "attack",
     "attack_grid",
+    "plugins",
 ]

@@ -1,0 +1,104 @@
+"""A model is held against its card before it is attacked, and precisions do what they say."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from toy_zoo import MODEL, make_zoo
+
+from raygrid.engine import score_attacked, score_clean
+from raygrid.errors import StoreError
+from raygrid.files import write_json
+from raygrid.samples import SampleBatch, Samples
+from raygrid.spec import TransferSpec, attack_grid
+from raygrid.training import train
+from raygrid.verification import verify_model
+from raygrid.zoo import Zoo
+
+TRANSFER = TransferSpec(attacks=attack_grid((0.02,)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, samples: Samples) -> Zoo:
+    zoo = make_zoo(tmp_path_factory.mktemp("verified"))
+    train(zoo, MODEL, samples)
+    return zoo
+
+
+@pytest.fixture(scope="module")
+def block(samples: Samples) -> SampleBatch:
+    training = samples.training_set("d1", "train")
+    ids = training.image_ids[:8]
+    return SampleBatch(ids, ids, training.labels[:8], np.array(training.images[slice(0, 8)]))
+
+
+class Changed(nn.Module):
+    def __init__(self, network: nn.Module, change) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self.network(images))
+
+
+def test_a_sound_model_passes_folded(trained: Zoo, samples: Samples) -> None:
+    verify_model(trained, MODEL, trained.load_frozen(MODEL), samples, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(torch.sigmoid, "probabilities, where logits are expected"), (torch.neg, "do not belong together")],
+)
+def test_other_outputs_are_refused(change, message: str, trained: Zoo, samples: Samples) -> None:
+    network = Changed(trained.load_frozen(MODEL), change).eval()
+    with pytest.raises(StoreError, match=f"toy/{MODEL.name}.*{message}"):
+        verify_model(trained, MODEL, network, samples, "cpu")
+
+
+def test_training_mode_is_refused(trained: Zoo, samples: Samples) -> None:
+    with pytest.raises(StoreError, match="in training mode"):
+        verify_model(trained, MODEL, trained.load(MODEL).train(), samples, "cpu")
+
+
+def test_other_labels_are_refused(tmp_path: Path, trained: Zoo, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path)
+    write_json(zoo.folder(MODEL) / "card.json", {**trained.card(MODEL), "labels": ["other"]})
+    with pytest.raises(StoreError, match=r"trained for \['other'\], the samples have \['finding'\]"):
+        verify_model(zoo, MODEL, trained.load_frozen(MODEL), samples, "cpu")
+
+
+def test_scoring_in_bfloat16_says_what_it_changes(trained: Zoo, block: SampleBatch) -> None:
+    targets = [trained.load_frozen(MODEL)]
+    exact = score_clean(targets, block, TRANSFER, device="cpu")
+    rough = score_clean(targets, block, replace(TRANSFER, scoring="bfloat16"), device="cpu")
+    assert exact.bfloat16_change == 0
+    assert rough.bfloat16_change == pytest.approx(float(np.abs(rough.logits - exact.logits).max()))
+    assert 0 < rough.bfloat16_change < 0.5
+
+
+def test_crafting_in_bfloat16_gives_other_images_in_the_same_budget(trained: Zoo, block: SampleBatch) -> None:
+    network = trained.load_frozen(MODEL)
+    scores = {
+        precision: score_attacked(
+            network, [network], block, replace(TRANSFER, crafting=precision), seed=1, device="cpu"
+        )
+        for precision in ("float32", "bfloat16")
+    }
+    one, two = scores["float32"], scores["bfloat16"]
+    assert one.adversarial_sha256 != two.adversarial_sha256
+    assert one.num_gradients == two.num_gradients == 20
+    assert np.abs(one.logits - two.logits).max() < 1
+
+
+def test_a_spatial_shuffle_changes_the_control_alone(trained: Zoo, block: SampleBatch) -> None:
+    network = trained.load_frozen(MODEL)
+    flat, spatial = (
+        score_attacked(network, [network], block, replace(TRANSFER, shuffle=shuffle), seed=1, device="cpu")
+        for shuffle in ("flat", "spatial")
+    )
+    is_control = [case.condition == "control" for case in flat.cases]
+    assert np.array_equal(flat.logits[:, ~np.array(is_control)], spatial.logits[:, ~np.array(is_control)])
+    assert not np.array_equal(flat.logits[:, is_control], spatial.logits[:, is_control])
