@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks import Bfloat16, Crafter, control, shuffles, to_unit_range
 from raygrid.errors import DataError
+from raygrid.perceptibility import perceptibility
 from raygrid.samples import SampleBatch
 from raygrid.spec import Case, TransferSpec
 
@@ -29,12 +30,14 @@ class BlockScores:
         adversarial_sha256: hash of each adversarial batch, by `<attack>@<epsilon>`; the same study on the same kind of
             device must give the same.
         num_gradients: gradient evaluations per image.
+        perceptibility: (cases, images, measures) float32: how visible each change is; empty for clean images.
         bfloat16_change: largest change of a clean logit by scoring in bfloat16; 0 where float32 scores.
         num_zero_gradients: images that the attack could not move, as their first gradient was zero everywhere.
     """
 
     cases: list[Case]
     logits: NDArray[np.float32]
+    perceptibility: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0), np.float32))
     adversarial_sha256: dict[str, str] = field(default_factory=dict)
     num_gradients: int = 0
     num_zero_gradients: int = 0
@@ -79,16 +82,20 @@ def score_attacked(
     targets = scored_as(targets, transfer)
     cases: list[Case] = []
     logits: list[NDArray[np.float32]] = []
+    visible: list[NDArray[np.float32]] = []
     hashes: dict[str, str] = {}
     for attack, adversarial in crafter.craft(images, labels, transfer.attacks, seed=seed, image_ids=block.image_ids):
         cases += [Case("adversarial", attack), Case("control", attack)]
-        logits += [_score(targets, adversarial), _score(targets, control(images, adversarial, permutations))]
+        for changed in (adversarial, control(images, adversarial, permutations)):
+            logits.append(_score(targets, changed))
+            visible.append(perceptibility(images, changed).float().cpu().numpy())
         hashes[f"{attack.name}@{attack.epsilon}"] = hashlib.sha256(
             adversarial.cpu().contiguous().numpy().tobytes()
         ).hexdigest()
     return BlockScores(
         cases=cases,
         logits=np.stack(logits, axis=1),
+        perceptibility=np.stack(visible),
         adversarial_sha256=hashes,
         num_gradients=crafter.num_gradients,
         num_zero_gradients=int(crafter.zero_gradients.sum()),

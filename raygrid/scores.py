@@ -2,6 +2,8 @@
 
 STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/block-00000.parquet
 
+STUDY/perceptibility/...                   the same below: how visible each change is, a row per image, no targets
+
 One row per image, target, attack, epsilon and condition. Columns: image_id, target, attack, epsilon, condition (all
 dictionary-encoded but epsilon), logits (one float32 per output); modality and surrogate stand in the path, as hive
 partitions. The file's metadata (key `raygrid`, JSON) holds what made it: signatures, hashes of the adversarial batches,
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.signatures import transfer_signature
-from raygrid.spec import Case, ModelSpec, StudySpec
+from raygrid.spec import MEASURES, Case, ModelSpec, StudySpec
 from raygrid.zoo import Zoo
 
 CLEAN = "clean"
@@ -43,6 +45,12 @@ class Unit:
     stop: int
     signature: str
     path: Path
+
+    @property
+    def perceptibility_path(self) -> Path:
+        """Where the visibility of the unit's changes lies; it is written before the scores, which end the unit."""
+        scores_dir = self.path.parents[3]
+        return scores_dir.with_name("perceptibility") / self.path.relative_to(scores_dir)
 
 
 def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
@@ -88,25 +96,50 @@ def write_scores(
     num_targets, num_cases, num_images, num_outputs = logits.shape
     target, case, image = (i.reshape(-1) for i in np.indices((num_targets, num_cases, num_images), dtype=np.int32))
 
-    def words(codes: NDArray[np.int32], values: Sequence[str]) -> Any:
-        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(values))
-
-    def case_words(values: Sequence[str]) -> Any:
-        names = sorted(set(values))
-        return words(np.array([names.index(v) for v in values], dtype=np.int32)[case], names)
-
     table = pa.table(
         {
-            "image_id": words(image, list(image_ids)),
-            "target": words(target, list(targets)),
-            "attack": case_words([c.attack_name for c in cases]),
-            "epsilon": pa.array(np.array([c.epsilon for c in cases])[case]),
-            "condition": case_words([c.condition for c in cases]),
+            "image_id": _words(image, list(image_ids)),
+            "target": _words(target, list(targets)),
+            **_case_columns(cases, case),
             "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), num_outputs),
         }
     ).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def write_perceptibility(
+    path: Path, *, image_ids: Sequence[str], cases: Sequence[Case], values: NDArray[np.float32]
+) -> None:
+    """Write how visible the changes of one unit are, atomically.
+
+    Args:
+        values: (cases, images, measures) float32, as `raygrid.perceptibility` orders the measures.
+    """
+    case, image = (i.reshape(-1) for i in np.indices(values.shape[:2], dtype=np.int32))
+    columns = {name: pa.array(values[:, :, i].reshape(-1)) for i, name in enumerate(MEASURES)}
+    table = pa.table({"image_id": _words(image, list(image_ids)), **_case_columns(cases, case), **columns})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _words(codes: NDArray[np.int32], values: Sequence[str]) -> Any:
+    """Return a dictionary-encoded column."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(values))
+
+
+def _case_columns(cases: Sequence[Case], case: NDArray[np.int32]) -> dict[str, Any]:
+    """Return the columns that say what was done to the image of each row."""
+
+    def words(values: Sequence[str]) -> Any:
+        names = sorted(set(values))
+        return _words(np.array([names.index(v) for v in values], dtype=np.int32)[case], names)
+
+    return {
+        "attack": words([c.attack_name for c in cases]),
+        "epsilon": pa.array(np.array([c.epsilon for c in cases])[case]),
+        "condition": words([c.condition for c in cases]),
+    }
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

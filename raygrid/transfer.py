@@ -16,7 +16,7 @@ from raygrid.cluster import Resources, ray_data
 from raygrid.errors import ClusterError, RaygridError, StoreError
 from raygrid.progress import Progress
 from raygrid.samples import SampleBatch, Samples, samples_dir
-from raygrid.scores import Unit, missing_units, plan_units, write_scores
+from raygrid.scores import Unit, missing_units, plan_units, write_perceptibility, write_scores
 from raygrid.spec import ModalitySpec, StudySpec
 from raygrid.zoo import Zoo
 
@@ -134,6 +134,13 @@ class _Scorer:
             "device": self._device,
             "seconds": time.monotonic() - begun,
         }
+        if unit.surrogate is not None:
+            write_perceptibility(
+                unit.perceptibility_path,
+                image_ids=block.image_ids,
+                cases=scores.cases,
+                values=scores.perceptibility,
+            )
         write_scores(
             unit.path,
             image_ids=block.image_ids,

@@ -6,6 +6,7 @@ it is computed (workers, GPUs, folders) does not.
 
 from raygrid.spec.attacks import (
     ATTACKS,
+    MEASURES,
     AttackSpec,
     Case,
     Condition,
@@ -33,6 +34,7 @@ __all__ = [
     "ATTACKS",
     "AUGMENTATIONS",
     "MAX_REJECTED_SHARE",
+    "MEASURES",
     "PRECISIONS",
     "PRETRAINED_ON",
     "SCHEDULES",

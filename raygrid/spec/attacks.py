@@ -28,6 +28,7 @@ _PUBLISHED: dict[str, Mapping[str, Any]] = {
     "vmi_fgsm": {**_MI, "neighbours": 20},
 }
 ATTACKS = tuple(_PUBLISHED)
+MEASURES = ("linf", "l2", "psnr", "ssim")  # of how visible a change is (raygrid.perceptibility)
 PLUGINS = "raygrid.attacks"  # entry points of this group are attacks of other packages
 
 
