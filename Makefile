@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
 
-.PHONY: demo test test-slow lint real real-splits clean-demo
+.PHONY: demo test test-slow lint real real-splits peers
 
 demo: $(READY)
 	$(BIN)/python experiments/full_grid.py --preset demo
@@ -26,6 +26,10 @@ lint: $(READY)
 real: $(READY)
 	test -d data/real || $(BIN)/python $(SHARED)/data/build_layouts.py data/real
 	$(BIN)/python experiments/real_samples.py --data-root data/real
+
+# What two benchmarks compare with; without their own dependencies, which are older than ours.
+peers: $(READY)
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r benchmarks/peers.txt
 
 # All of ChestX-ray14's metadata, 112,120 rows without images: no part of the project either.
 real-splits: $(READY)

@@ -1,46 +1,55 @@
-"""What one gradient path shared between attacks, and folded batch normalisation, save when crafting.
+"""Crafting the paper's six attacks: raygrid against the usual libraries and a textbook loop, at equal batch.
 
-The paper's six attacks (FGSM and PGD-20 at epsilon 0.02, 0.04, 0.06) through one surrogate: each alone through the
-network as it was trained (63 gradients per image), each alone through the folded network, and all together as raygrid
-makes them (52 gradients). One thread, random weights, which cost what trained ones do.
+DenseNet-121 and Inception-v3 with one logit and random weights, which cost what trained ones do; float32, two threads.
+The peers craft attack by attack through the network as it was trained (63 gradients per image); raygrid folds the
+network and shares what the attacks have in common (52). `each alone, folded` is raygrid without sharing.
 """
 
+import argparse
 from collections.abc import Sequence
 from functools import partial
 
 import torch
 from common import compare, write_result
+from peer_attacks import contenders
 from torch import Tensor, nn
 
 from raygrid.attacks import Crafter, freeze
 from raygrid.folding import fold
 from raygrid.models import build_classifier
+from raygrid.numerics import set_numerics
 from raygrid.spec import AttackSpec, attack_grid
 
 ATTACKS = attack_grid((0.02, 0.04, 0.06))
-NETWORKS = (("test_resnet", 40, 80), ("tf_efficientnet_lite0", 64, 16), ("densenet121", 96, 4))  # side, images
+SETTINGS = (("densenet121", 96, 16), ("inception_v3", 96, 16), ("densenet121", 224, 8), ("inception_v3", 224, 8))
+THREADS = 2
 
 
 def main() -> None:
     """Measure every network and write the result."""
-    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    set_numerics(threads=THREADS)
     result = {}
-    for arch, side, num_images in NETWORKS:
-        print(f"{arch}, {side} px, {num_images} images")
+    for arch, side, batch in SETTINGS:
+        print(f"{arch}, {side} px, batch {batch}")
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand((num_images, 3, side, side), generator=generator) * 2 - 1
-        images = images.contiguous(memory_format=torch.channels_last)
-        labels = torch.arange(num_images).remainder(2)[:, None]
-        trained = freeze(build_classifier(arch, channels=3, num_outputs=1, seed=0))
+        images = torch.rand((batch, 3, side, side), generator=generator) * 2 - 1
+        labels = torch.arange(batch).remainder(2)[:, None]
+        trained = freeze(build_classifier(arch, channels=3, num_outputs=1, seed=0)).to(
+            memory_format=torch.contiguous_format
+        )
         folded = fold(trained, images[:1])
-        result[f"{arch}, {side} px"] = compare(
-            {
-                "each alone, as trained": partial(_alone, trained, images, labels),
-                "each alone, folded": partial(_alone, folded, images, labels),
-                "shared, folded (raygrid)": partial(_craft, folded, images, labels, ATTACKS),
+        ours = images.contiguous(memory_format=torch.channels_last)
+        result[f"{arch}, {side} px, batch {batch}"] = compare(
+            contenders(trained, images, labels, ATTACKS)
+            | {
+                "each alone, folded": partial(_alone, folded, ours, labels),
+                "raygrid": partial(_craft, folded, ours, labels, ATTACKS),
             },
-            rounds=5,
-            reference="each alone, as trained",
+            rounds=rounds,
+            reference="textbook loop",
             unit="images",
         )
     write_result("crafting", __doc__ or "", result)
