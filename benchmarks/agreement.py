@@ -8,6 +8,7 @@ the white-box AUC, and the transferred AUC within the interval of the difference
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from common import write_result
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def main() -> None:
     )
     shown, truth = to_unit_range(images[NUM_TRAINING:]), torch.from_numpy(labels[NUM_TRAINING:])
     folded = fold(surrogate, shown[:1])
-    ours = {attack: adversarial for attack, adversarial in Crafter(folded).craft(shown, truth, (FGSM, PGD))}
+    ours = dict(Crafter(folded).craft(shown, truth, (FGSM, PGD)))
     clean = _logits(surrogate, target, shown)
     result = {"clean AUC": dict(zip(("surrogate", "target"), _aucs(truth, clean, patients), strict=True))}
     for name, craft in PEERS.items():
@@ -78,8 +79,9 @@ def _phantoms() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.intp]]
     index = dataset.index()
     rows = index.table.iloc[: NUM_TRAINING + NUM_TEST]
     images = np.stack([dataset.read(str(locator)) for locator in rows["locator"]])
-    patients = rows["patient_id"].iloc[NUM_TRAINING:].astype("category").cat.codes.to_numpy(dtype=np.intp)
-    return images, rows[list(index.labels)].to_numpy(dtype=np.uint8), patients
+    labels: NDArray[np.uint8] = rows[list(index.labels)].to_numpy(dtype=np.uint8)
+    codes, _ = pd.factorize(rows["patient_id"].iloc[NUM_TRAINING:])
+    return images, labels, codes
 
 
 def _trained(images: NDArray[np.uint8], labels: NDArray[np.uint8], seed: int, arch: str) -> nn.Module:

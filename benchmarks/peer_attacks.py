@@ -41,7 +41,9 @@ def textbook(network: nn.Module, images: Tensor, labels: Tensor, attack: AttackS
         loss = F.binary_cross_entropy_with_logits(network(point), labels.to(point.dtype))
         (gradient,) = torch.autograd.grad(loss, point)
         point = point + attack.alpha * gradient.sign()
-        point = torch.clamp(torch.minimum(torch.maximum(point, images - attack.epsilon), images + attack.epsilon), -1, 1)
+        point = torch.clamp(
+            torch.minimum(torch.maximum(point, images - attack.epsilon), images + attack.epsilon), -1, 1
+        )
     return point.detach()
 
 
