@@ -27,7 +27,7 @@ real: $(READY)
 	test -d data/real || $(BIN)/python $(SHARED)/data/build_layouts.py data/real
 	$(BIN)/python experiments/real_samples.py --data-root data/real
 
-# What two benchmarks compare with; without their own dependencies, which are older than ours.
+# What crafting, agreement and whole_grid in benchmarks/ compare with; without their own dependencies, which are older than ours.
 peers: $(READY)
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r benchmarks/peers.txt
 

@@ -37,7 +37,7 @@ def main() -> None:
         _trained(images[:NUM_TRAINING], labels[:NUM_TRAINING], seed, arch)
         for seed, arch in ((0, "test_resnet"), (1, "test_efficientnet"))
     )
-    shown, truth = to_unit_range(images[NUM_TRAINING:]), torch.from_numpy(labels[NUM_TRAINING:])
+    shown, truth = to_unit_range(images[NUM_TRAINING:]), torch.tensor(labels[NUM_TRAINING:])
     folded = fold(surrogate, shown[:1])
     ours = dict(Crafter(folded).craft(shown, truth, (FGSM, PGD)))
     clean = _logits(surrogate, target, shown)

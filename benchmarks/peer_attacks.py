@@ -7,28 +7,28 @@ cross-entropy of z.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raygrid.attacks.plugins import ClassAttack, run_class_attack
 from raygrid.spec import AttackSpec
 
 Craft = Callable[[nn.Module, Tensor, Tensor, AttackSpec], Tensor]
 
 
 class TwoClasses(nn.Module):
-    """A one-logit network as one of two classes; `scale` 2 and `shift` -1 take images from [0, 1]."""
+    """A one-logit network as one of two classes, in its own range of images."""
 
-    def __init__(self, network: nn.Module, scale: float = 1.0, shift: float = 0.0) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.scale, self.shift = network, scale, shift
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, 2)."""
-        if self.scale != 1 or self.shift != 0:
-            images = images * self.scale + self.shift
         logits: Tensor = self.network(images)
         return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
@@ -51,14 +51,15 @@ def with_torchattacks(network: nn.Module, images: Tensor, labels: Tensor, attack
     """Return what torchattacks makes, which wants images in [0, 1]."""
     import torchattacks
 
-    model = TwoClasses(network, 2.0, -1.0).eval()
-    epsilon = attack.epsilon / 2
-    if attack.name == "fgsm":
-        made = torchattacks.FGSM(model, eps=epsilon)
-    else:
-        made = torchattacks.PGD(model, eps=epsilon, alpha=attack.alpha / 2, steps=attack.steps, random_start=False)
-    adversarial: Tensor = made((images + 1) / 2, labels[:, 0].long())
-    return adversarial * 2 - 1
+    def build(model: nn.Module) -> ClassAttack:
+        half = {"eps": attack.epsilon / 2}
+        if attack.name == "fgsm":
+            made = torchattacks.FGSM(model, **half)
+        else:
+            made = torchattacks.PGD(model, **half, alpha=attack.alpha / 2, steps=attack.steps, random_start=False)
+        return cast(ClassAttack, made)
+
+    return run_class_attack(build, network, images, labels)
 
 
 def with_foolbox(network: nn.Module, images: Tensor, labels: Tensor, attack: AttackSpec) -> Tensor:

@@ -110,20 +110,29 @@ def validate(classifier: Classifier, data: TrainingSet, device: str) -> Epoch:
 
     Raises TrainingError if no label has both classes, or a logit is not finite.
     """
-    logits = predict(classifier, data.images, device)
-    labels = torch.from_numpy(data.labels).float()
-    loss = float(F.binary_cross_entropy_with_logits(torch.from_numpy(logits), labels))
-    both = [i for i in range(labels.shape[1]) if 0 < data.labels[:, i].sum() < len(data)]
+    return evaluate(predict(classifier, data.images, device), data.labels)
+
+
+def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Epoch:
+    """Return what `validate` does, from logits and labels (n, outputs); it raises the same."""
+    loss = float(F.binary_cross_entropy_with_logits(torch.from_numpy(logits), torch.from_numpy(labels).float()))
+    both = labels_with_both_classes(labels)
     if not both:
         raise TrainingError(
-            f"none of the labels has both classes among the {len(data)} validation images; enlarge validation_fraction"
+            f"none of the labels has both classes among the {len(labels)} validation images; "
+            "enlarge validation_fraction"
         )
     if not np.isfinite(logits).all():
         raise TrainingError(
             "the model gives logits that are not finite on validation images; try a smaller learning rate"
         )
-    aucs = [float(roc_auc_score(data.labels[:, i], logits[:, i])) for i in both]
+    aucs = [float(roc_auc_score(labels[:, i], logits[:, i])) for i in both]
     return {"validation_auc": sum(aucs) / len(aucs), "validation_loss": loss}
+
+
+def labels_with_both_classes(labels: NDArray[np.uint8]) -> list[int]:
+    """Return the columns of labels (n, outputs) that have an AUC."""
+    return [i for i in range(labels.shape[1]) if 0 < labels[:, i].sum() < len(labels)]
 
 
 def predict(classifier: nn.Module, images: NDArray[np.uint8] | MappedImages, device: str) -> NDArray[np.float32]:

@@ -17,8 +17,9 @@ from raygrid.files import atomic_path, checksum, write_json
 from raygrid.fitting import Epoch, TrainingState, learning_rate, start, train_epoch, validate
 from raygrid.keyed import keyed_seed
 from raygrid.numerics import set_numerics
-from raygrid.samples import Samples
+from raygrid.samples import Samples, TrainingSet
 from raygrid.spec import ModelSpec, Recipe
+from raygrid.verification import verify_answers
 from raygrid.zoo import Zoo
 
 
@@ -66,6 +67,7 @@ def train(
             state.best = {k: v.detach().cpu().clone() for k, v in state.classifier.state_dict().items()}
         _save_resume(folder / "resume.pt", state)
         on_epoch(entry)
+    _verify(zoo, model, state, validation, device)
     card = _card(zoo, model, samples, state, num_images=(len(training), len(validation)), provenance=provenance or {})
     return _finish(folder, state, card)
 
@@ -84,6 +86,13 @@ def best_of(history: Sequence[Epoch]) -> Epoch:
     A small validation part ties often.
     """
     return max(history, key=lambda entry: (entry["validation_auc"], -entry["validation_loss"]))
+
+
+def _verify(zoo: Zoo, model: ModelSpec, state: TrainingState, validation: TrainingSet, device: str) -> None:
+    """Hold the network that will be attacked against the best epoch; the state becomes that epoch's."""
+    state.classifier.load_state_dict(state.best)
+    frozen = zoo.frozen(model, state.classifier.cpu()).to(device)
+    verify_answers(frozen, validation, best_of(state.history)["validation_auc"], device)
 
 
 def _save_resume(path: Path, state: TrainingState) -> None:

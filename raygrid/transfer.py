@@ -7,6 +7,7 @@ workers, in any order, killed and resumed or not, gives the same files (docs/des
 
 import io
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from raygrid.errors import ClusterError, RaygridError, StoreError
 from raygrid.progress import Progress
 from raygrid.samples import SampleBatch, Samples, samples_dir
 from raygrid.scores import Unit, missing_units, plan_units, write_perceptibility, write_scores
-from raygrid.spec import ModalitySpec, StudySpec
+from raygrid.spec import ModalitySpec, ModelSpec, StudySpec
 from raygrid.zoo import Zoo
 
 _READER_CPUS = 0.25
@@ -26,7 +27,7 @@ _READER_CPUS = 0.25
 def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
     """Attack and score every unit of a modality that has no score file; return how many were missing.
 
-    Raises ClusterError if units are still missing afterwards.
+    Raises StoreError if a unit cannot be scored, ClusterError if units are still missing afterwards.
     """
     samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
     units = plan_units(zoo, modality.name, samples.num_test)
@@ -35,32 +36,8 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
         return 0
     progress = Progress(f"transfer {modality.name}: units", len(units), done=len(units) - len(missing))
     progress.note(f"{resources.num_actors} actors load {len(zoo.study.models_of(modality.name))} models", always=True)
-    data = ray_data()
-    job = {
-        "study": zoo.study.to_dict(),
-        "study_dir": str(zoo.study_dir),
-        "samples": dict(zoo.samples),
-        "modality": modality.name,
-        "device": resources.device,
-    }
-    wanted = [{"unit": units.index(u), "start": u.start, "stop": u.stop} for u in missing]
-    # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
-    readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
-    rows = (
-        data.from_items(wanted, override_num_blocks=len(wanted))
-        .map(_read_unit, fn_args=(str(samples.folder),), num_cpus=_READER_CPUS, compute=readers)
-        .map_batches(
-            _Scorer,
-            fn_constructor_args=(job,),
-            batch_size=1,
-            compute=data.ActorPoolStrategy(size=min(resources.num_actors, len(missing))),
-            num_cpus=resources.actor_cpus,
-            num_gpus=resources.actor_gpus,
-        )
-        .iter_rows()
-    )
     failed: dict[str, str] = {}
-    for row in rows:
+    for row in _scored(zoo, modality, resources, samples, [(units.index(u), u) for u in missing]):
         if row["error"]:
             failed[row["label"]] = row["error"]
             progress.note(f"{row['label']} FAILED: {row['error']}")
@@ -77,25 +54,55 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
     return len(missing)
 
 
+def _scored(
+    zoo: Zoo, modality: ModalitySpec, resources: Resources, samples: Samples, numbered: Sequence[tuple[int, Unit]]
+) -> Iterator[dict[str, Any]]:
+    """Run the pipeline over units and their numbers; yield what `_Scorer` says of each."""
+    data = ray_data()
+    job = {
+        "study": zoo.study.to_dict(),
+        "study_dir": str(zoo.study_dir),
+        "samples": dict(zoo.samples),
+        "modality": modality.name,
+        "device": resources.device,
+    }
+    wanted = [{"unit": number, "start": unit.start, "stop": unit.stop} for number, unit in numbered]
+    # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
+    readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
+    rows: Iterator[dict[str, Any]] = (
+        data.from_items(wanted, override_num_blocks=len(wanted))
+        .map(_read_unit, fn_args=(str(samples.folder),), num_cpus=_READER_CPUS, compute=readers)
+        .map_batches(
+            _Scorer,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(size=min(resources.num_actors, len(wanted))),
+            num_cpus=resources.actor_cpus,
+            num_gpus=resources.actor_gpus,
+        )
+        .iter_rows()
+    )
+    return rows
+
+
 class _Scorer:
     """A Ray Data actor that holds all models of a modality and turns units into score files."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         from raygrid.numerics import set_numerics  # PyTorch: only the actors need it
-        from raygrid.verification import verify_model
+        from raygrid.verification import verify_card
 
         self._zoo = Zoo(Path(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
         samples = Samples(samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]]))
         self._units = plan_units(self._zoo, job["modality"], samples.num_test)
         self._device = job["device"]
         set_numerics(threads=self._zoo.study.transfer.threads)
-        self._models = {
-            model: self._zoo.load_frozen(model).to(self._device) for model in self._zoo.study.models_of(job["modality"])
-        }
+        self._models: dict[ModelSpec, Any] = {}
         self._error = ""
         try:
-            for model, network in self._models.items():
-                verify_model(self._zoo, model, network, samples, self._device)
+            for model in self._zoo.study.models_of(job["modality"]):
+                self._models[model] = self._zoo.load_frozen(model).to(self._device)
+                verify_card(self._zoo, model, self._models[model], samples)
         except RaygridError as error:
             self._error = str(error)
 

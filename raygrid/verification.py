@@ -1,12 +1,10 @@
-"""What must hold of a trained model before hours are spent on it."""
+"""What must hold of a trained model before hours are spent on attacks through it."""
 
-import numpy as np
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from raygrid.errors import StoreError
-from raygrid.fitting import predict
-from raygrid.samples import Samples
+from raygrid.errors import StoreError, TrainingError
+from raygrid.fitting import evaluate, labels_with_both_classes, predict
+from raygrid.samples import Samples, TrainingSet
 from raygrid.spec import ModelSpec
 from raygrid.zoo import Zoo
 
@@ -14,29 +12,36 @@ _AUC_TOLERANCE = 0.01
 _PAIRS_TOLERANCE = 3  # (positive, negative) pairs that may change places, where there are so few that this is more
 
 
-def verify_model(zoo: Zoo, model: ModelSpec, network: nn.Module, samples: Samples, device: str) -> None:
-    """Return nothing if `network`, as it will be attacked and scored, is the model that its card describes.
+def verify_answers(frozen: nn.Module, validation: TrainingSet, validation_auc: float, device: str) -> None:
+    """Return nothing if a network, as it will be attacked and scored, answers as the one that was trained.
 
-    It must be in evaluation mode, give logits in the order of the samples' labels, and have the card's validation AUC.
+    It must give logits, and the validation AUC that goes into the card. Done where a model is trained: there the
+    validation images are at hand, and from then on a checksum guards the weights.
+
+    Raises TrainingError that says what is wrong.
+    """
+    logits = predict(frozen, validation.images, device)
+    if ((logits >= 0) & (logits <= 1)).all():
+        raise TrainingError("the network gives values from 0 to 1 only: probabilities, where logits are expected")
+    auc = evaluate(logits, validation.labels)["validation_auc"]
+    counts = validation.labels[:, labels_with_both_classes(validation.labels)].sum(axis=0, dtype=int)
+    pairs = int((counts * (len(validation) - counts)).min())
+    if abs(auc - validation_auc) > max(_AUC_TOLERANCE, _PAIRS_TOLERANCE / pairs):
+        raise TrainingError(
+            f"folded for attack, the network has a validation AUC of {auc:.4f}, in training it had {validation_auc:.4f}"
+        )
+
+
+def verify_card(zoo: Zoo, model: ModelSpec, network: nn.Module, samples: Samples) -> None:
+    """Return nothing if a model is in evaluation mode and was trained for the samples' labels, in their order.
 
     Raises StoreError that says what is wrong.
     """
-    card = zoo.card(model)
-    who, how = f"{model.modality}/{model.name}", f"delete {zoo.folder(model)} and run the study again"
+    who, labels = f"{model.modality}/{model.name}", zoo.card(model)["labels"]
     if any(module.training for module in network.modules()):
         raise StoreError(f"{who} is in training mode: its answers would depend on the batch; this is raygrid's mistake")
-    if tuple(card["labels"]) != samples.labels:
-        raise StoreError(f"{who} was trained for {card['labels']}, the samples have {list(samples.labels)}; {how}")
-    validation = samples.training_set(model.split, "validation")
-    logits = predict(network, validation.images, device)
-    if len(logits) > 1 and ((logits >= 0) & (logits <= 1)).all():
-        raise StoreError(f"{who} gives values from 0 to 1 only: probabilities, where logits are expected; {how}")
-    labels = validation.labels
-    both = [i for i in range(labels.shape[1]) if 0 < labels[:, i].sum() < len(labels)]
-    auc = float(np.mean([roc_auc_score(labels[:, i], logits[:, i]) for i in both]))
-    pairs = min(int(labels[:, i].sum()) * int((1 - labels[:, i]).sum()) for i in both)
-    if abs(auc - card["validation_auc"]) > max(_AUC_TOLERANCE, _PAIRS_TOLERANCE / pairs):
+    if tuple(labels) != samples.labels:
         raise StoreError(
-            f"{who} has a validation AUC of {auc:.4f}, its card says {card['validation_auc']:.4f}: "
-            f"weights and card do not belong together; {how}"
+            f"{who} was trained for {labels}, the samples have {list(samples.labels)}; "
+            f"delete {zoo.folder(model)} and run the study again"
         )

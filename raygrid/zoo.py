@@ -97,7 +97,11 @@ class Zoo:
         return classifier
 
     def load_frozen(self, model: ModelSpec) -> "nn.Module":
-        """Return the trained model as it is attacked and scored: frozen, with its normalisation folded.
+        """Return the trained model as it is attacked and scored."""
+        return self.frozen(model, self.load(model))
+
+    def frozen(self, model: ModelSpec, classifier: "Classifier") -> "nn.Module":
+        """Return a frozen copy of a model's network on the CPU, with its normalisation folded.
 
         This is part of the execution plan, which every result depends on (docs/design.md, invariant 4).
         """
@@ -108,7 +112,7 @@ class Zoo:
         dataset = self.study.modality(model.modality).dataset
         shape = (1, dataset.channels, dataset.image_size, dataset.image_size)
         noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        return fold(self.load(model), noise)
+        return fold(classifier, noise)
 
     def _weights(self, model: ModelSpec) -> "dict[str, Tensor]":
         from safetensors.torch import load_file

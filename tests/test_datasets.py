@@ -420,3 +420,21 @@ def test_pcam_refuses_files_of_another_content(patches, tmp_path, kind, name, ar
 def test_pcam_refuses_a_patch_that_is_not_there(patches, tmp_path):
     with pytest.raises(DataError, match="expected a readable patch 99"):
         pcam(tmp_path).read("train/99")
+
+
+def test_a_damaged_chunk_costs_its_own_patches_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pcam" / "camelyonpatch_level_2_split_train_x.h5"
+    path.parent.mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (64, 96, 96, 3), dtype=np.uint8)
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("x", data=images, chunks=(16, 96, 96, 3), compression="gzip")
+        chunk = dataset.id.get_chunk_info(1)
+    with path.open("r+b") as raw:
+        raw.seek(chunk.byte_offset + 100)
+        raw.write(bytes(5000))
+    pcam = PCam(DatasetSpec(loader="pcam", image_size=96, channels=3), tmp_path)
+    for number in (0, 15, 32, 63):
+        assert np.array_equal(pcam.read(f"train/{number}"), images[number])
+    for number in (16, 31):
+        with pytest.raises(DataError, match=f"a readable patch {number}"):
+            pcam.read(f"train/{number}")

@@ -1,4 +1,4 @@
-"""A model is held against its card before it is attacked, and precisions do what they say."""
+"""A model is tried before it is attacked, and precisions do what they say."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from toy_zoo import MODEL, make_zoo
 
 from raygrid.engine import score_attacked, score_clean
-from raygrid.errors import StoreError
+from raygrid.errors import StoreError, TrainingError
 from raygrid.files import write_json
 from raygrid.samples import SampleBatch, Samples
 from raygrid.spec import TransferSpec, attack_grid
 from raygrid.training import train
-from raygrid.verification import verify_model
+from raygrid.verification import verify_answers, verify_card
 from raygrid.zoo import Zoo
 
 TRANSFER = TransferSpec(attacks=attack_grid((0.02,)))
@@ -44,30 +44,44 @@ class Changed(nn.Module):
         return self.change(self.network(images))
 
 
+def answers(zoo: Zoo, samples: Samples, network: nn.Module) -> None:
+    verify_answers(network, samples.training_set("d1", "validation"), zoo.card(MODEL)["validation_auc"], "cpu")
+
+
 def test_a_sound_model_passes_folded(trained: Zoo, samples: Samples) -> None:
-    verify_model(trained, MODEL, trained.load_frozen(MODEL), samples, "cpu")
+    network = trained.load_frozen(MODEL)
+    answers(trained, samples, network)
+    verify_card(trained, MODEL, network, samples)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(torch.sigmoid, "probabilities, where logits are expected"), (torch.neg, "do not belong together")],
+    [(torch.sigmoid, "probabilities, where logits are expected"), (torch.neg, r"AUC of 0\.\d+, in training it had")],
 )
 def test_other_outputs_are_refused(change, message: str, trained: Zoo, samples: Samples) -> None:
-    network = Changed(trained.load_frozen(MODEL), change).eval()
-    with pytest.raises(StoreError, match=f"toy/{MODEL.name}.*{message}"):
-        verify_model(trained, MODEL, network, samples, "cpu")
+    with pytest.raises(TrainingError, match=message):
+        answers(trained, samples, Changed(trained.load_frozen(MODEL), change).eval())
+
+
+def test_a_model_that_folds_wrongly_is_not_finished(tmp_path, samples: Samples, monkeypatch) -> None:
+    zoo = make_zoo(tmp_path)
+    frozen = Zoo.frozen
+    monkeypatch.setattr(Zoo, "frozen", lambda self, *args: Changed(frozen(self, *args), torch.neg).eval())
+    with pytest.raises(TrainingError, match="folded for attack"):
+        train(zoo, MODEL, samples)
+    assert not zoo.is_trained(MODEL)
 
 
 def test_training_mode_is_refused(trained: Zoo, samples: Samples) -> None:
-    with pytest.raises(StoreError, match="in training mode"):
-        verify_model(trained, MODEL, trained.load(MODEL).train(), samples, "cpu")
+    with pytest.raises(StoreError, match=f"toy/{MODEL.name} is in training mode"):
+        verify_card(trained, MODEL, trained.load(MODEL).train(), samples)
 
 
 def test_other_labels_are_refused(tmp_path: Path, trained: Zoo, samples: Samples) -> None:
     zoo = make_zoo(tmp_path)
     write_json(zoo.folder(MODEL) / "card.json", {**trained.card(MODEL), "labels": ["other"]})
     with pytest.raises(StoreError, match=r"trained for \['other'\], the samples have \['finding'\]"):
-        verify_model(zoo, MODEL, trained.load_frozen(MODEL), samples, "cpu")
+        verify_card(zoo, MODEL, trained.load_frozen(MODEL), samples)
 
 
 def test_scoring_in_bfloat16_says_what_it_changes(trained: Zoo, block: SampleBatch) -> None:

@@ -100,7 +100,10 @@ class PCam:
         step = chunk * max(1, _SLICE // chunk)  # whole chunks: each is unpacked once
         start = number // step * step
         if self._slice[0] != (part, start):
-            self._slice = ((part, start), dataset[start : start + step])
+            try:
+                self._slice = ((part, start), dataset[start : start + step])
+            except _DAMAGE:  # somewhere in the slice: its other patches may be whole
+                return np.asarray(dataset[number])
         patch: NDArray[np.uint8] = self._slice[1][number - start].copy()
         return patch
 
