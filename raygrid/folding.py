@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
+from timm.models.densenet import DenseBlock
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
+
+from raygrid.packing import FrozenConv2d, FrozenDenseBlock, FrozenDenseLayer, can_join, can_pack
 
 _TOLERANCE = 1e-6  # relative, in float64: a wrong pair changes outputs by far more, rounding by far less
 
@@ -79,10 +82,42 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _fuse(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
+    """Fold the pairs, and put in the layers of `raygrid.packing` wherever they can stand for the network's."""
     for conv_name, norm_name in pairs:
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
-        network.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var, arg-type]
+        fused: nn.Module = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
         # timm's BatchNormAct2d also drops and activates; what stays of it is that
-        rest = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if m is not None]
+        rest = [m for m in (getattr(norm, name, nn.Identity()) for name in ("drop", "act")) if not _does_nothing(m)]
+        if can_pack(fused) and len(rest) == 1 and can_join(rest[0]):
+            fused, rest = FrozenConv2d(fused, rest[0]), []
+        network.set_submodule(conv_name, fused)
         network.set_submodule(norm_name, nn.Sequential(*rest))
+    for name, module in list(network.named_modules()):
+        if can_pack(module):
+            network.set_submodule(name, FrozenConv2d(module))
+    for name, module in list(network.named_modules()):
+        if isinstance(module, DenseBlock):
+            network.set_submodule(name, _dense_block(module))
     return network
+
+
+def _does_nothing(module: nn.Module) -> bool:
+    return type(module) in (nn.Identity, nn.Dropout)
+
+
+def _dense_block(block: nn.ModuleDict) -> nn.Module:
+    """Return what stands for a block of DenseNet: the block itself if its layers are not the usual ones."""
+    layers: list[FrozenDenseLayer] = []
+    for layer in cast(Iterator[Any], block.values()):
+        usual = (
+            _is_norm(layer.norm1)
+            and type(layer.norm1.act) is nn.ReLU
+            and isinstance(layer.conv1, FrozenConv2d)
+            and layer.conv1.activation == "relu"
+            and isinstance(layer.norm2, nn.Sequential)
+            and isinstance(layer.conv2, FrozenConv2d)
+        )
+        if not usual:
+            return block
+        layers.append(FrozenDenseLayer(layer.norm1, layer.conv1, layer.conv2))
+    return FrozenDenseBlock(layers)

@@ -8,7 +8,7 @@ from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
 
 SAMPLES_VERSION = 3  # raise when prepared images or splits would come out, or be stored, differently
 TRAINING_VERSION = 2  # raise when the same recipe would give other weights
-CRAFTING_VERSION = 2  # raise when the same attack would give other scores
+CRAFTING_VERSION = 3  # raise when the same attack would give other scores
 
 
 def samples_signature(
