@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from raygrid.spec import PRETRAINED_ON, WEIGHTS
+from raygrid.spec import ENSEMBLE, PRETRAINED_ON, WEIGHTS
 
 WATERMARK = "Generated phantoms: not medical evidence"
 LEARNED_BOUND = 0.6  # the bound of raygrid.tables, drawn as a line
@@ -23,6 +23,7 @@ _COLOURS = {"fgsm": "#0072B2", "pgd": "#D55E00"}
 _CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _GREY, _INK, _OUTLINE = "#5f6368", "#202124", "#D55E00"
 _SIDE = ("arch", "init", "split", "instance")
+_Model = tuple[str, str, str, str, int]  # name, then what _SIDE names
 
 
 def heat_map(
@@ -40,27 +41,30 @@ def heat_map(
         auc: the AUC frame; pairings without a row are drawn grey with a cross.
     """
     here = auc[auc["modality"] == modality]
-    models = _models(here)
+    surrogates = _models(here)
+    targets = [model for model in surrogates if model[1] != ENSEMBLE]
     chosen = here[(here["attack"] == attack) & (here["condition"] == condition) & np.isclose(here["epsilon"], epsilon)]
-    names = [model[0] for model in models]
-    matrix = chosen.pivot(index="surrogate", columns="target", values="auc").reindex(index=names, columns=names)
-    size = 3.6 + 0.52 * max(len(models), 4)
+    rows, columns = [model[0] for model in surrogates], [model[0] for model in targets]
+    matrix = chosen.pivot(index="surrogate", columns="target", values="auc").reindex(index=rows, columns=columns)
+    marked = {*zip(columns, columns, strict=True)}
+    holding = chosen[chosen["white_box"]]
+    marked |= {*zip(holding["surrogate"].astype(str), holding["target"].astype(str), strict=True)}
+    width, height = (3.6 + 0.52 * max(len(models), 4) for models in (targets, surrogates))
     figure = _figure(
-        size + 1.2, size + 0.5, phantom, title=f"{modality}: {attack.upper()} at ε = {epsilon:g}, {condition}"
+        width + 1.2, height + 0.5, phantom, title=f"{modality}: {attack.upper()} at ε = {epsilon:g}, {condition}"
     )
     axes = figure.subplots()
     values = matrix.to_numpy(dtype=float)
     image = axes.imshow(np.ma.masked_invalid(values), cmap="viridis", vmin=0, vmax=1)
     axes.set_facecolor("#dadce0")
-    _write_cells(axes, values, white_box=[(k, k) for k in range(len(models))])
-    _group_axes(axes, models)
+    _write_cells(axes, values, white_box=[(rows.index(s), columns.index(t)) for s, t in sorted(marked)])
+    _group_axes(axes, surrogates, targets)
     axes.set_xlabel("target (attacked model)", fontsize=11)
     axes.set_ylabel("surrogate (attacked through)", fontsize=11)
     bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
     bar.set_label("AUC of the target under attack\n(0 = every pair misranked, 0.5 = chance, 1 = unharmed)")
-    white_box = Patch(
-        facecolor="none", edgecolor=_OUTLINE, hatch="////", label="white-box reference (surrogate = target)"
-    )
+    what = "surrogate = target" if len(rows) == len(columns) else "the surrogate is the target, or holds it"
+    white_box = Patch(facecolor="none", edgecolor=_OUTLINE, hatch="////", label=f"white-box reference ({what})")
     missing = Patch(facecolor="#dadce0", edgecolor=_GREY, label="× missing")
     handles = [white_box, missing] if np.isnan(values).any() else [white_box]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -204,46 +208,55 @@ def _figure(width: float, height: float, phantom: bool, title: str = "") -> Figu
     return figure
 
 
-def _models(frame: pd.DataFrame) -> list[tuple[str, str, str, str, int]]:
-    """(name, arch, init, split, instance) of all models: by architecture, random first, then split and instance."""
+def _models(frame: pd.DataFrame) -> list[_Model]:
+    """(name, arch, init, split, instance) of all models: by architecture, random first, then split and instance.
+
+    Ensembles come last.
+    """
     sides = []
     for side in ("target", "surrogate"):
         names = {f"{side}_{c}": c for c in _SIDE} | {side: "name"}
         sides.append(frame.loc[frame[side] != "", list(names)].rename(columns=names))
     rows = pd.concat(sides).drop_duplicates()[["name", *_SIDE]].itertuples(index=False)
     found = [(str(n), str(a), str(i), str(s), int(k)) for n, a, i, s, k in rows]
-    return sorted(found, key=lambda m: (m[1], m[2] != "random", m[2], m[3], m[4]))
+    return sorted(found, key=lambda m: (m[1] == ENSEMBLE, m[1], m[2] != "random", m[2], m[3], m[4]))
 
 
-def _short(model: tuple[str, str, str, str, int]) -> str:
+def _short(model: _Model) -> str:
     """Everything but the architecture, e.g. "random d2/2 #0"."""
-    _, _, init, split, instance = model
+    name, arch, init, split, instance = model
+    if arch == ENSEMBLE:
+        return name.removeprefix(f"{ENSEMBLE}-")
     known = init.removeprefix(PRETRAINED_ON).removeprefix(WEIGHTS)
     words = f"pre-tr. {known}" if known != init else init
     words = "ImageNet" if init == "imagenet" else words
     return f"{words} {split.replace('_half', '/2').replace('_tenth', '/10')} #{instance}"
 
 
-def _group_axes(axes: Axes, models: Sequence[tuple[str, str, str, str, int]]) -> None:
+def _group_axes(axes: Axes, rows: Sequence[_Model], columns: Sequence[_Model]) -> None:
     """Tick labels per model, architecture names outside them, a white rule between architectures."""
-    count = len(models)
-    axes.set_xticks(
-        range(count), [_short(m) for m in models], rotation=45, ha="right", rotation_mode="anchor", fontsize=9
-    )
-    axes.set_yticks(range(count), [_short(m) for m in models], fontsize=9)
-    starts = [k for k in range(count) if k == 0 or models[k][1] != models[k - 1][1]]
-    for first, end in pairwise([*starts, count]):
-        middle = (first + end - 1) / 2
-        axes.text(middle, -0.7, models[first][1], ha="center", va="bottom", fontsize=9, fontweight="bold")
-        axes.text(
-            count - 0.3, middle, models[first][1], ha="left", va="center", rotation=270, fontsize=9, fontweight="bold"
-        )
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(columns)), [_short(m) for m in columns], fontsize=9, **slanted)
+    axes.set_yticks(range(len(rows)), [_short(m) for m in rows], fontsize=9)
+    words: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
+    for first, end in _same_architecture(columns):
+        axes.text((first + end - 1) / 2, -0.7, columns[first][1], ha="center", va="bottom", **words)
+        if first:
+            axes.axvline(first - 0.5, color="white", linewidth=3)
+    for first, end in _same_architecture(rows):
+        beside = {"ha": "left", "va": "center", "rotation": 270} if end - first > 1 else {"ha": "left", "va": "center"}
+        axes.text(len(columns) - 0.3, (first + end - 1) / 2, rows[first][1], **beside, **words)
         if first:
             axes.axhline(first - 0.5, color="white", linewidth=3)
-            axes.axvline(first - 0.5, color="white", linewidth=3)
-    axes.set_xlim(-0.5, count - 0.5)
-    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(length=0)
+
+
+def _same_architecture(models: Sequence[_Model]) -> Iterable[tuple[int, int]]:
+    """Return the first and the end of every run of models with one architecture."""
+    starts = [k for k in range(len(models)) if k == 0 or models[k][1] != models[k - 1][1]]
+    return pairwise([*starts, len(models)])
 
 
 def _write_cells(axes: Axes, values: NDArray[np.float64], white_box: Iterable[tuple[int, int]]) -> None:

@@ -183,10 +183,11 @@ def _work(
     missing = [m for m in models if zoo is None or not zoo.is_trained(m)]
     passes = {m: study.recipe_of(m).epochs * sizes.images[m.split, "train"] for m in missing}
     training_s = sum(passes[m] * seconds[m].step + _validation_s(study, m, sizes, seconds) for m in missing)
-    attacked = [] if modality.source else _unscored(modality, models, zoo)
-    gradients = {m: sizes.test * num_gradients(study.transfer.attacks) for m in attacked}
+    attacked = [] if modality.source or _is_scored(modality, zoo) else study.surrogates_of(modality.name)
+    members = [member for surrogate in attacked for member in study.members_of(surrogate)]
+    gradients = sizes.test * num_gradients(study.transfer.attacks)
     cases = len(attacked) * len(cases_of(study, models[0])) + bool(attacked) if models else 0
-    transfer_s = sum(gradients[m] * seconds[m].gradient for m in attacked)
+    transfer_s = sum(gradients * seconds[m].gradient for m in members)
     transfer_s += sum(sizes.test * cases * seconds[m].forward for m in models)
     scores = sizes.test * len(models) * cases
     side = modality.dataset
@@ -198,7 +199,7 @@ def _work(
         training_images=sizes.images["d1", "train"],
         test_images=sizes.test,
         training_passes=sum(passes.values()),
-        gradient_passes=sum(gradients.values()),
+        gradient_passes=gradients * len(members),
         forward_passes=scores,
         training_s=training_s,
         transfer_s=transfer_s,
@@ -213,10 +214,8 @@ def _validation_s(study: StudySpec, model: ModelSpec, sizes: Sizes, seconds: dic
     return passes * seconds[model].forward
 
 
-def _unscored(modality: ModalitySpec, models: tuple[ModelSpec, ...], zoo: Zoo | None) -> list[ModelSpec]:
-    if zoo is None or missing_work(zoo).get(f"units of {modality.name}", 1):
-        return list(models)
-    return []
+def _is_scored(modality: ModalitySpec, zoo: Zoo | None) -> bool:
+    return zoo is not None and not missing_work(zoo).get(f"units of {modality.name}", 1)
 
 
 def _num_images(sizes: Sizes) -> int:

@@ -18,8 +18,10 @@ from raygrid.files import atomic_path
 from raygrid.metrics import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
 from raygrid.samples import Samples
 from raygrid.scores import cases_of, missing_units, plan_units, read_logits, read_metadata
-from raygrid.spec import Case, ModelSpec
+from raygrid.spec import ENSEMBLE, Case, ModelSpec, SurrogateSpec
 from raygrid.zoo import Zoo
+
+MIXED = "mixed"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
         raise StoreError(f"{modality}: the clean scores are not complete; run the study again")
     rows: list[dict[str, Any]] = []
     clean: AucEstimate | None = None
-    for surrogate in (None, *models):
+    for surrogate in (None, *zoo.study.surrogates_of(modality)):
         if surrogate in absent:
             continue
         mine = [unit for unit in units if unit.surrogate == surrogate]
@@ -90,7 +92,7 @@ def _test_images(samples: Samples) -> _Test:
 
 def _rows(
     zoo: Zoo,
-    surrogate: ModelSpec | None,
+    surrogate: SurrogateSpec | None,
     targets: Sequence[ModelSpec],
     cases: Sequence[Case],
     result: AucEstimate,
@@ -117,7 +119,7 @@ def _rows(
                     **_model_columns("target", target, zoo),
                     "attack": case.attack_name,
                     "epsilon": case.epsilon,
-                    "white_box": surrogate == target,
+                    "white_box": surrogate is not None and zoo.study.is_white_box(surrogate, target),
                     "auc": auc,
                     "auc_low": low,
                     "auc_high": high,
@@ -136,12 +138,21 @@ def _rows(
     return rows
 
 
-def _model_columns(role: str, model: ModelSpec | None, zoo: Zoo) -> dict[str, str | int]:
+def _model_columns(role: str, model: SurrogateSpec | None, zoo: Zoo) -> dict[str, str | int]:
+    """Return the factors of one side of a pairing; of an ensemble what its members share, else `mixed`."""
+    if model is None:
+        return {
+            role: "",
+            **{f"{role}_{name}": "" for name in ("arch", "init", "split", "signature")},
+            f"{role}_instance": -1,
+        }
+    members = zoo.study.members_of(model)
+    init, split = ({getattr(m, name) for m in members} for name in ("init", "split"))
     return {
-        role: "" if model is None else model.name,
-        f"{role}_arch": "" if model is None else model.arch,
-        f"{role}_init": "" if model is None else model.init,
-        f"{role}_split": "" if model is None else model.split,
-        f"{role}_instance": -1 if model is None else model.instance,
-        f"{role}_signature": "" if model is None else zoo.signature(model),
+        role: model.name,
+        f"{role}_arch": model.arch if isinstance(model, ModelSpec) else ENSEMBLE,
+        f"{role}_init": init.pop() if len(init) == 1 else MIXED,
+        f"{role}_split": split.pop() if len(split) == 1 else MIXED,
+        f"{role}_instance": model.instance if isinstance(model, ModelSpec) else -1,
+        f"{role}_signature": zoo.surrogate_signature(model),
     }

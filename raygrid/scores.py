@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.signatures import transfer_signature
-from raygrid.spec import MEASURES, Case, ModelSpec, StudySpec
+from raygrid.spec import MEASURES, Case, StudySpec, SurrogateSpec
 from raygrid.zoo import Zoo
 
 CLEAN = "clean"
@@ -39,7 +39,7 @@ class Unit:
     """
 
     modality: str
-    surrogate: ModelSpec | None
+    surrogate: SurrogateSpec | None
     block: int
     start: int
     stop: int
@@ -59,11 +59,12 @@ def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
     identities = {m: zoo.identity(m) for m in models}
     size = zoo.study.transfer.block_size
     units = []
-    for surrogate in (None, *models):
+    for surrogate in (None, *zoo.study.surrogates_of(modality)):
+        members = () if surrogate is None else zoo.study.members_of(surrogate)
         signature = transfer_signature(
             zoo.study,
             samples=zoo.samples[modality],
-            surrogate="" if surrogate is None else identities[surrogate],
+            surrogate="+".join(identities[model] for model in members),
             targets=list(identities.values()),
         )
         name = CLEAN if surrogate is None else surrogate.name
@@ -187,7 +188,7 @@ def read_logits(
     return logits
 
 
-def cases_of(study: StudySpec, surrogate: ModelSpec | None) -> list[Case]:
+def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:
     """Return what a unit with this surrogate does to its images."""
     if surrogate is None:
         return [Case("clean", None)]

@@ -122,6 +122,7 @@ class _Scorer:
         return {"label": np.array(labels), "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
 
     def _score(self, unit: Unit, block: SampleBatch) -> None:
+        from raygrid.attacks import Ensemble
         from raygrid.engine import score_attacked, score_clean
 
         study, begun = self._zoo.study, time.monotonic()
@@ -129,7 +130,8 @@ class _Scorer:
         if unit.surrogate is None:
             scores = score_clean(targets, block, study.transfer, device=self._device)
         else:
-            surrogate = self._models[unit.surrogate]
+            members = [self._models[model] for model in study.members_of(unit.surrogate)]
+            surrogate = members[0] if isinstance(unit.surrogate, ModelSpec) else Ensemble(members)
             scores = score_attacked(surrogate, targets, block, study.transfer, seed=study.seed, device=self._device)
         metadata = {
             "signature": unit.signature,

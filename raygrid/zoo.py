@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.files import read_json
-from raygrid.keyed import keyed_seed
+from raygrid.keyed import digest, keyed_seed
 from raygrid.signatures import model_signature
-from raygrid.spec import ModelSpec, StudySpec
+from raygrid.spec import ModelSpec, StudySpec, SurrogateSpec
 from raygrid.weights import path_of_model, weights_identity
 
 if TYPE_CHECKING:  # PyTorch and timm take seconds to import; asking what is missing needs neither
@@ -48,6 +48,11 @@ class Zoo:
         """
         weights = self.card(model)["weights_sha256"] if self.is_trained(model) else "untrained"
         return f"{self.signature(model)}-{weights}"
+
+    def surrogate_signature(self, surrogate: SurrogateSpec) -> str:
+        """Return the signature of a model, or one of an ensemble's models in their order."""
+        members = [self.signature(model) for model in self.study.members_of(surrogate)]
+        return members[0] if isinstance(surrogate, ModelSpec) else digest({"mean logits of": members})
 
     def folder(self, model: ModelSpec) -> Path:
         """Return the folder of a model, trained or not."""

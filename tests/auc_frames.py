@@ -68,6 +68,17 @@ def _select(frame: pd.DataFrame, surrogate: ModelSpec | None, target: ModelSpec)
     return here & (frame["surrogate"] == name)
 
 
+def with_ensemble(frame: pd.DataFrame, members: Sequence[ModelSpec], auc: float) -> pd.DataFrame:
+    """Return the frame with rows of an ensemble, `ensemble-some`, against every target."""
+    rows = []
+    for target in dict.fromkeys(frame["target"]):
+        mine = frame[(frame["target"] == target) & (frame["surrogate"] == members[0].name)]
+        held = target in [m.name for m in members]
+        sides = {"surrogate": "ensemble-some", "surrogate_arch": "ensemble", "surrogate_instance": -1}
+        rows.append(mine.assign(**sides, auc=auc, white_box=held))
+    return pd.concat([frame, *rows], ignore_index=True)
+
+
 def _row(
     condition: str, surrogate: ModelSpec | None, target: ModelSpec, attack: str, epsilon: float, auc: float
 ) -> dict[str, object]:

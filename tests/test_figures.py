@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from auc_frames import model, set_row, small_frame, without
+from auc_frames import model, set_row, small_frame, with_ensemble, without
 from matplotlib.figure import Figure
 
 from raygrid import figures, tables
@@ -53,6 +53,18 @@ def test_heat_map_shows_each_pairing_in_its_place_and_marks_what_is_missing():
     assert sum(text == "×" for text in places.values()) == 1
     outlines = [p for p in figure.axes[0].patches if p.get_linewidth() == 2]
     assert [(round(p.get_x() + 0.46), round(p.get_y() + 0.46)) for p in outlines] == [(k, k) for k in range(4)]
+
+
+def test_heat_map_has_a_row_for_an_ensemble_but_no_column():
+    frame = with_ensemble(small_frame(MODELS), [MODELS[1], MODELS[2]], auc=0.321)
+    figure = figures.heat_map(frame, "eye", "pgd", 0.02)
+    places = {t.get_position(): t.get_text() for t in figure.axes[0].texts}
+    assert [places[k, 4] for k in range(4)] == ["0.32"] * 4
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][-1] == "some"
+    assert len(figure.axes[0].get_xticklabels()) == 4
+    outlines = [p for p in figure.axes[0].patches if p.get_linewidth() == 2]
+    marked = {(round(p.get_x() + 0.46), round(p.get_y() + 0.46)) for p in outlines}
+    assert marked == {(0, 0), (1, 1), (2, 2), (3, 3), (1, 4), (2, 4)}
 
 
 def test_epsilon_curves_plot_the_cells_of_table1():

@@ -9,7 +9,7 @@ import pytest
 
 from raygrid.errors import SpecError
 from raygrid.signatures import model_signature, transfer_signature
-from raygrid.spec import AttackSpec, ModelSpec, Recipe, StudySpec
+from raygrid.spec import AttackSpec, EnsembleSpec, ModelSpec, Recipe, StudySpec
 
 _FILE = Path(__file__).resolve().parent.parent / "experiments" / "full_grid.py"
 _SPEC = importlib.util.spec_from_file_location("full_grid", _FILE)
@@ -47,6 +47,28 @@ def test_study_survives_json(build) -> None:
 def test_misspelt_name_gets_a_near_miss(make, hint: str) -> None:
     with pytest.raises(SpecError, match=f"did you mean.*{hint}"):
         make()
+
+
+def test_an_ensemble_is_of_models_that_the_study_has() -> None:
+    study = full_grid.demo()
+    first, second = (m.name for m in study.models_of("radiology")[:2])
+
+    def with_ensembles(*ensembles: EnsembleSpec) -> StudySpec:
+        return dataclasses.replace(study, ensembles=ensembles)
+
+    pair = EnsembleSpec(modality="radiology", label="pair", members=(first, second))
+    assert with_ensembles(pair).surrogates_of("radiology") == (*study.models_of("radiology"), pair)
+    assert len(with_ensembles(pair).pairings("radiology")) == 13 * 12
+    assert "ensembles" not in study.to_dict()
+    assert StudySpec.from_dict(json.loads(json.dumps(with_ensembles(pair).to_dict()))) == with_ensembles(pair)
+    with pytest.raises(SpecError, match=f"did you mean.*{first}"):
+        with_ensembles(dataclasses.replace(pair, members=(first[:-1], second)))
+    with pytest.raises(SpecError, match="share a label"):
+        with_ensembles(pair, pair)
+    with pytest.raises(SpecError, match="modality 'textures'"):
+        with_ensembles(dataclasses.replace(pair, modality="textures"))
+    with pytest.raises(SpecError, match="two or more"):
+        dataclasses.replace(pair, members=(first, first))
 
 
 def test_unknown_field_gets_a_near_miss() -> None:

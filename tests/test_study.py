@@ -63,9 +63,11 @@ def test_every_pairing_is_scored(finished: Path) -> None:
     assert not any(missing_work(zoo).values())
     auc = auc_of(finished)
     attacked = auc[auc["condition"] != "clean"]
+    per_pairing = len(zoo.study.transfer.attacks) * 2
     num_models = len(zoo.study.models_of("pathology"))
-    assert len(attacked) == num_models**2 * len(zoo.study.transfer.attacks) * 2
-    assert attacked["white_box"].sum() == len(attacked) // num_models
+    assert len(attacked) == (num_models + 1) * num_models * per_pairing  # one ensemble
+    assert attacked["white_box"].sum() == (num_models + 2) * per_pairing  # of two models
+    assert set(attacked.loc[attacked["surrogate_arch"] == "ensemble", "surrogate_split"]) == {"mixed"}
     report = (finished / "results" / "report.html").read_text()
     assert "Generated phantoms" in report
     assert (finished / "mlflow.db").exists()

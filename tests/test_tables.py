@@ -1,14 +1,16 @@
 """Tables 1 to 3 against cells worked out by hand; every number a test expects is written as arithmetic here."""
 
+import dataclasses
 import math
 import re
 
 import pandas as pd
 import pytest
-from auc_frames import UNTOUCHED, model, set_row, small_frame, small_study, without
+from auc_frames import UNTOUCHED, model, set_row, small_frame, small_study, with_ensemble, without
 
 from raygrid import tables
 from raygrid.errors import DataError
+from raygrid.spec import EnsembleSpec
 
 PRE = "pretrained_on:textures"
 A0, A1, B0, B1 = model("a"), model("a", instance=1), model("b"), model("b", instance=1)
@@ -243,6 +245,19 @@ def test_what_the_study_declares_is_expected_even_if_the_frame_never_mentions_it
     assert len(lacking) == 16 - 4 + 2
     assert set(lacking.loc[lacking["surrogate"] != "", "missing"]) == {8}
     assert tables.missing_pairings(_frame(RANDOM_D1), study).empty
+
+
+def test_ensembles_are_expected_but_no_part_of_the_papers_tables():
+    frame, study = _frame(RANDOM_D1), small_study(RANDOM_D1)
+    some = EnsembleSpec(modality="eye", label="some", members=(A0.name, B0.name))
+    study = dataclasses.replace(study, ensembles=(some,))
+    lacking = tables.missing_pairings(frame, study)
+    assert set(lacking["surrogate"]) == {"ensemble-some"}
+    assert list(lacking["target"]) == [m.name for m in RANDOM_D1]
+    larger = with_ensemble(frame, [A0, B0], auc=0.1)
+    assert tables.missing_pairings(larger, study).empty
+    for make in (tables.table1, tables.table2, tables.table3):
+        pd.testing.assert_frame_equal(make(larger, study=study), make(frame, study=study))
 
 
 def test_without_a_twin_the_same_architecture_pairing_is_missing_not_white_box():

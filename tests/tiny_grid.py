@@ -3,6 +3,7 @@
 from raygrid.cli import run_experiment
 from raygrid.spec import (
     DatasetSpec,
+    EnsembleSpec,
     ModalitySpec,
     ModelSpec,
     Recipe,
@@ -14,7 +15,7 @@ from raygrid.spec import (
 
 
 def tiny() -> StudySpec:
-    """Return a study with 5 pathology models, one of them pre-trained on textures."""
+    """Return a study with 4 pathology models, one of them pre-trained on textures, and an ensemble of two."""
     recipe = Recipe(epochs=2, batch_size=16)
     textures = ModalitySpec(
         name="textures",
@@ -33,12 +34,14 @@ def tiny() -> StudySpec:
     cells = [("random", "d1", 0), ("random", "d1", 1), ("random", "d2", 0), ("pretrained_on:textures", "d1", 0)]
     models = [ModelSpec(modality="textures", arch=arch, init="random", split="development")]
     models += [ModelSpec(modality="pathology", arch=arch, init=i, split=s, instance=n) for i, s, n in cells]
+    both = tuple(m.name for m in models if m.modality == "pathology" and m.init == "random" and m.instance == 0)
     return StudySpec(
         name="tiny",
         seed=5,
         modalities=(pathology, textures),
         models=tuple(models),
         transfer=TransferSpec(attacks=attack_grid((0.02, 0.04)), block_size=20),
+        ensembles=(EnsembleSpec(modality="pathology", label="random", members=both),),
     )
 
 

@@ -1,6 +1,8 @@
 """A study of one small model on small noisy images, without Ray."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,8 @@ MODEL = ModelSpec(modality="toy", arch="test_resnet", init="random", split="d1")
 RECIPE = Recipe(epochs=3, batch_size=8, augmentations=("flip_horizontal", "rotate", "translate", "colour"))
 
 
-def make_zoo(folder: Path, recipe: Recipe = RECIPE) -> Zoo:
+def make_zoo(folder: Path, recipe: Recipe = RECIPE, **changes: Any) -> Zoo:
+    """Return the zoo of a study of `MODEL`, with `changes` to the study's fields."""
     modality = ModalitySpec(
         name="toy",
         dataset=DatasetSpec(loader="phantom_fundus", image_size=32, channels=3),
@@ -33,7 +36,7 @@ def make_zoo(folder: Path, recipe: Recipe = RECIPE) -> Zoo:
     )
     transfer = TransferSpec(attacks=attack_grid((0.02,)))
     study = StudySpec(name="toy", seed=3, modalities=(modality,), models=(MODEL,), transfer=transfer)
-    return Zoo(folder, study, {"toy": "0" * 64})
+    return Zoo(folder, replace(study, **changes), {"toy": "0" * 64})
 
 
 def make_samples(folder: Path) -> Samples:
@@ -44,10 +47,14 @@ def make_samples(folder: Path) -> Samples:
     images = generator.integers(0, 200, (120, 32, 32, 3), dtype=np.uint8) + labels[:, :, None, None] * 40
     table = pd.DataFrame({"image_id": ids, "patient_id": ids, "part": "", "finding": labels[:, 0]})
     splits = assign_splits(table, ("finding",), SplitSpec(test_fraction=0.2, validation_fraction=0.3), 3)
-    write_shard(folder / "all.parquet", ["finding"], SampleBatch(tuple(ids), tuple(ids), labels, images))
+    in_test = np.isin(ids, splits.loc[splits["part"] == "test", "patient_id"])
+    shards = []
+    for part, chosen in (("development", ~in_test), ("test", in_test)):
+        names = tuple(np.array(ids)[chosen].tolist())
+        batch = SampleBatch(names, names, labels[chosen], images[chosen])
+        write_shard(folder / f"{part}.parquet", ["finding"], batch)
+        shards.append({"file": f"{part}.parquet", "part": part, "rows": len(batch)})
     write_text(folder / "splits.csv", splits.to_csv(index=False))
     manifest = {"title": "toy", "phantom": True, "labels": ["finding"]}
-    write_json(
-        folder / "manifest.json", {**manifest, "shards": [{"file": "all.parquet", "part": "development", "rows": 120}]}
-    )
+    write_json(folder / "manifest.json", {**manifest, "shards": shards})
     return Samples(folder)

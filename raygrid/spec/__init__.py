@@ -20,19 +20,23 @@ from raygrid.spec.attacks import (
 from raygrid.spec.data import MAX_REJECTED_SHARE, SPLIT_FILES, SPLITS, DatasetSpec, SplitSpec
 from raygrid.spec.models import (
     AUGMENTATIONS,
+    ENSEMBLE,
     PRECISIONS,
     PRETRAINED_ON,
     SCHEDULES,
     WEIGHTS,
+    EnsembleSpec,
     ModalitySpec,
     ModelSpec,
     Recipe,
+    SurrogateSpec,
 )
 from raygrid.spec.study import StudySpec
 
 __all__ = [
     "ATTACKS",
     "AUGMENTATIONS",
+    "ENSEMBLE",
     "MAX_REJECTED_SHARE",
     "MEASURES",
     "PRECISIONS",
@@ -45,6 +49,7 @@ __all__ = [
     "Case",
     "Condition",
     "DatasetSpec",
+    "EnsembleSpec",
     "ModalitySpec",
     "ModelSpec",
     "Norm",
@@ -52,6 +57,7 @@ __all__ = [
     "Shuffle",
     "SplitSpec",
     "StudySpec",
+    "SurrogateSpec",
     "TransferSpec",
     "attack",
     "attack_grid",

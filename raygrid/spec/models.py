@@ -19,6 +19,7 @@ PRECISIONS = (
     "bfloat16",  # autocast; weights and optimiser stay float32
 )
 PRETRAINED_ON = "pretrained_on:"
+ENSEMBLE = "ensemble"  # where a table names the architecture of a surrogate
 WEIGHTS = "weights:"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -128,3 +129,36 @@ class ModelSpec:
     def family(self) -> tuple[str, str, str, str]:
         """What a retrained twin shares with this model: modality, architecture, init, split."""
         return (self.modality, self.arch, self.init, self.split)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class EnsembleSpec:
+    """Models of one modality that are attacked through as one, by their mean logits: a surrogate, never a target.
+
+    Against a member it is a white-box reference, as a model against itself is.
+
+    Attributes:
+        label: tells it from other ensembles of its modality.
+        members: names of at least two models of the study (`ModelSpec.name`).
+
+    Source: Liu et al. 2017; averaged at the logits as in Dong et al. 2018.
+    """
+
+    modality: str
+    label: str
+    members: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require(bool(_NAME.fullmatch(self.label)), f"ensemble label {self.label!r} must match {_NAME.pattern}")
+        require(
+            len(set(self.members)) == len(self.members) >= 2,
+            f"ensemble {self.label!r} has the members {list(self.members)}; expected two or more, each once",
+        )
+
+    @property
+    def name(self) -> str:
+        """Readable name, unique within the modality."""
+        return f"{ENSEMBLE}-{self.label}"
+
+
+SurrogateSpec = ModelSpec | EnsembleSpec  # what an attack goes through

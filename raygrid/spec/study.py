@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from raygrid.errors import SpecError, unknown_name
-from raygrid.plain import from_plain, to_plain
+from raygrid.plain import ABSENT_IF_EMPTY, from_plain, to_plain
 from raygrid.spec.attacks import TransferSpec
 from raygrid.spec.checks import require
-from raygrid.spec.models import WEIGHTS, ModalitySpec, ModelSpec, Recipe
+from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, Recipe, SurrogateSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class StudySpec:
         weights: where pre-trained weights come from, by `<arch>` for `imagenet` and by `<name>/<arch>` for
             `weights:<name>`; `raygrid.weights` lists the sources. Architectures that are not named get `imagenet`
             weights from timm's hub.
+        ensembles: models that are attacked through together, beside each alone.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StudySpec:
     models: tuple[ModelSpec, ...]
     transfer: TransferSpec
     weights: Mapping[str, str] = field(default_factory=dict)
+    ensembles: tuple[EnsembleSpec, ...] = field(default=(), metadata=ABSENT_IF_EMPTY)
 
     def __post_init__(self) -> None:
         names = [m.name for m in self.modalities]
@@ -43,6 +45,12 @@ class StudySpec:
                     "which the study does not train",
                 )
             self.weights_of(model)
+        labels = [(e.modality, e.label) for e in self.ensembles]
+        require(len(set(labels)) == len(labels), f"ensembles share a label: {labels}")
+        for ensemble in self.ensembles:
+            studied = [m.name for m in self.studied]
+            require(ensemble.modality in studied, unknown_name("modality", ensemble.modality, studied))
+            self.members_of(ensemble)
 
     def modality(self, name: str) -> ModalitySpec:
         """Return a modality by name. Raises SpecError with near misses."""
@@ -59,6 +67,19 @@ class StudySpec:
     def models_of(self, modality: str) -> tuple[ModelSpec, ...]:
         """Return the models of one modality in their declared order."""
         return tuple(m for m in self.models if m.modality == modality)
+
+    def surrogates_of(self, modality: str) -> tuple[SurrogateSpec, ...]:
+        """Return what the attacks of one modality go through: its models, then its ensembles."""
+        return (*self.models_of(modality), *(e for e in self.ensembles if e.modality == modality))
+
+    def members_of(self, surrogate: SurrogateSpec) -> tuple[ModelSpec, ...]:
+        """Return a surrogate's models: a model itself, or all of an ensemble. Raises SpecError for unknown ones."""
+        if isinstance(surrogate, ModelSpec):
+            return (surrogate,)
+        known = {m.name: m for m in self.models_of(surrogate.modality)}
+        for name in surrogate.members:
+            require(name in known, unknown_name(f"member of the ensemble {surrogate.label}", name, known))
+        return tuple(known[name] for name in surrogate.members)
 
     def source_model(self, model: ModelSpec) -> ModelSpec | None:
         """Return the model whose weights `model` starts from: same architecture, source modality, lowest instance."""
@@ -83,10 +104,14 @@ class StudySpec:
         modality = self.modality(model.modality)
         return modality.finetune if model.is_pretrained and modality.finetune is not None else modality.recipe
 
-    def pairings(self, modality: str) -> list[tuple[ModelSpec, ModelSpec]]:
+    def pairings(self, modality: str) -> list[tuple[SurrogateSpec, ModelSpec]]:
         """Return every ordered (surrogate, target) of a modality, white-box references included."""
-        models = self.models_of(modality)
-        return [(surrogate, target) for surrogate in models for target in models]
+        surrogates, targets = self.surrogates_of(modality), self.models_of(modality)
+        return [(surrogate, target) for surrogate in surrogates for target in targets]
+
+    def is_white_box(self, surrogate: SurrogateSpec, target: ModelSpec) -> bool:
+        """Whether the attacker of a pairing has the target itself."""
+        return target in self.members_of(surrogate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the study as plain JSON values."""

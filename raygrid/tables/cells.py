@@ -16,7 +16,7 @@ import pandas as pd
 from raygrid.errors import DataError
 from raygrid.keyed import digest
 from raygrid.metrics import Floats, interval, mean_influence, ratio_influence, ratio_interval
-from raygrid.spec import ModelSpec, StudySpec
+from raygrid.spec import ENSEMBLE, ModelSpec, StudySpec
 
 Instances = Literal["published", "all"]
 Pair = tuple[ModelSpec | None, ModelSpec]  # (surrogate or None on clean images, target)
@@ -104,7 +104,8 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
     """Return the AUC frame addressable by model; what should be there comes from the study, else from the frame."""
     if instances not in ("published", "all"):
         raise DataError(f"instances is {instances!r}; expected 'published' or 'all'")
-    frame = auc.reset_index(drop=True)
+    # the paper's tables compare models with models
+    frame = auc[auc["surrogate_arch"] != ENSEMBLE].reset_index(drop=True)
     targets, surrogates = _models_of(frame, "target"), _models_of(frame, "surrogate")
     if None in targets:
         raise DataError(f"row {targets.index(None)} of the AUC frame names no target")

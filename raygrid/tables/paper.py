@@ -15,7 +15,6 @@ from raygrid.tables.cells import (
     Grid,
     Groups,
     Instances,
-    Pair,
     allowed_pairs,
     clean_targets,
     make_cell,
@@ -150,18 +149,18 @@ def missing_pairings(auc: pd.DataFrame, study: StudySpec) -> pd.DataFrame:
 
     `missing` of `expected` counts rows: (attack, epsilon) × {adversarial, control}, or 1 for clean images.
     """
-    grid = read_grid(auc, study, "published")
+    finite = auc[np.isfinite(auc["auc"].to_numpy(dtype=np.float64))]
+    keys = (finite[name] for name in ("modality", "surrogate", "target", "condition", "attack"))
+    there = set(zip(*keys, finite["epsilon"].map(rounded), strict=True))
+    attacked = [(c, a.name, rounded(a.epsilon)) for c in ("adversarial", "control") for a in study.transfer.attacks]
     rows = []
     for modality in study.studied:
-        clean: list[Pair] = [(None, target) for target in study.models_of(modality.name)]
-        for pair in [*clean, *study.pairings(modality.name)]:
-            wanted = [("clean", "", 0.0)]
-            if pair[0] is not None:
-                wanted = [(c, a.name, a.epsilon) for c in ("adversarial", "control") for a in study.transfer.attacks]
-            missing = sum(grid.row(c, a, pair, e) is None for c, a, e in wanted)
+        clean = [("", target.name) for target in study.models_of(modality.name)]
+        for pair in [*clean, *((s.name, t.name) for s, t in study.pairings(modality.name))]:
+            wanted = attacked if pair[0] else [("clean", "", 0.0)]
+            missing = sum((modality.name, *pair, *case) not in there for case in wanted)
             if missing:
-                names = [modality.name, pair[0].name if pair[0] else "", pair[1].name]
-                rows.append([*names, missing, len(wanted)])
+                rows.append([modality.name, *pair, missing, len(wanted)])
     return pd.DataFrame(rows, columns=["modality", "surrogate", "target", "missing", "expected"])
 
 
