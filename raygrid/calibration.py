@@ -32,8 +32,10 @@ class Seconds:
 def num_gradients(attacks: Sequence[AttackSpec]) -> int:
     """Return how many gradient evaluations per image the attacks need together, as `Crafter` shares them."""
     num_outputs = max(1, *(len(a.label_weights) for a in attacks))
-    crafter = Crafter(nn.Sequential(nn.Flatten(), nn.Linear(1, num_outputs)))
-    for _ in crafter.craft(torch.zeros(1, 1, 1, 1), torch.ones(1, num_outputs), attacks, image_ids=("any",)):
+    # an image as other packages expect them: their attacks may pad, crop or resize it
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_outputs))
+    crafter = Crafter(network)
+    for _ in crafter.craft(torch.zeros(1, 3, 32, 32), torch.ones(1, num_outputs), attacks, image_ids=("any",)):
         pass
     return crafter.num_gradients
 

@@ -1,8 +1,15 @@
-"""What all tests share: no cache of the machine is read or left behind."""
+"""What all tests share: no cache of the machine is read or left behind, and one thread as in a trial.
+
+Beside other work on the same cores, two threads that wait for each other at every operator are a hundred times slower.
+"""
+
+import os
 
 import pytest
 
-from raygrid.node_cache import CACHE_VARIABLE
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch
+
+from raygrid.node_cache import CACHE_VARIABLE  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,7 @@
 """Attacks against known answers: linear models, confident models, and each attack run alone."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,50 @@ def test_no_confidence_hides_the_gradient(logit: float, label: int) -> None:
     gradient = loss_gradient(surrogate, torch.zeros(1, 1, 2, 2), torch.tensor([[label]])).values
     assert torch.isfinite(gradient).all()
     assert (gradient.sign() == (1 - 2 * label)).all()
+
+
+class Confident(nn.Module):
+    """A network with its logits moved to 5 to 10 on the right side of zero, times `factor`."""
+
+    def __init__(self, network: nn.Module, labels: torch.Tensor, factor: float) -> None:
+        super().__init__()
+        self.network, self.sign, self.factor = network, labels * 2 - 1, factor
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        spread: torch.Tensor = self.network(images)
+        return self.sign * self.factor * (7.5 + 2.5 * spread.tanh())
+
+
+@pytest.mark.parametrize(("factor", "lost"), [(1, 0.0), (4, 0.5)])
+def test_of_a_confident_model_plain_bce_loses_the_positives_and_raygrid_none(
+    network: nn.Module, factor: float, lost: float
+) -> None:
+    generator = np.random.default_rng(4)
+    images = to_unit_range(generator.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8))
+    labels = torch.arange(64)[:, None].remainder(2).repeat(1, 2)
+    confident = Confident(network, labels, factor)
+    asked = images.clone().requires_grad_(True)
+    loss = nn.functional.binary_cross_entropy_with_logits(confident(asked), labels.float())
+    (plain,) = torch.autograd.grad(loss, asked)
+    assert plain.flatten(1).eq(0).all(dim=1).float().mean() == lost
+    crafter = Crafter(confident)
+    list(crafter.craft(images, labels, PAPER[:1]))
+    assert not crafter.zero_gradients.any()
+
+
+@pytest.mark.parametrize("attack", PAPER, ids=lambda a: f"{a.name}-{a.epsilon}")
+def test_shared_paths_are_the_plain_loop_in_float64(network: nn.Module, batch, attack: AttackSpec) -> None:
+    images, labels = (values.double() for values in batch)
+    exact = deepcopy(network).double().eval()
+    point = images
+    for _ in range(attack.steps):
+        point = point.detach().requires_grad_(True)
+        loss = nn.functional.binary_cross_entropy_with_logits(exact(point), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, point)
+        point = point + attack.alpha * gradient.sign()
+        point = torch.clamp(torch.clamp(point, images - attack.epsilon, images + attack.epsilon), -1, 1)
+    crafted = dict(Crafter(exact).craft(images, labels, PAPER))[attack]
+    assert torch.allclose(crafted, point, atol=1e-12)
 
 
 def test_seed_is_the_loss_derivative_up_to_scale() -> None:

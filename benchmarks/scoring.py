@@ -1,0 +1,81 @@
+"""Scoring targets, forward passes alone: raygrid against a plain loop, at equal batch.
+
+The plain loop is the network as it was trained, in evaluation mode under `torch.no_grad`. raygrid folds and packs
+it, and scores in float32 (the default) or bfloat16. Random weights; two threads. `largest change of a logit` compares
+with the plain loop, in units of the logits' standard deviation over the batch.
+"""
+
+import argparse
+from functools import partial
+from typing import Any
+
+import torch
+from common import compare, write_result
+from torch import Tensor, nn
+
+from raygrid.attacks import Bfloat16, freeze
+from raygrid.folding import fold
+from raygrid.models import build_classifier
+from raygrid.numerics import set_numerics
+
+SETTINGS = (
+    ("densenet121", 96, 16),
+    ("inception_v3", 96, 16),
+    ("densenet121", 224, 8),
+    ("inception_v3", 224, 8),
+    ("tf_efficientnet_lite0", 96, 64),
+)
+THREADS, PASSES = 2, 5
+
+
+def main() -> None:
+    """Measure every network and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    set_numerics(threads=THREADS)
+    result: dict[str, Any] = {}
+    for arch, side, batch in SETTINGS:
+        name = f"{arch}, {side} px, batch {batch}"
+        print(name)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand((batch, 3, side, side), generator=generator) * 2 - 1
+        classifier = build_classifier(arch, channels=3, num_outputs=14, seed=0)
+        trained = freeze(classifier).to(memory_format=torch.contiguous_format)
+        folded = fold(trained, images[:1])
+        ours = images.contiguous(memory_format=torch.channels_last)
+        rounded = Bfloat16(folded).eval()
+        result[name] = compare(
+            {
+                "plain loop": partial(_plain, trained, images),
+                "raygrid": partial(_score, folded, ours),
+                "raygrid, bfloat16": partial(_score, rounded, ours),
+            },
+            rounds=rounds,
+            reference="plain loop",
+            unit="images",
+        )
+        with torch.inference_mode():
+            exact = trained(images)
+            for which, network in (("raygrid", folded), ("raygrid, bfloat16", rounded)):
+                change = float((network(ours) - exact).abs().max() / exact.std())
+                result[name][which]["largest change of a logit"] = round(change, 6)
+    write_result("scoring", __doc__ or "", result)
+
+
+def _plain(network: nn.Module, images: Tensor) -> int:
+    with torch.no_grad():
+        for _ in range(PASSES):
+            network(images)
+    return PASSES * len(images)
+
+
+def _score(network: nn.Module, images: Tensor) -> int:
+    with torch.inference_mode():
+        for _ in range(PASSES):
+            network(images)
+    return PASSES * len(images)
+
+
+if __name__ == "__main__":
+    main()
