@@ -9,7 +9,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch
 
-from raygrid.node_cache import CACHE_VARIABLE  # noqa: E402
+from raygrid.node_cache import CACHE_VARIABLE
 
 
 @pytest.fixture(autouse=True, scope="session")
