@@ -19,17 +19,24 @@ _PACKAGES = ("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow"
 Contender = Callable[[], int]
 
 
-def compare(contenders: Mapping[str, Contender], *, rounds: int, reference: str, unit: str) -> dict[str, Any]:
+def compare(
+    contenders: Mapping[str, Contender],
+    *,
+    rounds: int,
+    reference: str,
+    unit: str,
+    warm_up: Mapping[str, Contender] | None = None,
+) -> dict[str, Any]:
     """Return how many units per second each contender does, and its ratio to the reference.
 
-    Each contender runs once unmeasured; then all run in turn, `rounds` times, the order reversed every other round,
+    Each contender, or its smaller stand-in `warm_up`, runs once unmeasured; then all run in turn, `rounds` times, the order reversed every other round,
     so that a drift of the machine meets all alike. The ratio is taken within each round.
 
     Args:
         contenders: name -> function that does the work and returns how many units it did.
     """
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for work in contenders.values():
+    for work in (warm_up or contenders).values():
         work()
     for number in range(rounds):
         names = list(contenders)[:: 1 if number % 2 == 0 else -1]
