@@ -30,7 +30,8 @@ def compare(
     """Return how many units per second each contender does, and its ratio to the reference.
 
     Each contender, or its smaller stand-in `warm_up`, runs once unmeasured; then all run in turn, `rounds` times, the
-    order reversed every other round, so that a drift of the machine meets all alike. The ratio is taken within each round.
+    order reversed every other round, so that a drift of the machine meets all alike. The ratio is taken within each
+    round.
 
     Args:
         contenders: name -> function that does the work and returns how many units it did.
