@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"raygrid {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, text in (
-        ("status", _status, "what exists and what is missing"),
+        ("status", _status, "what exists, what is missing, what failed and why, how fast it goes"),
         ("report", _report, "make auc.parquet, tables and report.html again from the scores"),
         ("track", _track, "write what a tracking store lacks"),
         ("inspect-data", _inspect, "show the prepared images: counts, prevalence, sizes, rejects, a contact sheet"),
@@ -80,6 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
         sub.add_argument("study", type=Path, help="study folder")
         if name == "track":
             sub.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
+        if name == "status":
+            sub.add_argument("--failed", action="store_true", help="show all that is known of each failure")
         sub.set_defaults(command=command)
     for name, extra, text in (
         (
@@ -125,12 +127,10 @@ def _run(study: StudySpec, options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from raygrid.study import missing_work, open_study
+    from raygrid.status import describe_status
+    from raygrid.study import open_study
 
-    zoo = open_study(options.study)
-    tell(f"study {zoo.study.name}: {len(zoo.study.models)} models, {len(zoo.study.studied)} modalities")
-    for name, count in missing_work(zoo).items():
-        tell(f"  missing {name}: {count}")
+    tell(describe_status(open_study(options.study), whole=options.failed))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -89,9 +89,7 @@ def score_attacked(
         for changed in (adversarial, control(images, adversarial, permutations)):
             logits.append(_score(targets, changed))
             visible.append(perceptibility(images, changed).float().cpu().numpy())
-        hashes[f"{attack.name}@{attack.epsilon}"] = hashlib.sha256(
-            adversarial.cpu().contiguous().numpy().tobytes()
-        ).hexdigest()
+        hashes[attack.key] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
     return BlockScores(
         cases=cases,
         logits=np.stack(logits, axis=1),

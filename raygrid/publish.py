@@ -13,8 +13,8 @@ from raygrid.keyed import digest
 from raygrid.progress import tell
 from raygrid.results import auc_frame, transfer_facts, write_auc
 from raygrid.samples import Samples, samples_dir
-from raygrid.scores import plan_units
 from raygrid.spec import ModelSpec, StudySpec
+from raygrid.units import plan_units, score_files
 from raygrid.zoo import Zoo
 
 if TYPE_CHECKING:  # PyTorch and matplotlib take seconds to import; a report that is up to date needs neither
@@ -75,11 +75,14 @@ def _state(zoo: Zoo, samples: dict[str, Samples], about: dict[str, Any]) -> str:
     """A hash of all that the results are made from."""
     done = {
         name: [
-            str(u.path.relative_to(zoo.study_dir)) for u in plan_units(zoo, name, opened.num_test) if u.path.exists()
+            str(file.path.relative_to(zoo.study_dir))
+            for files in score_files(plan_units(zoo, name, opened.num_test))
+            for file in files
         ]
         for name, opened in samples.items()
     }
-    return digest({"done": done, "versions": about["versions"], "git_commit": about["git_commit"]})
+    made_by = {name: about[name] for name in ("versions", "git_commit")}
+    return digest({"done": done, "study": zoo.study.to_dict(), **made_by})
 
 
 def _summary(auc: pd.DataFrame) -> dict[str, float]:

@@ -17,8 +17,9 @@ from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.metrics import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
 from raygrid.samples import Samples
-from raygrid.scores import cases_of, missing_units, plan_units, read_logits, read_metadata
+from raygrid.scores import cases_of, read_logits, read_metadata
 from raygrid.spec import ENSEMBLE, Case, ModelSpec, SurrogateSpec
+from raygrid.units import missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
 
 MIXED = "mixed"
@@ -43,7 +44,7 @@ def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
     test = _test_images(samples)
     models = zoo.study.models_of(modality)
     units = plan_units(zoo, modality, len(test.image_ids))
-    absent = {unit.surrogate for unit in missing_units(units)}
+    absent = {file.unit.surrogate for file in missing_files(units)}
     if None in absent:
         raise StoreError(f"{modality}: the clean scores are not complete; run the study again")
     rows: list[dict[str, Any]] = []
@@ -53,7 +54,7 @@ def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
             continue
         mine = [unit for unit in units if unit.surrogate == surrogate]
         cases = cases_of(zoo.study, surrogate)
-        logits = read_logits(mine, test.image_ids, [m.name for m in models], cases, len(samples.labels))
+        logits = read_logits(mine, test.image_ids, cases, len(samples.labels))
         result = auc_with_influence(test.labels, logits.reshape(-1, *logits.shape[2:]), test.clusters)
         clean = clean or result
         rows += _rows(zoo, surrogate, models, cases, result, clean, test)
@@ -69,17 +70,19 @@ def write_auc(study_dir: Path, frame: pd.DataFrame) -> Path:
 
 
 def transfer_facts(zoo: Zoo, modality: str, num_test: int) -> dict[str, Any]:
-    """Return counts over the finished units of a modality: gradients, zero-gradient images, seconds."""
-    done = [unit for unit in plan_units(zoo, modality, num_test) if unit.path.exists()]
-    facts = [read_metadata(unit.path) for unit in done]
-    attacked = [f for unit, f in zip(done, facts, strict=True) if unit.surrogate is not None]
-    images = sum(int(f["num_images"]) for f in attacked)
+    """Return counts over the score files of a modality: gradients, zero-gradient images, seconds.
+
+    A unit that was crafted again for a new target counts its images once, its gradients and seconds as they were.
+    """
+    done = [files for files in score_files(plan_units(zoo, modality, num_test)) if files]
+    facts = [[read_metadata(file.path) for file in files] for files in done]
+    attacked = [f for files, f in zip(done, facts, strict=True) if files[0].unit.surrogate is not None]
     return {
         "num_units": len(done),
-        "num_attacked": images,
-        "gradients_per_image": attacked[0]["num_gradients"] if attacked else 0,
-        "num_zero_gradients": sum(int(f["num_zero_gradients"]) for f in attacked),
-        "seconds": sum(float(f["seconds"]) for f in facts),
+        "num_attacked": sum(int(f[0]["num_images"]) for f in attacked),
+        "gradients_per_image": sum(int(f["num_gradients"]) for f in attacked[0]) if attacked else 0,
+        "num_zero_gradients": sum(max(int(f["num_zero_gradients"]) for f in files) for files in attacked),
+        "seconds": sum(float(f["seconds"]) for files in facts for f in files),
     }
 
 

@@ -1,18 +1,15 @@
-"""The scores of a study: one Parquet file per finished unit of work, and which units are missing.
-
-STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/block-00000.parquet
-
-STUDY/perceptibility/...                   the same below: how visible each change is, a row per image, no targets
+"""The scores of a study: one Parquet file per unit and tile of its work (raygrid.units says where they lie).
 
 One row per image, target, attack, epsilon and condition. Columns: image_id, target, attack, epsilon, condition (all
 dictionary-encoded but epsilon), logits (one float32 per output); modality and surrogate stand in the path, as hive
-partitions. The file's metadata (key `raygrid`, JSON) holds what made it: signatures, hashes of the adversarial batches,
-gradient counts, seconds. A unit is a block of test images, in the order of their ids, through one surrogate.
+partitions. The file's metadata (key `raygrid`, JSON) holds what made it: signature, hashes of the adversarial batches,
+gradient counts, seconds. Every page has a checksum.
+
+STUDY/perceptibility/ has the same folders: how visible each change is, a row per image, no targets.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,61 +20,10 @@ from numpy.typing import NDArray
 
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
-from raygrid.signatures import transfer_signature
 from raygrid.spec import MEASURES, Case, StudySpec, SurrogateSpec
-from raygrid.zoo import Zoo
+from raygrid.units import ScoreFile, Unit, score_files
 
-CLEAN = "clean"
 _METADATA_KEY = b"raygrid"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One block of test images through one surrogate (None: clean images) to all targets.
-
-    `start` and `stop` are positions in the test images sorted by id.
-    """
-
-    modality: str
-    surrogate: SurrogateSpec | None
-    block: int
-    start: int
-    stop: int
-    signature: str
-    path: Path
-
-    @property
-    def perceptibility_path(self) -> Path:
-        """Where the visibility of the unit's changes lies; it is written before the scores, which end the unit."""
-        scores_dir = self.path.parents[3]
-        return scores_dir.with_name("perceptibility") / self.path.relative_to(scores_dir)
-
-
-def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
-    """Return every unit of a modality, finished or not: clean first, then surrogate by surrogate."""
-    models = zoo.study.models_of(modality)
-    identities = {m: zoo.identity(m) for m in models}
-    size = zoo.study.transfer.block_size
-    units = []
-    for surrogate in (None, *zoo.study.surrogates_of(modality)):
-        members = () if surrogate is None else zoo.study.members_of(surrogate)
-        signature = transfer_signature(
-            zoo.study,
-            samples=zoo.samples[modality],
-            surrogate="+".join(identities[model] for model in members),
-            targets=list(identities.values()),
-        )
-        name = CLEAN if surrogate is None else surrogate.name
-        folder = zoo.study_dir / "scores" / f"modality={modality}" / f"surrogate={name}" / f"plan-{signature[:12]}"
-        for block, start in enumerate(range(0, num_test, size)):
-            path = folder / f"block-{block:05d}.parquet"
-            units.append(Unit(modality, surrogate, block, start, min(start + size, num_test), signature, path))
-    return units
-
-
-def missing_units(units: Sequence[Unit]) -> list[Unit]:
-    """Return the units that have no score file yet."""
-    return [unit for unit in units if not unit.path.exists()]
 
 
 def write_scores(
@@ -106,7 +52,7 @@ def write_scores(
         }
     ).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def write_perceptibility(
@@ -121,7 +67,7 @@ def write_perceptibility(
     columns = {name: pa.array(values[:, :, i].reshape(-1)) for i, name in enumerate(MEASURES)}
     table = pa.table({"image_id": _words(image, list(image_ids)), **_case_columns(cases, case), **columns})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def _words(codes: NDArray[np.int32], values: Sequence[str]) -> Any:
@@ -155,37 +101,50 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_logits(
-    units: Sequence[Unit], image_ids: Sequence[str], targets: Sequence[str], cases: Sequence[Case], num_outputs: int
+    units: Sequence[Unit], image_ids: Sequence[str], cases: Sequence[Case], num_outputs: int
 ) -> NDArray[np.float32]:
-    """Return the logits of one surrogate's units, (targets, cases, images, outputs).
+    """Return the logits of one surrogate's units, (targets, cases, images, outputs); targets as the units want them.
 
-    Raises StoreError if a file is damaged or a score is missing or not asked for.
+    Raises StoreError if a file is damaged or a score is missing.
     """
-    target_of = {name: i for i, name in enumerate(targets)}
-    case_of = {(c.condition, c.attack_name, c.epsilon): i for i, c in enumerate(cases)}
     image_of = {name: i for i, name in enumerate(image_ids)}
-    logits = np.full((len(targets), len(cases), len(image_ids), num_outputs), np.nan, dtype=np.float32)
-    for unit in units:
+    shape = (len(units[0].wanted.targets), len(cases), len(image_ids), num_outputs)
+    logits = np.full(shape, np.nan, dtype=np.float32)
+    for file in (file for files in score_files(units) for file in files):
         try:
-            table = pq.read_table(unit.path, partitioning=None)
-            frame = table.drop_columns(["logits"]).to_pandas()
-            keys = frame[["condition", "attack", "epsilon"]].astype({"condition": str, "attack": str})
-            case = [case_of[key] for key in keys.itertuples(index=False, name=None)]
-            target = frame["target"].astype(str).map(target_of).to_numpy()
-            image = frame["image_id"].astype(str).map(image_of).to_numpy()
-            values = table["logits"].combine_chunks()
-            logits[target, case, image] = values.flatten().to_numpy().reshape(-1, num_outputs)
+            _read_into(logits, file, image_of, cases)
         except (pa.ArrowInvalid, OSError, KeyError, IndexError, ValueError) as error:
             raise StoreError(
-                f"{unit.path} is not the score file this study needs ({type(error).__name__}: {error}); "
+                f"{file.path} is not the score file this study needs ({type(error).__name__}: {error}); "
                 "delete it and run the study again"
             ) from error
     if np.isnan(logits).any():
         missing = int(np.isnan(logits).any(axis=-1).sum())
-        raise StoreError(
-            f"{missing} scores are missing from {units[0].path.parent}; delete that folder and run the study again"
-        )
+        raise StoreError(f"{missing} scores are missing from {units[0].folder}; delete that folder and run again")
     return logits
+
+
+def _read_into(
+    logits: NDArray[np.float32], file: ScoreFile, image_of: Mapping[str, int], cases: Sequence[Case]
+) -> None:
+    """Put what a file holds of the wanted attacks and targets in its place; what is not asked for is passed over."""
+    wanted = file.unit.wanted.targets
+    target_of = {
+        name: wanted.index((name, identity)) for name, identity in file.tile.targets if (name, identity) in wanted
+    }
+    attacks = file.tile.attacks or (None,)
+    case_of = {(c.condition, c.attack_name, c.epsilon): i for i, c in enumerate(cases) if c.attack in attacks}
+    if not target_of or not case_of:
+        return
+    table = pq.read_table(file.path, partitioning=None, page_checksum_verification=True)
+    frame = table.drop_columns(["logits"]).to_pandas()
+    keys = frame[["condition", "attack", "epsilon"]].astype({"condition": str, "attack": str})
+    case = np.array([case_of.get(key, -1) for key in keys.itertuples(index=False, name=None)])
+    target = frame["target"].astype(str).map(target_of).fillna(-1).to_numpy(dtype=int)
+    image = np.array([image_of[name] for name in frame["image_id"].astype(str)])
+    asked = (case >= 0) & (target >= 0)
+    values = table["logits"].combine_chunks().flatten().to_numpy().reshape(-1, logits.shape[-1])
+    logits[target[asked], case[asked], image[asked]] = values[asked]
 
 
 def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:

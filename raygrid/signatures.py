@@ -1,8 +1,9 @@
 """Hashes of everything that a result depends on: data, recipe of the code, study. Resources are not among it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import cast
 
-from raygrid.keyed import digest
+from raygrid.keyed import Json, digest
 from raygrid.plain import to_plain
 from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
 
@@ -53,15 +54,21 @@ def model_signature(study: StudySpec, model: ModelSpec, *, samples: str, start: 
     )
 
 
-def transfer_signature(study: StudySpec, *, samples: str, surrogate: str, targets: Sequence[str]) -> str:
-    """Return the signature of the scores of one surrogate (empty for clean images) against `targets`."""
+def transfer_signature(study: StudySpec, *, samples: str, surrogate: str) -> str:
+    """Return the signature of what one surrogate (empty for clean images) is attacked on and how.
+
+    Neither the attacks nor the targets are in it: each attack gives the same images alone and beside others, and each
+    target answers for itself. `raygrid.units` keeps them apart.
+    """
+    transfer = {
+        name: value for name, value in cast(dict[str, Json], to_plain(study.transfer)).items() if name != "attacks"
+    }
     return digest(
         {
             "version": CRAFTING_VERSION,
-            "transfer": to_plain(study.transfer),
+            "transfer": transfer,
             "seed": study.seed,
             "samples": samples,
             "surrogate": surrogate,
-            "targets": list(targets),
         }
     )

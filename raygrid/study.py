@@ -20,8 +20,8 @@ from raygrid.files import read_json, write_json
 from raygrid.lease import lease
 from raygrid.progress import tell
 from raygrid.samples import Samples, samples_dir
-from raygrid.scores import missing_units, plan_units
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
+from raygrid.units import missing_files, plan_units
 from raygrid.zoo import Zoo
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -101,7 +101,7 @@ def missing_work(zoo: Zoo) -> dict[str, int]:
             missing[f"samples of {modality.name}"] = 1
             continue
         missing[f"units of {modality.name}"] = len(
-            missing_units(plan_units(zoo, modality.name, Samples(folder).num_test))
+            missing_files(plan_units(zoo, modality.name, Samples(folder).num_test))
         )
     return missing
 

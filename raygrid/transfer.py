@@ -6,8 +6,12 @@ workers, in any order, killed and resumed or not, gives the same files (docs/des
 """
 
 import io
+import json
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +19,65 @@ import numpy as np
 
 from raygrid.cluster import Resources, ray_data
 from raygrid.errors import ClusterError, RaygridError, StoreError
+from raygrid.files import write_text
 from raygrid.progress import Progress
 from raygrid.samples import SampleBatch, Samples, samples_dir
-from raygrid.scores import Unit, missing_units, plan_units, write_perceptibility, write_scores
-from raygrid.spec import ModalitySpec, ModelSpec, StudySpec
+from raygrid.scores import read_metadata, write_perceptibility, write_scores
+from raygrid.spec import AttackSpec, ModalitySpec, ModelSpec, StudySpec
+from raygrid.units import ScoreFile, Tile, missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
 
 _READER_CPUS = 0.25
 
 
 def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
-    """Attack and score every unit of a modality that has no score file; return how many were missing.
+    """Attack and score whatever a modality has no score file of; return how many files were missing.
 
-    Raises StoreError if a unit cannot be scored, ClusterError if units are still missing afterwards.
+    Raises StoreError if some cannot be scored, ClusterError if some are still missing afterwards.
     """
     samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
     units = plan_units(zoo, modality.name, samples.num_test)
-    missing = missing_units(units)
+    missing = missing_files(units)
     if not missing:
         return 0
-    progress = Progress(f"transfer {modality.name}: units", len(units), done=len(units) - len(missing))
+    done = len(units) - len({id(file.unit) for file in missing})
+    progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)
     progress.note(f"{resources.num_actors} actors load {len(zoo.study.models_of(modality.name))} models", always=True)
     failed: dict[str, str] = {}
-    for row in _scored(zoo, modality, resources, samples, [(units.index(u), u) for u in missing]):
+    number_of = {id(unit): number for number, unit in enumerate(units)}
+    for row in _told(_scored(zoo, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])):
+        label = units[int(row["unit"])].label
         if row["error"]:
-            failed[row["label"]] = row["error"]
-            progress.note(f"{row['label']} FAILED: {row['error']}")
+            failed[label] = row["error"]
+            progress.note(f"{label} FAILED: {row['error']}")
         else:
-            progress.advance(f"{row['label']} in {row['seconds']:.1f} s")
+            progress.advance(f"{label} in {row['seconds']:.1f} s")
     if failed:
         reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed.values()))
         raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
-    left = missing_units(units)
+    left = missing_files(units)
     if left:
         raise ClusterError(
-            f"{modality.name}: {len(left)} of {len(units)} units are still missing; run the study again to continue"
+            f"{modality.name}: {len(left)} score files are still missing; run the study again to continue"
         )
     return len(missing)
 
 
+def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a pipeline. Raises ClusterError for what Ray raises: workers that hang, or die without end."""
+    try:
+        yield from rows
+    except Exception as error:  # Ray raises many unrelated kinds of errors
+        raise ClusterError(
+            f"the transfer stage stopped ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            "what was scored stays, run the study again to continue"
+        ) from error
+
+
 def _scored(
-    zoo: Zoo, modality: ModalitySpec, resources: Resources, samples: Samples, numbered: Sequence[tuple[int, Unit]]
+    zoo: Zoo, modality: ModalitySpec, resources: Resources, samples: Samples, numbered: Sequence[tuple[int, ScoreFile]]
 ) -> Iterator[dict[str, Any]]:
-    """Run the pipeline over units and their numbers; yield what `_Scorer` says of each."""
-    data = ray_data()
+    """Run the pipeline over score files and the numbers of their units; yield what `_Scorer` says of each."""
     job = {
         "study": zoo.study.to_dict(),
         "study_dir": str(zoo.study_dir),
@@ -66,14 +85,29 @@ def _scored(
         "modality": modality.name,
         "device": resources.device,
     }
-    wanted = [{"unit": number, "start": unit.start, "stop": unit.stop} for number, unit in numbered]
+    wanted = [
+        {"unit": number, "start": f.unit.start, "stop": f.unit.stop, "tile": json.dumps(f.tile.to_dict())}
+        for number, f in numbered
+    ]
+    return run_pipeline(wanted, partial(_read_unit, samples_folder=str(samples.folder)), _Scorer, job, resources)
+
+
+def run_pipeline(
+    wanted: Sequence[dict[str, Any]],
+    read: Callable[[dict[str, Any]], dict[str, Any]],
+    scorer: type,
+    job: dict[str, Any],
+    resources: Resources,
+) -> Iterator[dict[str, Any]]:
+    """Read every row in a task, and hand it to one of the actors `scorer(job)`; yield what they return, row by row."""
+    data = ray_data()
     # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
     readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
     rows: Iterator[dict[str, Any]] = (
-        data.from_items(wanted, override_num_blocks=len(wanted))
-        .map(_read_unit, fn_args=(str(samples.folder),), num_cpus=_READER_CPUS, compute=readers)
+        data.from_items(list(wanted), override_num_blocks=len(wanted))
+        .map(read, num_cpus=_READER_CPUS, compute=readers)
         .map_batches(
-            _Scorer,
+            scorer,
             fn_constructor_args=(job,),
             batch_size=1,
             compute=data.ActorPoolStrategy(size=min(resources.num_actors, len(wanted))),
@@ -97,42 +131,48 @@ class _Scorer:
         self._units = plan_units(self._zoo, job["modality"], samples.num_test)
         self._device = job["device"]
         set_numerics(threads=self._zoo.study.transfer.threads)
-        self._models: dict[ModelSpec, Any] = {}
+        self._models: dict[str, Any] = {}
         self._error = ""
         try:
             for model in self._zoo.study.models_of(job["modality"]):
-                self._models[model] = self._zoo.load_frozen(model).to(self._device)
-                verify_card(self._zoo, model, self._models[model], samples)
+                self._models[model.name] = self._zoo.load_frozen(model).to(self._device)
+                verify_card(self._zoo, model, self._models[model.name], samples)
         except RaygridError as error:
             self._error = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        labels, seconds, errors = [], [], []
-        for number, block in zip(batch["unit"], batch["block"], strict=True):
-            unit = self._units[int(number)]
-            begun, error = time.monotonic(), self._error
+        seconds, errors = [], []
+        for number, tile, block, unread in zip(
+            batch["unit"], batch["tile"], batch["block"], batch["error"], strict=True
+        ):
+            file = ScoreFile(self._units[int(number)], Tile.from_dict(json.loads(str(tile))))
+            begun, error = time.monotonic(), str(unread) or self._error
             try:
                 if not error:
-                    self._score(unit, _unpack(bytes(block)))
+                    self._score(file, _unpack(bytes(block)))
+                    file.unit.failure_path.unlink(missing_ok=True)
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
                 error = str(failure)
-            labels.append(f"{'clean' if unit.surrogate is None else unit.surrogate.name} block {unit.block}")
+            except Exception as failure:  # whatever a network or a library raises costs this unit alone
+                error = f"{type(failure).__name__}: {failure}"
+                write_text(file.unit.failure_path, f"{error}\n\n{traceback.format_exc()}")
+            if error and not file.unit.failure_path.exists():
+                write_text(file.unit.failure_path, f"{error}\n")
             seconds.append(time.monotonic() - begun)
             errors.append(error)
-        return {"label": np.array(labels), "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
+        return {"unit": batch["unit"], "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
 
-    def _score(self, unit: Unit, block: SampleBatch) -> None:
-        from raygrid.attacks import Ensemble
+    def _score(self, file: ScoreFile, block: SampleBatch) -> None:
         from raygrid.engine import score_attacked, score_clean
 
-        study, begun = self._zoo.study, time.monotonic()
-        targets = list(self._models.values())
+        study, unit, begun = self._zoo.study, file.unit, time.monotonic()
+        targets = [self._models[name] for name in file.tile.names]
         if unit.surrogate is None:
             scores = score_clean(targets, block, study.transfer, device=self._device)
         else:
-            members = [self._models[model] for model in study.members_of(unit.surrogate)]
-            surrogate = members[0] if isinstance(unit.surrogate, ModelSpec) else Ensemble(members)
-            scores = score_attacked(surrogate, targets, block, study.transfer, seed=study.seed, device=self._device)
+            transfer = replace(study.transfer, attacks=file.tile.attacks)
+            surrogate = self._surrogate(file)
+            scores = score_attacked(surrogate, targets, block, transfer, seed=study.seed, device=self._device)
         metadata = {
             "signature": unit.signature,
             "num_images": len(block),
@@ -143,27 +183,64 @@ class _Scorer:
             "device": self._device,
             "seconds": time.monotonic() - begun,
         }
-        if unit.surrogate is not None:
+        seen = _seen_before(file, scores.adversarial_sha256, self._device)
+        fresh = [i for i, case in enumerate(scores.cases) if case.attack is not None and case.attack not in seen]
+        if fresh:
             write_perceptibility(
-                unit.perceptibility_path,
+                file.perceptibility_path,
                 image_ids=block.image_ids,
-                cases=scores.cases,
-                values=scores.perceptibility,
+                cases=[scores.cases[i] for i in fresh],
+                values=scores.perceptibility[fresh],
             )
+        file.describe_tile()
         write_scores(
-            unit.path,
+            file.path,
             image_ids=block.image_ids,
-            targets=[model.name for model in self._models],
+            targets=file.tile.names,
             cases=scores.cases,
             logits=scores.logits,
             metadata=metadata,
         )
 
+    def _surrogate(self, file: ScoreFile) -> Any:
+        from raygrid.attacks import Ensemble
+
+        surrogate = file.unit.surrogate
+        assert surrogate is not None  # asked only of units with one
+        members = [self._models[model.name] for model in self._zoo.study.members_of(surrogate)]
+        return members[0] if isinstance(surrogate, ModelSpec) else Ensemble(members)
+
+
+def _seen_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set[AttackSpec]:
+    """Return the attacks that the unit was crafted with before, for other targets.
+
+    Raises StoreError if they came out otherwise then: their scores are of other images.
+    """
+    seen: set[AttackSpec] = set()
+    (others,) = score_files([file.unit])
+    for other in others:
+        again = set(file.tile.attacks) & set(other.tile.attacks) - seen
+        stored = read_metadata(other.path) if again else {}
+        for attack in again:
+            key = attack.key
+            if stored["adversarial_sha256"][key] != hashes[key]:
+                raise StoreError(
+                    f"{file.unit.label}: {key} gives other images than when {other.path.name} was written, on "
+                    f"{stored['device']} (now {device}); scores of both cannot stand together: run on the same kind of "
+                    f"device and versions as before, or delete {file.unit.folder} to score this surrogate again"
+                )
+        seen |= again
+    return seen
+
 
 def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
-    """Read the images of one unit, in a task of its own."""
-    block = Samples(Path(samples_folder)).test_block(int(row["start"]), int(row["stop"]))
-    return {"unit": row["unit"], "block": _pack(block)}
+    """Read the images of one unit, in a task of its own; what cannot be read costs this unit alone."""
+    block, error = b"", ""
+    try:
+        block = _pack(Samples(Path(samples_folder)).test_block(int(row["start"]), int(row["stop"])))
+    except RaygridError as failure:
+        error = str(failure)
+    return {"unit": row["unit"], "tile": row["tile"], "block": block, "error": error}
 
 
 def _pack(batch: SampleBatch) -> bytes:

@@ -97,9 +97,15 @@ def test_signature_follows_the_recipe_and_the_data() -> None:
     assert model_signature(renamed, model, samples="s", start="random") == before
 
 
-def test_transfer_signature_follows_block_size_and_targets() -> None:
+def test_transfer_signature_follows_the_plan_but_neither_attacks_nor_targets() -> None:
     study = full_grid.demo()
-    before = transfer_signature(study, samples="s", surrogate="a", targets=["a", "b"])
-    other = dataclasses.replace(study, transfer=dataclasses.replace(study.transfer, block_size=7))
-    assert transfer_signature(other, samples="s", surrogate="a", targets=["a", "b"]) != before
-    assert transfer_signature(study, samples="s", surrogate="a", targets=["a"]) != before
+    before = transfer_signature(study, samples="s", surrogate="a")
+
+    def changed(**fields: object) -> str:
+        other = dataclasses.replace(study, transfer=dataclasses.replace(study.transfer, **fields))
+        return transfer_signature(other, samples="s", surrogate="a")
+
+    for fields in ({"block_size": 7}, {"threads": 3}, {"scoring": "bfloat16"}, {"shuffle": "spatial"}):
+        assert changed(**fields) != before
+    assert changed(attacks=study.transfer.attacks[:1]) == before
+    assert transfer_signature(study, samples="s", surrogate="b") != before

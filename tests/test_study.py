@@ -13,8 +13,9 @@ import pytest
 from raygrid.errors import StoreError
 from raygrid.lease import lease
 from raygrid.samples import Samples, samples_dir
-from raygrid.scores import plan_units, read_metadata
+from raygrid.scores import read_metadata
 from raygrid.study import missing_work, open_study
+from raygrid.units import plan_units, score_files
 
 EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
 
@@ -115,7 +116,7 @@ def test_killed_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> No
         zoo = open_study(path)
         samples = Samples(samples_dir(path, "pathology", zoo.samples["pathology"]))
         units = plan_units(zoo, "pathology", samples.num_test)
-        hashes.append([read_metadata(unit.path)["adversarial_sha256"] for unit in units])
+        hashes.append([read_metadata(file.path)["adversarial_sha256"] for (file,) in score_files(units)])
     assert hashes[0] == hashes[1]
 
 

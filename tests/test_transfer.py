@@ -1,24 +1,31 @@
 """The actor that attacks and scores units, called without Ray: what is crafted, how often, and through what."""
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
+from raygrid import engine
 from raygrid.attacks import Ensemble, crafter, to_unit_range
 from raygrid.engine import score_attacked
+from raygrid.errors import StoreError
 from raygrid.results import auc_frame, transfer_facts
 from raygrid.samples import Samples, samples_dir
-from raygrid.scores import Unit, missing_units, plan_units, read_logits, read_metadata
-from raygrid.spec import EnsembleSpec, TransferSpec, attack_grid
+from raygrid.scores import read_logits, read_metadata
+from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
 from raygrid.training import train
-from raygrid.transfer import _pack, _Scorer
+from raygrid.transfer import _read_unit, _Scorer
+from raygrid.units import ScoreFile, Unit, missing_files, plan_units
 from raygrid.zoo import Zoo
 
 MODELS = (MODEL, replace(MODEL, split="d2"))
@@ -41,22 +48,38 @@ def opened(zoo: Zoo) -> Samples:
     return Samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
 
 
-def run_units(zoo: Zoo) -> list[Unit]:
-    """Do every missing unit of a zoo as an actor does; return all units."""
-    samples = opened(zoo)
-    units = plan_units(zoo, "toy", samples.num_test)
+def scorer_of(zoo: Zoo) -> _Scorer:
     job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
-    scorer = _Scorer({**job, "modality": "toy", "device": "cpu"})
-    for unit in missing_units(units):
-        block = np.array([_pack(samples.test_block(unit.start, unit.stop))], dtype=object)
-        said = scorer({"unit": np.array([units.index(unit)]), "block": block})
-        assert not said["error"][0]
-    return units
+    return _Scorer({**job, "modality": "toy", "device": "cpu"})
+
+
+def as_row(zoo: Zoo, file: ScoreFile) -> dict[str, np.ndarray]:
+    """Return what the reading stage hands to the actor."""
+    row = {"unit": units_of(zoo).index(file.unit), "start": file.unit.start, "stop": file.unit.stop}
+    read = _read_unit({**row, "tile": json.dumps(file.tile.to_dict())}, str(opened(zoo).folder))
+    return {name: np.array([value], dtype=object) for name, value in read.items()}
+
+
+def units_of(zoo: Zoo) -> list[Unit]:
+    return plan_units(zoo, "toy", opened(zoo).num_test)
+
+
+def run_missing(zoo: Zoo) -> list[ScoreFile]:
+    """Do what a zoo's scores lack as an actor does; return the files that were written."""
+    scorer, missing = scorer_of(zoo), missing_files(units_of(zoo))
+    for file in missing:
+        assert not scorer(as_row(zoo, file))["error"][0]
+    assert not missing_files(units_of(zoo))
+    return missing
+
+
+def changed(zoo: Zoo, **changes: object) -> Zoo:
+    return Zoo(zoo.study_dir, replace(zoo.study, **changes), zoo.samples)
 
 
 @pytest.fixture(scope="module")
-def crafted(zoo: Zoo) -> tuple[list[Unit], Counter[bytes]]:
-    """Return the finished units, and how often each clean image was the point of a first gradient, or any gradient."""
+def crafted(zoo: Zoo) -> tuple[list[ScoreFile], Counter[bytes]]:
+    """Return the finished files, and how often each clean image was the point of a gradient."""
     seen: Counter[bytes] = Counter()
     original: Callable[..., object] = crafter.loss_gradient
 
@@ -67,7 +90,7 @@ def crafted(zoo: Zoo) -> tuple[list[Unit], Counter[bytes]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crafter, "loss_gradient", counting)
-        return run_units(zoo), seen
+        return run_missing(zoo), seen
 
 
 def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets(zoo: Zoo, crafted) -> None:
@@ -82,28 +105,14 @@ def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets
     assert transfer_facts(zoo, "toy", samples.num_test)["gradients_per_image"] == 52
 
 
-def test_a_study_with_fewer_targets_crafts_the_same_images(zoo: Zoo, crafted) -> None:
-    units, _ = crafted
-    alone = Zoo(zoo.study_dir, replace(zoo.study, models=MODELS[:1], ensembles=()), zoo.samples)
-    ours = [u for u in run_units(alone) if u.surrogate == MODELS[0]]
-    theirs = [u for u in units if u.surrogate == MODELS[0]]
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.path != other.path
-        one_facts, other_facts = read_metadata(one.path), read_metadata(other.path)
-        assert one_facts["num_gradients"] == other_facts["num_gradients"] == 52
-        assert one_facts["adversarial_sha256"] == other_facts["adversarial_sha256"]
-
-
 def test_an_ensemble_is_attacked_by_its_mean_logits(zoo: Zoo, crafted) -> None:
-    (unit, *_) = [u for u in crafted[0] if u.surrogate == PAIR]
-    samples = opened(zoo)
-    block = samples.test_block(unit.start, unit.stop)
+    (file, *_) = [f for f in crafted[0] if f.unit.surrogate == PAIR]
+    block = opened(zoo).test_block(file.unit.start, file.unit.stop)
     members = [zoo.load_frozen(model) for model in MODELS]
     expected = score_attacked(Ensemble(members), members, block, TRANSFER, seed=zoo.study.seed, device="cpu")
-    names = [model.name for model in MODELS]
-    written = read_logits([unit], list(block.image_ids), names, expected.cases, 1)
+    written = read_logits([file.unit], list(block.image_ids), expected.cases, 1)
     assert np.array_equal(written, expected.logits)
-    assert expected.adversarial_sha256 == read_metadata(unit.path)["adversarial_sha256"]
+    assert expected.adversarial_sha256 == read_metadata(file.path)["adversarial_sha256"]
     images = to_unit_range(block.images)
     with torch.no_grad():
         mean = (members[0](images) + members[1](images)) / 2
@@ -121,13 +130,118 @@ def test_against_its_members_an_ensemble_is_white_box(zoo: Zoo, crafted) -> None
     assert len(frame[frame["white_box"]]) == 4 * 2 * len(TRANSFER.attacks)
 
 
-def test_other_members_make_other_units(zoo: Zoo) -> None:
+def test_other_members_make_other_units(zoo: Zoo, crafted) -> None:
     turned = replace(PAIR, members=PAIR.members[::-1])
-    other = Zoo(zoo.study_dir, replace(zoo.study, ensembles=(turned,)), zoo.samples)
-    paths = [{u.path for u in plan_units(z, "toy", 24)} for z in (zoo, other)]
-    assert len(paths[0] - paths[1]) == 2  # its two blocks; the models' own stay
+    missing = missing_files(units_of(changed(zoo, ensembles=(turned,))))
+    assert [(f.unit.surrogate, f.unit.block) for f in missing] == [(turned, 0), (turned, 1)]
 
 
-def test_units_lie_where_a_stranger_looks_for_them(zoo: Zoo) -> None:
-    folders = {Path(u.path).parent.parent.name for u in plan_units(zoo, "toy", 24)}
+def test_scores_lie_where_a_stranger_looks_for_them(zoo: Zoo, crafted) -> None:
+    folders = {file.path.parent.parent.name for file in crafted[0]}
     assert folders == {"surrogate=clean", *(f"surrogate={s.name}" for s in zoo.study.surrogates_of("toy"))}
+
+
+@pytest.fixture
+def copied(zoo: Zoo, crafted, tmp_path: Path) -> Zoo:
+    """Return a finished study that a test may change."""
+    shutil.copytree(zoo.study_dir, tmp_path / "study")
+    return Zoo(tmp_path / "study", zoo.study, zoo.samples)
+
+
+def contents(zoo: Zoo) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in zoo.study_dir.glob("scores/**/*.parquet")}
+
+
+def test_a_new_attack_computes_its_own_scores_alone(copied: Zoo) -> None:
+    before, frame = contents(copied), auc_frame(copied, "toy", opened(copied))
+    more = (attack("mi_fgsm", 0.04, steps=3), attack("fgsm", 0.01))
+    larger = changed(copied, transfer=replace(TRANSFER, attacks=(*TRANSFER.attacks, *more)))
+    written = run_missing(larger)
+    assert {f.tile.attacks for f in written} == {more}
+    assert {f.unit.surrogate for f in written} == set(larger.study.surrogates_of("toy"))
+    assert len(written) == 2 * 3  # two blocks through three surrogates
+    assert {read_metadata(f.path)["num_gradients"] for f in written} == {3}
+    after = contents(larger)
+    assert {path: after[path] for path in before} == before
+    both = auc_frame(larger, "toy", opened(larger))
+    known = {a.name for a in more}
+    old = both[~both["attack"].isin(known) | (both["attack"].eq("fgsm") & (both["epsilon"] != 0.01))]
+    pd.testing.assert_frame_equal(old.reset_index(drop=True), frame)
+    assert len(both) == len(frame) + 2 * 2 * 2 * 3  # conditions x attacks x targets x surrogates
+
+
+def test_a_new_target_answers_the_same_images_and_the_others_are_not_asked_again(zoo: Zoo, crafted, tmp_path) -> None:
+    small = Zoo(tmp_path / "study", replace(zoo.study, models=MODELS[:1], ensembles=()), zoo.samples)
+    for part in ("zoo", "samples"):
+        shutil.copytree(zoo.study_dir / part, small.study_dir / part)
+    run_missing(small)
+    grown = changed(small, models=MODELS)
+    written = run_missing(grown)
+    first, second = (m.name for m in MODELS)
+    assert {(f.unit.surrogate, f.tile.names) for f in written} == {
+        (None, (second,)),
+        (MODELS[0], (second,)),
+        (MODELS[1], (first, second)),
+    }
+    columns = ["image_id", "attack", "epsilon", "condition"]
+    paths = list(grown.study_dir.glob(f"perceptibility/modality=toy/surrogate={first}/**/*.parquet"))
+    visible = pd.concat(pd.read_parquet(path) for path in paths)
+    assert len(visible) == 24 * 2 * len(TRANSFER.attacks)
+    assert not visible.duplicated(columns).any()
+    whole = auc_frame(changed(zoo, ensembles=()), "toy", opened(zoo))
+    pd.testing.assert_frame_equal(auc_frame(grown, "toy", opened(grown)), whole)
+
+
+def test_other_images_than_the_stored_ones_are_refused(copied: Zoo) -> None:
+    for path in copied.study_dir.glob("scores/modality=toy/surrogate=*-d1-0/*/*.parquet"):
+        table = pq.read_table(path, partitioning=None)
+        facts = read_metadata(path)
+        facts["adversarial_sha256"]["pgd@0.02"] = "0" * 64
+        pq.write_table(table.replace_schema_metadata({b"raygrid": json.dumps(facts).encode()}), path)
+    twin = replace(MODEL, instance=1)
+    grown = changed(copied, models=(*MODELS, twin), ensembles=())
+    train(grown, twin, opened(grown))
+    scorer = scorer_of(grown)
+    missing = missing_files(units_of(grown))
+    file = next(f for f in missing if f.unit.surrogate == MODELS[0])
+    error = scorer(as_row(grown, file))["error"][0]
+    assert "pgd@0.02 gives other images" in error
+    assert str(file.unit.folder) in error
+    assert not file.path.exists()
+    assert file.unit.failure_path.read_text().strip() == error
+
+
+def test_what_a_network_raises_costs_its_unit_alone(copied: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = replace(TRANSFER, attacks=(*TRANSFER.attacks, attack("fgsm", 0.01)))
+    larger = changed(copied, transfer=more)
+    scorer, (first, second, *_) = scorer_of(larger), missing_files(units_of(larger))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "score_attacked", lambda *_, **__: 1 / 0)
+        assert "ZeroDivisionError" in scorer(as_row(larger, first))["error"][0]
+    assert "Traceback" in first.unit.failure_path.read_text()
+    assert not scorer(as_row(larger, second))["error"][0]
+    assert not scorer(as_row(larger, first))["error"][0]
+    assert not first.unit.failure_path.exists()
+
+
+def test_a_block_that_cannot_be_read_is_told_not_raised(copied: Zoo) -> None:
+    (opened(copied).folder / "test.parquet").write_bytes(b"PAR1 damaged PAR1")
+    larger = changed(copied, transfer=replace(TRANSFER, attacks=(attack("fgsm", 0.01),)))
+    scorer, (first, *_) = scorer_of(larger), missing_files(units_of(larger))
+    assert "damaged" in scorer(as_row(larger, first))["error"][0]
+    assert "damaged" in first.unit.failure_path.read_text()
+
+
+def test_a_flipped_bit_in_a_score_file_is_noticed(copied: Zoo) -> None:
+    path = next(iter(copied.study_dir.glob("scores/modality=toy/surrogate=clean/*/*.parquet")))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(StoreError, match=path.name):
+        auc_frame(copied, "toy", opened(copied))
+
+
+def test_a_score_file_without_its_tile_is_made_again(copied: Zoo) -> None:
+    (path,) = copied.study_dir.glob("scores/modality=toy/surrogate=clean/*/tile-*.json")
+    path.unlink()
+    assert [f.unit.surrogate for f in missing_files(units_of(copied))] == [None, None]

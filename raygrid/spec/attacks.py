@@ -113,6 +113,11 @@ class AttackSpec:
         return self.name.split("-")[0]
 
     @property
+    def key(self) -> str:
+        """Name and budget, which tell attacks of one study apart: `pgd@0.02`."""
+        return f"{self.name}@{self.epsilon}"
+
+    @property
     def is_plugin(self) -> bool:
         """Whether another package crafts it."""
         return self.base not in ATTACKS

@@ -1,0 +1,77 @@
+"""How far a study is: what exists, what is missing, what failed and why, how fast it goes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raygrid.samples import Samples, samples_dir
+from raygrid.spec import ModalitySpec
+from raygrid.units import Unit, missing_files, plan_units, score_files
+from raygrid.zoo import Zoo
+
+_RECENT_S = 600  # scores of the last ten minutes say how fast it goes; none at all, that nobody works
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be done at the last attempt, and the file that says why."""
+
+    what: str
+    path: Path
+
+    @property
+    def reason(self) -> str:
+        """The first line of why."""
+        return self.path.read_text(encoding="utf-8").strip().split("\n")[0]
+
+
+def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
+    """Return the state of a study as text for a terminal.
+
+    Args:
+        whole: failures with all that is known of them, traceback included.
+    """
+    study = zoo.study
+    lines = [f"study {study.name}: {len(study.models)} models, {len(study.studied)} modalities"]
+    lines.append(f"  models: {len(study.models) - len(zoo.untrained())} of {len(study.models)} trained")
+    units: list[Unit] = []
+    for modality in study.studied:
+        mine = _units(zoo, modality)
+        units += mine
+        missing = {id(file.unit) for file in missing_files(mine)}
+        prepared = f"{len(mine) - len(missing)} of {len(mine)} units scored" if mine else "samples not prepared yet"
+        lines.append(f"  {modality.name}: {prepared}")
+    missing_count = len(missing_files(units))
+    lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
+    for failure in failures(zoo, units):
+        lines.append(f"  FAILED {failure.what}: {failure.reason}")
+        lines.append(failure.path.read_text(encoding="utf-8") if whole else f"    all of it: {failure.path}")
+    return "\n".join(lines)
+
+
+def failures(zoo: Zoo, units: Sequence[Unit]) -> list[Failure]:
+    """Return what failed at its last attempt: models, then units."""
+    models = [Failure(f"model {m.modality}/{m.name}", zoo.folder(m) / "failure.txt") for m in zoo.untrained()]
+    blocks = [Failure(f"unit {unit.modality}/{unit.label}", unit.failure_path) for unit in units]
+    return [failure for failure in (*models, *blocks) if failure.path.exists()]
+
+
+def _units(zoo: Zoo, modality: ModalitySpec) -> list[Unit]:
+    folder = samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name])
+    if not (folder / "manifest.json").exists():
+        return []
+    return plan_units(zoo, modality.name, Samples(folder).num_test)
+
+
+def _pace(paths: Sequence[Path], num_missing: int) -> list[str]:
+    """Return a line on how many score files a minute were written lately, and how long the rest takes at that pace."""
+    now = time.time()
+    recent = sorted(t for t in (path.stat().st_mtime for path in paths) if now - t < _RECENT_S)
+    if len(recent) < 2 or not num_missing:
+        return []
+    per_minute = 60 * (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3)
+    return [
+        f"  pace: {per_minute:.3g} score files a minute over the last {(now - recent[0]) / 60:.0f} minutes, "
+        f"{num_missing} are left: about {num_missing / per_minute:.0f} minutes"
+    ]

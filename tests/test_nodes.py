@@ -1,0 +1,65 @@
+"""The transfer stage on one, two and three simulated nodes, one of them killed: the same scores to the bit."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
+
+from raygrid.files import write_json
+from raygrid.results import auc_frame
+from raygrid.samples import Samples, samples_dir
+from raygrid.scores import read_metadata
+from raygrid.spec import ModelSpec, TransferSpec, attack_grid
+from raygrid.training import train
+from raygrid.units import plan_units, score_files
+from raygrid.zoo import Zoo
+
+PROGRAM = Path(__file__).with_name("transfer_on_nodes.py")
+MODELS: tuple[ModelSpec, ...] = (MODEL, replace(MODEL, split="d2"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """Return a study of two trained models, nothing scored: 18 units of 4 images."""
+    transfer = TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06)), block_size=4)
+    zoo = make_zoo(tmp_path_factory.mktemp("study"), replace(RECIPE, epochs=1), models=MODELS, transfer=transfer)
+    samples = make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+    for model in MODELS:
+        train(zoo, model, samples)
+    write_json(zoo.study_dir / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
+    return zoo
+
+
+def run_on(zoo: Zoo, tmp_path: Path, *arguments: int) -> tuple[str, list[dict[str, str]], pd.DataFrame]:
+    """Score a copy of the study on nodes; return what the program said, the hashes, and the AUC rows."""
+    subprocess.run(["cp", "-r", str(zoo.study_dir), str(tmp_path / "copy")], check=True)
+    copy = Zoo(tmp_path / "copy", zoo.study, zoo.samples)
+    command = [sys.executable, str(PROGRAM), str(copy.study_dir), *map(str, arguments)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    samples = Samples(samples_dir(copy.study_dir, "toy", zoo.samples["toy"]))
+    files = score_files(plan_units(copy, "toy", samples.num_test))
+    assert all(len(there) == 1 for there in files)
+    return (
+        said.stdout,
+        [read_metadata(file.path)["adversarial_sha256"] for (file,) in files],
+        auc_frame(copy, "toy", samples),
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(prepared: Zoo, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, str]], pd.DataFrame]:
+    return run_on(prepared, tmp_path_factory.mktemp("alone"), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(2,), (3,), (3, 4)], ids=["two nodes", "three nodes", "one of three killed"])
+def test_any_number_of_nodes_gives_the_same_bits(prepared: Zoo, alone, tmp_path: Path, arguments) -> None:
+    said, hashes, frame = run_on(prepared, tmp_path, *arguments)
+    assert ("a node was killed" in said) == (len(arguments) == 2)
+    assert hashes == alone[1]
+    pd.testing.assert_frame_equal(frame, alone[2], check_exact=True)

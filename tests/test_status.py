@@ -1,0 +1,55 @@
+"""`raygrid status`: what a person sees of a half-done study."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
+
+from raygrid.cli import main
+from raygrid.files import write_json, write_text
+from raygrid.samples import samples_dir
+from raygrid.status import describe_status
+from raygrid.training import train
+from raygrid.units import missing_files, plan_units
+from raygrid.zoo import Zoo
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Zoo:
+    zoo = make_zoo(tmp_path / "study", replace(RECIPE, epochs=1))
+    write_json(tmp_path / "study" / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
+    return zoo
+
+
+def test_a_study_that_has_nothing_yet(zoo: Zoo) -> None:
+    text = describe_status(zoo)
+    assert "models: 0 of 1 trained" in text
+    assert "toy: samples not prepared yet" in text
+
+
+def test_pace_and_failures_are_told(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+    small = Zoo(zoo.study_dir, replace(zoo.study, transfer=replace(zoo.study.transfer, block_size=4)), zoo.samples)
+    write_json(small.study_dir / "study.json", {"study": small.study.to_dict(), "samples": dict(small.samples)})
+    write_text(small.folder(MODEL) / "failure.txt", "the loss is not finite\n")
+    assert "FAILED model toy/test_resnet-random-d1-0: the loss is not finite" in describe_status(small)
+    train(small, MODEL, samples)
+    units = plan_units(small, "toy", samples.num_test)
+    missing = missing_files(units)
+    for age, file in zip((40, 20, 0), missing[:3], strict=True):  # clean scores, one each 20 s
+        file.describe_tile()
+        write_text(file.path, "scores")
+        os.utime(file.path, (time.time() - age,) * 2)
+    write_text(units[-1].failure_path, "a network gave no number\n\nTraceback: all of it\n")
+    text = describe_status(small)
+    assert "toy: 3 of 12 units scored" in text
+    assert "pace: 3 score files a minute over the last 1 minutes, 9 are left: about 3 minutes" in text
+    assert f"FAILED unit toy/{MODEL.name} block 5: a network gave no number" in text
+    assert "Traceback" not in text
+    assert str(units[-1].failure_path) in text
+    with pytest.raises(SystemExit, match="0"):
+        main(["status", str(small.study_dir), "--failed"])
+    assert "Traceback: all of it" in capsys.readouterr().out

@@ -1,0 +1,46 @@
+"""Run the transfer stage of a prepared toy study on simulated nodes: a program, as one process joins one cluster.
+
+Usage: transfer_on_nodes.py STUDY NUM_NODES [KILL_AFTER]: with KILL_AFTER the last node is taken away, ungracefully, once
+that many score files are there, and another one joins.
+"""
+
+import sys
+import threading
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+from raygrid.cluster import connected, read_resources
+from raygrid.study import open_study
+from raygrid.transfer import transfer_missing
+
+
+def main() -> None:
+    zoo = open_study(Path(sys.argv[1]))
+    num_nodes, kill_after = int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None
+    node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    added = [cluster.add_node(**node) for _ in range(num_nodes - 1)]
+    cluster.wait_for_nodes()
+    done = threading.Event()
+
+    def kill() -> None:
+        while len(list(zoo.study_dir.glob("scores/**/*.parquet"))) < kill_after and not done.wait(0.05):
+            pass
+        if not done.is_set():
+            cluster.remove_node(added[-1], allow_graceful=False)
+            cluster.add_node(**node)
+            print("a node was killed", flush=True)
+
+    if kill_after is not None:
+        threading.Thread(target=kill).start()
+    with connected(cluster.address) as ray:
+        assert len([n for n in ray.nodes() if n["Alive"]]) == num_nodes
+        count = transfer_missing(zoo, zoo.study.modalities[0], read_resources(ray, "cpu"))
+        done.set()
+        print(f"{count} score files written by {num_nodes} nodes", flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
