@@ -10,6 +10,7 @@ from typing import Any
 from raygrid.errors import ClusterError
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
+_ACTOR_CPUS = 0.95
 _ANY_GPU = 0.01  # a share that fits beside whatever runs
 _GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
 # Without these the C library gives large tensors back to the system and gets them anew, page by page: a quarter of the
@@ -103,8 +104,8 @@ def read_resources(ray: Any, device: str = "auto") -> Resources:
 def share_resources(total: dict[str, float], *, device: str, node_cpus: float, gpu_bytes: int) -> Resources:
     """Return how transfer actors share a cluster with these resources (`ray.cluster_resources()`).
 
-    On CPUs the actors together ask for one CPU less than there are: actors on every CPU leave none for the reading
-    stage, and the pipeline hangs (ray-project/ray issue 44687).
+    On CPUs an actor asks for a little less than one: actors that fill them leave none for the reading stage, and the
+    pipeline hangs (ray-project/ray issue 44687).
     """
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
     if cpus < 1:
@@ -112,7 +113,7 @@ def share_resources(total: dict[str, float], *, device: str, node_cpus: float, g
     if device == "cuda":
         actors, actor_cpus, actor_gpus = max(1, int(gpus)), 0.5, 1.0
     else:
-        actors, actor_cpus, actor_gpus = int(cpus), max(cpus - 1, 0.5) / int(cpus), 0.0
+        actors, actor_cpus, actor_gpus = int(cpus), _ACTOR_CPUS, 0.0
     return Resources(device, cpus, node_cpus, gpu_bytes, actor_cpus, actor_gpus, actors)
 
 

@@ -5,7 +5,7 @@ this function (docs/design.md, invariant 1). Only their hashes do.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,32 +45,39 @@ class BlockScores:
 
 
 def score_clean(
-    targets: Sequence[nn.Module], block: SampleBatch, transfer: TransferSpec, *, device: str
+    targets: Iterable[nn.Module], block: SampleBatch, transfer: TransferSpec, *, device: str
 ) -> BlockScores:
     """Return every target's logits of the images as they are. Raises DataError if a logit is not finite."""
     images = to_unit_range(block.images, device)
-    logits = _score(scored_as(targets, transfer), images)
-    scores = BlockScores([Case("clean", None)], logits[:, None])
+    logits = _score(_scored_as(targets, transfer), [images])
+    scores = BlockScores([Case("clean", None)], logits)
     if transfer.scoring == "bfloat16":
-        scores.bfloat16_change = float(np.abs(logits - _score(targets, images)).max())
+        scores.bfloat16_change = float(np.abs(logits - _score(targets, [images])).max())
     return scores
 
 
-def scored_as(targets: Sequence[nn.Module], transfer: TransferSpec) -> Sequence[nn.Module]:
-    """Return the targets in the precision that the study scores in."""
-    return [Bfloat16(target).eval() for target in targets] if transfer.scoring == "bfloat16" else targets
+def _scored_as(targets: Iterable[nn.Module], transfer: TransferSpec) -> Iterator[nn.Module]:
+    """Yield the targets in the precision that the study scores in."""
+    for target in targets:
+        yield Bfloat16(target).eval() if transfer.scoring == "bfloat16" else target
 
 
 def score_attacked(
     surrogate: nn.Module,
-    targets: Sequence[nn.Module],
+    targets: Iterable[nn.Module],
     block: SampleBatch,
     transfer: TransferSpec,
     *,
     seed: int,
     device: str,
+    at_once: bool = False,
 ) -> BlockScores:
     """Return every target's logits of the adversarial images and of their controls.
+
+    Args:
+        targets: gone through again for each attack, or once if `at_once`.
+        at_once: keep the images of all attacks on the device until the last is crafted, for targets that take turns on
+            it. The scores are the same.
 
     Raises DataError if a logit is not finite.
     """
@@ -79,20 +86,22 @@ def score_attacked(
     num_places = images[0].numel() if transfer.shuffle == "flat" else images[0, 0].numel()
     permutations = shuffles(seed, block.image_ids, num_places).to(device)
     crafter = Crafter(surrogate, bfloat16=transfer.crafting == "bfloat16")
-    targets = scored_as(targets, transfer)
     cases: list[Case] = []
+    unscored: list[Tensor] = []
     logits: list[NDArray[np.float32]] = []
     visible: list[NDArray[np.float32]] = []
     hashes: dict[str, str] = {}
     for attack, adversarial in crafter.craft(images, labels, transfer.attacks, seed=seed, image_ids=block.image_ids):
         cases += [Case("adversarial", attack), Case("control", attack)]
-        for changed in (adversarial, control(images, adversarial, permutations)):
-            logits.append(_score(targets, changed))
-            visible.append(perceptibility(images, changed).float().cpu().numpy())
+        unscored += [adversarial, control(images, adversarial, permutations)]
+        visible += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
+        if not at_once or len(cases) == 2 * len(transfer.attacks):
+            logits.append(_score(_scored_as(targets, transfer), unscored))
+            unscored.clear()
         hashes[attack.key] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
     return BlockScores(
         cases=cases,
-        logits=np.stack(logits, axis=1),
+        logits=np.concatenate(logits, axis=1),
         perceptibility=np.stack(visible),
         adversarial_sha256=hashes,
         num_gradients=crafter.num_gradients,
@@ -100,9 +109,10 @@ def score_attacked(
     )
 
 
-def _score(targets: Sequence[nn.Module], images: Tensor) -> NDArray[np.float32]:
+def _score(targets: Iterable[nn.Module], batches: Sequence[Tensor]) -> NDArray[np.float32]:
+    """Return logits (targets, batches, images, outputs); a target sees all batches before the next is fetched."""
     with torch.inference_mode():
-        rows = [target(images).float().cpu() for target in targets]
+        rows = [torch.stack([target(images).float().cpu() for images in batches]) for target in targets]
     logits: NDArray[np.float32] = torch.stack(rows).numpy()
     if not np.isfinite(logits).all():
         raise DataError(f"target number {int(np.argwhere(~np.isfinite(logits))[0][0])} gave a logit that is not finite")

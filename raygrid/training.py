@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
 from raygrid.errors import StoreError, TrainingError
 from raygrid.files import atomic_path, checksum, write_json
@@ -55,6 +56,9 @@ def train(
         set_numerics(threads=recipe.threads, precision=recipe.precision)
         loss = train_epoch(state, training, recipe, epoch, seed, device)
         set_numerics(threads=recipe.threads)  # what is validated is what will be attacked, in float32
+        own = {k: v.detach().cpu().clone() for k, v in state.classifier.state_dict().items()}
+        candidate = mean_weights(state.best, own, epoch - (recipe.epochs - recipe.averaged_epochs))
+        state.classifier.load_state_dict(candidate)
         entry = {
             "epoch": epoch,
             "loss": loss,
@@ -62,9 +66,10 @@ def train(
             "learning_rate": learning_rate(recipe, (epoch - 1) / recipe.epochs),
             "seconds": time.monotonic() - started,
         }
+        state.classifier.load_state_dict(own)
         state.history.append(entry)
-        if best_of(state.history) is entry:
-            state.best = {k: v.detach().cpu().clone() for k, v in state.classifier.state_dict().items()}
+        if kept_of(state.history, recipe) is entry:
+            state.best = candidate
         _save_resume(folder / "resume.pt", state)
         on_epoch(entry)
     _verify(zoo, model, state, validation, device)
@@ -80,19 +85,32 @@ def is_over(history: Sequence[Epoch], recipe: Recipe) -> bool:
     return bool(aucs) and 0 < recipe.patience < len(aucs) - aucs.index(max(aucs))
 
 
-def best_of(history: Sequence[Epoch]) -> Epoch:
+def kept_of(history: Sequence[Epoch], recipe: Recipe) -> Epoch:
     """Return the epoch that is kept: of highest validation AUC; of equal ones the one of lower loss, then the first.
 
-    A small validation part ties often.
+    A small validation part ties often. Where weights are averaged it is the last epoch.
     """
+    if recipe.averaged_epochs:
+        return history[-1]
     return max(history, key=lambda entry: (entry["validation_auc"], -entry["validation_loss"]))
 
 
+def mean_weights(mean: dict[str, Tensor], own: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """Return the mean of `number` epochs' weights from the mean of those before and the last ones.
+
+    Counters, and everything up to the first of the epochs, are the last epoch's own.
+    """
+    if number <= 1:
+        return own
+    return {k: mean[k] + (w - mean[k]) / number if w.is_floating_point() else w for k, w in own.items()}
+
+
 def _verify(zoo: Zoo, model: ModelSpec, state: TrainingState, validation: TrainingSet, device: str) -> None:
-    """Hold the network that will be attacked against the best epoch; the state becomes that epoch's."""
+    """Hold the network that will be attacked against the epoch that is kept; the state becomes that epoch's."""
     state.classifier.load_state_dict(state.best)
     frozen = zoo.frozen(model, state.classifier.cpu()).to(device)
-    verify_answers(frozen, validation, best_of(state.history)["validation_auc"], device)
+    kept = kept_of(state.history, zoo.study.recipe_of(model))
+    verify_answers(frozen, validation, kept["validation_auc"], device)
 
 
 def _save_resume(path: Path, state: TrainingState) -> None:
@@ -130,7 +148,7 @@ def _card(
     num_images: tuple[int, int],
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
-    best = best_of(state.history)
+    best = kept_of(state.history, zoo.study.recipe_of(model))
     source = zoo.study.source_model(model)
     return {
         "name": model.name,

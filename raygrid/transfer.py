@@ -27,7 +27,8 @@ from raygrid.spec import AttackSpec, ModalitySpec, ModelSpec, StudySpec
 from raygrid.units import ScoreFile, Tile, missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
 
-_READER_CPUS = 0.25
+_READER_CPUS = 0.01  # what the actors of a CPU cluster leave of each CPU is room enough
+_MOST_ACTORS = 256  # a pool grows with its cluster
 
 
 def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
@@ -67,10 +68,10 @@ def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a pipeline. Raises ClusterError for what Ray raises: workers that hang, or die without end."""
     try:
         yield from rows
-    except Exception as error:  # Ray raises many unrelated kinds of errors
+    except Exception as error:  # Ray raises many unrelated kinds of errors; nothing expected comes here
         raise ClusterError(
-            f"the transfer stage stopped ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "what was scored stays, run the study again to continue"
+            "the transfer stage stopped; what was scored stays, run the same command to continue. Ray says:\n"
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -103,6 +104,7 @@ def run_pipeline(
     data = ray_data()
     # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
     readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
+    first = min(resources.num_actors, len(wanted))
     rows: Iterator[dict[str, Any]] = (
         data.from_items(list(wanted), override_num_blocks=len(wanted))
         .map(read, num_cpus=_READER_CPUS, compute=readers)
@@ -110,7 +112,8 @@ def run_pipeline(
             scorer,
             fn_constructor_args=(job,),
             batch_size=1,
-            compute=data.ActorPoolStrategy(size=min(resources.num_actors, len(wanted))),
+            # never below what the cluster had at the start, above it once nodes have joined
+            compute=data.ActorPoolStrategy(min_size=first, max_size=max(first, min(_MOST_ACTORS, len(wanted)))),
             num_cpus=resources.actor_cpus,
             num_gpus=resources.actor_gpus,
         )
@@ -124,6 +127,7 @@ class _Scorer:
 
     def __init__(self, job: dict[str, Any]) -> None:
         from raygrid.numerics import set_numerics  # PyTorch: only the actors need it
+        from raygrid.shelf import Shelf
         from raygrid.verification import verify_card
 
         self._zoo = Zoo(Path(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
@@ -131,14 +135,14 @@ class _Scorer:
         self._units = plan_units(self._zoo, job["modality"], samples.num_test)
         self._device = job["device"]
         set_numerics(threads=self._zoo.study.transfer.threads)
-        self._models: dict[str, Any] = {}
-        self._error = ""
+        self._error, models = "", {}
         try:
             for model in self._zoo.study.models_of(job["modality"]):
-                self._models[model.name] = self._zoo.load_frozen(model).to(self._device)
-                verify_card(self._zoo, model, self._models[model.name], samples)
+                models[model.name] = self._zoo.load_frozen(model)
+                verify_card(self._zoo, model, models[model.name], samples)
         except RaygridError as error:
             self._error = str(error)
+        self._shelf = Shelf(models, self._device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         seconds, errors = [], []
@@ -166,13 +170,15 @@ class _Scorer:
         from raygrid.engine import score_attacked, score_clean
 
         study, unit, begun = self._zoo.study, file.unit, time.monotonic()
-        targets = [self._models[name] for name in file.tile.names]
+        targets = self._shelf.each(file.tile.names)
         if unit.surrogate is None:
             scores = score_clean(targets, block, study.transfer, device=self._device)
         else:
             transfer = replace(study.transfer, attacks=file.tile.attacks)
             surrogate = self._surrogate(file)
-            scores = score_attacked(surrogate, targets, block, transfer, seed=study.seed, device=self._device)
+            scores = score_attacked(
+                surrogate, targets, block, transfer, seed=study.seed, device=self._device, at_once=self._shelf.swaps
+            )
         metadata = {
             "signature": unit.signature,
             "num_images": len(block),
@@ -207,7 +213,7 @@ class _Scorer:
 
         surrogate = file.unit.surrogate
         assert surrogate is not None  # asked only of units with one
-        members = [self._models[model.name] for model in self._zoo.study.members_of(surrogate)]
+        members = self._shelf.pick([model.name for model in self._zoo.study.members_of(surrogate)])
         return members[0] if isinstance(surrogate, ModelSpec) else Ensemble(members)
 
 
@@ -240,6 +246,8 @@ def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
         block = _pack(Samples(Path(samples_folder)).test_block(int(row["start"]), int(row["stop"])))
     except RaygridError as failure:
         error = str(failure)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
     return {"unit": row["unit"], "tile": row["tile"], "block": block, "error": error}
 
 

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file
 from toy_zoo import MODEL, RECIPE, make_zoo
 
-from raygrid.errors import StoreError, TrainingError
-from raygrid.fitting import learning_rate, start, train_epoch
+from raygrid.errors import SpecError, StoreError, TrainingError
+from raygrid.fitting import learning_rate, start, train_epoch, validate
+from raygrid.keyed import keyed_seed
 from raygrid.samples import Samples
 from raygrid.spec import SCHEDULES, Recipe
-from raygrid.training import best_of, is_over, train
+from raygrid.training import is_over, kept_of, train
 
 
 def history(*aucs: float) -> list[dict[str, float]]:
@@ -38,10 +39,40 @@ def test_every_schedule_is_known() -> None:
 
 
 def test_best_epoch_is_the_first_of_the_best() -> None:
-    assert best_of(history(0.6, 0.8, 0.8, 0.7))["epoch"] == 2
+    assert kept_of(history(0.6, 0.8, 0.8, 0.7), RECIPE)["epoch"] == 2
     tied = history(0.8, 0.8)
     tied[1]["validation_loss"] = 0.5
-    assert best_of(tied)["epoch"] == 2
+    assert kept_of(tied, RECIPE)["epoch"] == 2
+
+
+def test_averaged_weights_are_the_mean_of_the_last_epochs_and_judged_as_such(tmp_path: Path, samples: Samples) -> None:
+    zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, averaged_epochs=2))
+    card = train(zoo, MODEL, samples)
+    alone = make_zoo(tmp_path / "alone")
+    state = start(alone.build(MODEL, num_outputs=1), RECIPE)
+    seed = keyed_seed(zoo.study.seed, "training", MODEL.modality, MODEL.name)
+    after = []
+    for epoch in (1, 2, 3):
+        train_epoch(state, samples.training_set("d1", "train"), RECIPE, epoch, seed, "cpu")
+        after.append({k: v.clone() for k, v in state.classifier.state_dict().items()})
+    kept = load_file(zoo.folder(MODEL) / "model.safetensors")
+    for name, values in kept.items():
+        if values.is_floating_point():
+            torch.testing.assert_close(values, (after[1][name] + after[2][name]) / 2)
+    state.classifier.load_state_dict(kept)
+    assert card["best_epoch"] == 3
+    assert (
+        card["validation_auc"]
+        == validate(state.classifier, samples.training_set("d1", "validation"), "cpu")["validation_auc"]
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"averaged_epochs": 4}, {"averaged_epochs": -1}, {"averaged_epochs": 2, "patience": 1}]
+)
+def test_averaging_that_cannot_be_is_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(SpecError, match="averaged_epochs"):
+        dataclasses.replace(RECIPE, **changes)
 
 
 def test_patience_ends_a_training() -> None:

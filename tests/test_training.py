@@ -23,13 +23,16 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("epoch_of_death", [1, 2])
-def test_resumed_training_gives_the_same_weights(tmp_path: Path, samples: Samples, epoch_of_death: int) -> None:
+@pytest.mark.parametrize(("epoch_of_death", "averaged_epochs"), [(1, 0), (2, 0), (2, 2)])
+def test_resumed_training_gives_the_same_weights(
+    tmp_path: Path, samples: Samples, epoch_of_death: int, averaged_epochs: int
+) -> None:
     def die(epoch: dict[str, float]) -> None:
         if epoch["epoch"] == epoch_of_death:
             raise KilledError
 
-    whole, broken = make_zoo(tmp_path / "whole"), make_zoo(tmp_path / "broken")
+    recipe = dataclasses.replace(RECIPE, averaged_epochs=averaged_epochs)
+    whole, broken = (make_zoo(tmp_path / name, recipe) for name in ("whole", "broken"))
     train(whole, MODEL, samples)
     with pytest.raises(KilledError):
         train(broken, MODEL, samples, on_epoch=die)

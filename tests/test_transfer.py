@@ -22,10 +22,11 @@ from raygrid.errors import StoreError
 from raygrid.results import auc_frame, transfer_facts
 from raygrid.samples import Samples, samples_dir
 from raygrid.scores import read_logits, read_metadata
+from raygrid.shelf import Shelf
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
 from raygrid.training import train
 from raygrid.transfer import _read_unit, _Scorer
-from raygrid.units import ScoreFile, Unit, missing_files, plan_units
+from raygrid.units import ScoreFile, Unit, missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
 
 MODELS = (MODEL, replace(MODEL, split="d2"))
@@ -128,6 +129,21 @@ def test_against_its_members_an_ensemble_is_white_box(zoo: Zoo, crafted) -> None
     assert set(rows["surrogate_init"]) == {"random"}
     assert rows["surrogate_signature"].nunique() == 1
     assert len(frame[frame["white_box"]]) == 4 * 2 * len(TRANSFER.attacks)
+
+
+def test_models_that_take_turns_on_the_device_give_the_same_scores(
+    zoo: Zoo, crafted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(zoo.study_dir, tmp_path / "study", ignore=shutil.ignore_patterns("scores", "perceptibility"))
+    again = Zoo(tmp_path / "study", zoo.study, zoo.samples)
+    (size,) = {*Shelf({m.name: zoo.load_frozen(m) for m in MODELS}, "cpu").sizes.values()}
+    monkeypatch.setattr("raygrid.shelf._free_bytes", lambda device: size + 1)
+    scorer = scorer_of(again)
+    for file in missing_files(units_of(again)):
+        assert not scorer(as_row(again, file))["error"][0]
+    for old, (new,) in zip(crafted[0], score_files(units_of(again)), strict=True):
+        assert read_metadata(old.path)["adversarial_sha256"] == read_metadata(new.path)["adversarial_sha256"]
+        assert pq.read_table(old.path, partitioning=None).equals(pq.read_table(new.path, partitioning=None))
 
 
 def test_other_members_make_other_units(zoo: Zoo, crafted) -> None:

@@ -11,6 +11,7 @@ from raygrid.errors import ClusterError, TrainingError
 from raygrid.files import write_json
 from raygrid.memory import CONTEXT_BYTES, training_bytes
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+from raygrid.transfer import _READER_CPUS
 from raygrid.trials import MOST_PER_GPU, Request, SourcesFirst, _trial, request_of
 from raygrid.zoo import Zoo
 
@@ -105,9 +106,14 @@ def test_memory_grows_with_the_batch_and_the_image() -> None:
     assert (large - weights) / (small - weights) == pytest.approx(4, rel=0.05)
 
 
-def test_cpu_actors_leave_a_cpu_to_the_readers() -> None:
-    shared = share_resources({"CPU": 4.0}, device="cpu", node_cpus=4, gpu_bytes=0)
-    assert shared.num_actors * shared.actor_cpus <= 3
+@pytest.mark.parametrize("cpus", [1, 2, 4, 64])
+def test_actors_on_every_cpu_leave_room_for_a_reader(cpus: int) -> None:
+    shared = share_resources({"CPU": float(cpus)}, device="cpu", node_cpus=cpus, gpu_bytes=0)
+    assert shared.num_actors == cpus
+    assert shared.num_actors * shared.actor_cpus + _READER_CPUS <= cpus
+
+
+def test_a_cluster_without_a_cpu_is_refused() -> None:
     with pytest.raises(ClusterError, match="at least 1 is needed"):
         share_resources({}, device="cpu", node_cpus=0, gpu_bytes=0)
 

@@ -1,11 +1,12 @@
 """Run the transfer stage of a prepared toy study on simulated nodes: a program, as one process joins one cluster.
 
-Usage: transfer_on_nodes.py STUDY NUM_NODES [KILL_AFTER]: with KILL_AFTER the last node is taken away, ungracefully, once
-that many score files are there, and another one joins.
+Usage: transfer_on_nodes.py STUDY NUM_NODES [KILL_AFTER]: with KILL_AFTER the last node is taken away, ungracefully,
+once that many score files are there, and another one joins.
 """
 
 import sys
-import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
@@ -13,6 +14,9 @@ from ray.cluster_utils import Cluster
 from raygrid.cluster import connected, read_resources
 from raygrid.study import open_study
 from raygrid.transfer import transfer_missing
+from raygrid.zoo import Zoo
+
+POLL_S = 0.05
 
 
 def main() -> None:
@@ -22,24 +26,23 @@ def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     added = [cluster.add_node(**node) for _ in range(num_nodes - 1)]
     cluster.wait_for_nodes()
-    done = threading.Event()
-
-    def kill() -> None:
-        while len(list(zoo.study_dir.glob("scores/**/*.parquet"))) < kill_after and not done.wait(0.05):
-            pass
-        if not done.is_set():
-            cluster.remove_node(added[-1], allow_graceful=False)
-            cluster.add_node(**node)
-            print("a node was killed", flush=True)
-
-    if kill_after is not None:
-        threading.Thread(target=kill).start()
-    with connected(cluster.address) as ray:
+    with connected(cluster.address) as ray, ThreadPoolExecutor(1) as pool:
         assert len([n for n in ray.nodes() if n["Alive"]]) == num_nodes
-        count = transfer_missing(zoo, zoo.study.modalities[0], read_resources(ray, "cpu"))
-        done.set()
-        print(f"{count} score files written by {num_nodes} nodes", flush=True)
+        # the stage runs beside: only a main thread can start nodes
+        stage = pool.submit(transfer_missing, zoo, zoo.study.modalities[0], read_resources(ray, "cpu"))
+        if kill_after is not None:
+            wait_for_files(zoo, kill_after, stage)
+            cluster.remove_node(added[-1], allow_graceful=False)
+            print("a node was killed", flush=True)
+            cluster.add_node(**node)
+        print(f"{stage.result()} score files written by {num_nodes} nodes", flush=True)
     cluster.shutdown()
+
+
+def wait_for_files(zoo: Zoo, count: int, stage: "Future[int]") -> None:
+    while len(list(zoo.study_dir.glob("scores/**/*.parquet"))) < count:
+        assert not stage.done(), "the stage ended before a node could be killed"
+        time.sleep(POLL_S)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The models of a study and how each is trained."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raygrid.errors import unknown_name
+from raygrid.plain import ABSENT_IF_EMPTY
 from raygrid.spec.checks import require
 from raygrid.spec.data import SPLITS, DatasetSpec, SplitSpec
 
@@ -31,6 +32,9 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training part at most; the epoch of best validation AUC is kept.
+        averaged_epochs: keep the mean of the weights after each of that many last epochs instead (Izmailov et al.
+            2018, "Averaging Weights Leads to Wider Optima and Better Generalization"): a small validation part chooses
+            an epoch by luck. 0 averages nothing.
         batch_size: images per step.
         learning_rate: at the first step.
         schedule: how the learning rate decays over `epochs`, name in `SCHEDULES`.
@@ -53,6 +57,7 @@ class Recipe:
     balanced: bool = False
     augmentations: tuple[str, ...] = ()
     threads: int = 1
+    averaged_epochs: int = field(default=0, metadata=ABSENT_IF_EMPTY)
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"epochs is {self.epochs}; expected at least 1")
@@ -60,6 +65,14 @@ class Recipe:
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected above 0")
         require(self.schedule in SCHEDULES, unknown_name("schedule", self.schedule, SCHEDULES))
         require(self.patience >= 0, f"patience is {self.patience}; expected 0 or more")
+        require(
+            0 <= self.averaged_epochs <= self.epochs,
+            f"averaged_epochs is {self.averaged_epochs}; expected from 0 to the {self.epochs} epochs",
+        )
+        require(
+            not (self.patience and self.averaged_epochs),
+            "patience ends a training before the epochs that averaged_epochs names; set one of the two",
+        )
         require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; expected 0 or more")
         require(self.precision in PRECISIONS, unknown_name("precision", self.precision, PRECISIONS))
         require(self.threads >= 1, f"threads is {self.threads}; expected at least 1")
