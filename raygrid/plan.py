@@ -23,6 +23,7 @@ from raygrid.study import missing_work, open_study
 from raygrid.zoo import Zoo
 
 _SCORE_BYTES = (2, 4)  # of one row of scores on disk, fixed and per output; measured on the demo: 5.8 with one output
+_PERCEPTIBILITY_BYTES = 16  # of one row on disk; measured on the demo: 15.9
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,11 @@ _PASSES = {
     "forward_passes": "scores (forward passes)",
 }
 _HOURS = {"training_s": "training, device hours", "transfer_s": "transfer, device hours"}
-_STORAGE = {"samples_bytes": "samples, GB at most", "zoo_bytes": "zoo, GB", "scores_bytes": "scores, GB"}
+_STORAGE = {
+    "samples_bytes": "samples, GB at most",
+    "zoo_bytes": "zoo, GB",
+    "scores_bytes": "scores, perceptibility, GB",
+}
 
 
 def _opened(study: StudySpec, study_dir: Path) -> Zoo | None:
@@ -186,7 +191,8 @@ def _work(
     attacked = [] if modality.source or _is_scored(modality, zoo) else study.surrogates_of(modality.name)
     members = [member for surrogate in attacked for member in study.members_of(surrogate)]
     gradients = sizes.test * num_gradients(study.transfer.attacks)
-    cases = len(attacked) * len(cases_of(study, models[0])) + bool(attacked) if models else 0
+    changed = len(attacked) * len(cases_of(study, models[0])) if models else 0
+    cases = changed + bool(attacked)
     transfer_s = sum(gradients * seconds[m].gradient for m in members)
     transfer_s += sum(sizes.test * cases * seconds[m].forward for m in models)
     scores = sizes.test * len(models) * cases
@@ -205,7 +211,8 @@ def _work(
         transfer_s=transfer_s,
         samples_bytes=_num_images(sizes) * side.image_size**2 * side.channels,
         zoo_bytes=sum(4 * seconds[m].num_parameters for m in models),
-        scores_bytes=scores * (_SCORE_BYTES[0] + _SCORE_BYTES[1] * sizes.outputs),
+        scores_bytes=scores * (_SCORE_BYTES[0] + _SCORE_BYTES[1] * sizes.outputs)
+        + sizes.test * changed * _PERCEPTIBILITY_BYTES,
     )
 
 

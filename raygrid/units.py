@@ -1,9 +1,11 @@
 """Units of work of the transfer stage: which there are, what each has scored, and what it lacks.
 
 STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/
-    tile-<tile>.json             which attacks against which targets the score files of that name hold
+    _tile-<tile>.json            which attacks against which targets the score files of that name hold
     block-00000-<tile>.parquet   their scores on one block of test images (raygrid.scores)
-    block-00000.failed.txt       why a block could not be scored at the last attempt
+    _block-00000.failed.txt      why a block could not be scored at the last attempt
+
+What begins with an underscore is passed over by whatever reads a folder of Parquet files.
 
 A unit is a block of test images, in the order of their ids, through one surrogate. What it has scored stays: an attack
 that a study gets later has a tile of its own against all targets, and so has a target against all attacks.
@@ -80,7 +82,7 @@ class Unit:
     @property
     def failure_path(self) -> Path:
         """Where it says why the unit could not be scored."""
-        return self.folder / f"block-{self.block:05d}.failed.txt"
+        return self.folder / f"_block-{self.block:05d}.failed.txt"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class ScoreFile:
 
     def describe_tile(self) -> None:
         """Write what the files of this tile hold, once per folder."""
-        path = self.unit.folder / f"tile-{self.tile.digest}.json"
+        path = self.unit.folder / f"_tile-{self.tile.digest}.json"
         if not path.exists():
             write_json(path, self.tile.to_dict())
 
@@ -161,7 +163,7 @@ def _lacking(wanted: Tile, there: Sequence[Tile]) -> Iterator[Tile]:
 
 def _tiles_by_block(folder: Path) -> dict[int, list[Tile]]:
     """Return the tiles whose score files lie in a folder, by block."""
-    tiles = {path.stem.removeprefix("tile-"): Tile.from_dict(read_json(path)) for path in folder.glob("tile-*.json")}
+    tiles = {path.stem.removeprefix("_tile-"): Tile.from_dict(read_json(path)) for path in folder.glob("_tile-*.json")}
     blocks: dict[int, list[Tile]] = {}
     for path in sorted(folder.glob("block-*-*.parquet")):
         _, block, name = path.stem.split("-")

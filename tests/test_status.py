@@ -44,7 +44,11 @@ def test_pace_and_failures_are_told(zoo: Zoo, capsys: pytest.CaptureFixture[str]
         write_text(file.path, "scores")
         os.utime(file.path, (time.time() - age,) * 2)
     write_text(units[-1].failure_path, "a network gave no number\n\nTraceback: all of it\n")
+    outdated = units[0].folder.with_name("plan-000000000000")
+    outdated.mkdir()
     text = describe_status(small)
+    assert f"not used any more: {outdated}" in text
+    assert str(units[0].folder) not in text
     assert "toy: 3 of 12 units scored" in text
     assert "pace: 3 score files a minute over the last 1 minutes, 9 are left: about 3 minutes" in text
     assert f"FAILED unit toy/{MODEL.name} block 5: a network gave no number" in text

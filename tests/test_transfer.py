@@ -1,12 +1,14 @@
 """The actor that attacks and scores units, called without Ray: what is crafted, how often, and through what."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -21,7 +23,7 @@ from raygrid.engine import score_attacked
 from raygrid.errors import StoreError
 from raygrid.results import auc_frame, transfer_facts
 from raygrid.samples import Samples, samples_dir
-from raygrid.scores import read_logits, read_metadata
+from raygrid.scores import cases_of, read_logits, read_metadata
 from raygrid.shelf import Shelf
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
 from raygrid.training import train
@@ -157,6 +159,31 @@ def test_scores_lie_where_a_stranger_looks_for_them(zoo: Zoo, crafted) -> None:
     assert folders == {"surrogate=clean", *(f"surrogate={s.name}" for s in zoo.study.surrogates_of("toy"))}
 
 
+def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: Zoo, crafted) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "scores.md").read_text()
+    blocks = re.findall(r"```(python|sql)\n(.*?)```", text.replace("STUDY", str(zoo.study_dir)), re.DOTALL)
+    found = []
+    for language, block in blocks:
+        names: dict[str, pd.DataFrame] = {}
+        if language == "python":
+            exec(block, names)
+            scores = names["scores"]
+            found.append(scores if isinstance(scores, pd.DataFrame) else scores.to_pandas())
+        else:
+            found.append(duckdb.sql(block).df())
+    assert len(found) == 3
+    units = [unit for unit in units_of(zoo) if unit.surrogate == MODELS[0]]
+    ids = opened(zoo).test_table()["image_id"].tolist()
+    cases = cases_of(zoo.study, MODELS[0])
+    expected = read_logits(units, ids, cases, 1)[1]  # (cases, images, outputs) of the second target
+    place = {(c.condition, c.attack_name, c.epsilon): k for k, c in enumerate(cases)}
+    for scores in found:
+        assert len(scores) == len(cases) * len(ids)
+        for row in scores.itertuples():
+            k = place[row.condition, row.attack, row.epsilon]
+            assert list(row.logits) == expected[k, ids.index(row.image_id)].tolist()
+
+
 @pytest.fixture
 def copied(zoo: Zoo, crafted, tmp_path: Path) -> Zoo:
     """Return a finished study that a test may change."""
@@ -258,6 +285,6 @@ def test_a_flipped_bit_in_a_score_file_is_noticed(copied: Zoo) -> None:
 
 
 def test_a_score_file_without_its_tile_is_made_again(copied: Zoo) -> None:
-    (path,) = copied.study_dir.glob("scores/modality=toy/surrogate=clean/*/tile-*.json")
+    (path,) = copied.study_dir.glob("scores/modality=toy/surrogate=clean/*/_tile-*.json")
     path.unlink()
     assert [f.unit.surrogate for f in missing_files(units_of(copied))] == [None, None]

@@ -1,0 +1,92 @@
+"""What the transfer stage puts into Ray's object store: at the peak, and in all, for 2,000 and 20,000 test images.
+
+Noise at 96 pixels in blocks of 64, one surrogate, two actors that take 0.1 s for a block and compute nothing: readers
+could run far ahead of them. The store is sampled ten times a second. Adversarial images never enter it; what does is
+each block once on its way from a reader to an actor, and some bytes of bookkeeping per unit.
+"""
+
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import write_result
+from noise_study import MODALITY, make_noise_study
+
+from raygrid.cluster import connected, read_resources
+from raygrid.samples import samples_dir
+from raygrid.transfer import _read_unit, run_pipeline
+
+SIDE, BLOCK, UNIT_S, PERIOD_S = 96, 64, 0.1, 0.1
+
+
+class Sleeper:
+    """An actor that takes its time and says how many bytes it was given."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._seconds = job["seconds"]
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the unit and the size of its block."""
+        time.sleep(self._seconds)
+        return {"unit": batch["unit"], "bytes": np.array([len(block) for block in batch["block"]])}
+
+
+def main() -> None:
+    """Measure both sizes in one cluster and write the result."""
+    result = {}
+    with tempfile.TemporaryDirectory() as name, connected(None, num_cpus=2) as ray:
+        for num_images in (2_000, 20_000):
+            zoo = make_noise_study(
+                Path(name) / str(num_images), archs=("test_resnet",), side=SIDE, num_test=num_images, block_size=BLOCK
+            )
+            folder = samples_dir(zoo.study_dir, MODALITY, zoo.samples[MODALITY])
+            wanted = [
+                {"unit": number, "start": start, "stop": min(start + BLOCK, num_images), "tile": ""}
+                for number, start in enumerate(range(0, num_images, BLOCK))
+            ]
+            watch = _Watch()
+            read = partial(_read_unit, samples_folder=str(folder))
+            rows = list(run_pipeline(wanted, read, Sleeper, {"seconds": UNIT_S}, read_resources(ray, "cpu")))
+            result[f"{num_images} images"] = {
+                "units": len(rows),
+                "image bytes handed to actors, MB": round(sum(int(row["bytes"]) for row in rows) / 1e6, 1),
+                "largest block, MB": round(max(int(row["bytes"]) for row in rows) / 1e6, 2),
+                **watch.stop(),
+            }
+            print(num_images, result[f"{num_images} images"], flush=True)
+    write_result("object_store", __doc__ or "", result)
+
+
+class _Watch:
+    """Samples the object stores of the cluster until it is stopped."""
+
+    def __init__(self) -> None:
+        self._peak, self._ended = 0, threading.Event()
+        self._created = _stores().cumulative_created_bytes
+        self._thread = threading.Thread(target=self._sample)
+        self._thread.start()
+
+    def stop(self) -> dict[str, float]:
+        """Return the peak, and what was created in all, MB."""
+        self._ended.set()
+        self._thread.join()
+        created = _stores().cumulative_created_bytes - self._created
+        return {"peak, MB": round(self._peak / 1e6, 1), "created in all, MB": round(created / 1e6, 1)}
+
+    def _sample(self) -> None:
+        while not self._ended.wait(PERIOD_S):
+            self._peak = max(self._peak, _stores().object_store_bytes_used)
+
+
+def _stores() -> Any:
+    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+    return get_memory_info_reply(get_state_from_address()).store_stats
+
+
+if __name__ == "__main__":
+    main()
