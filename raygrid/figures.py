@@ -92,6 +92,45 @@ def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
     return figure
 
 
+def beside_published(beside: pd.DataFrame, table: int, *, phantom: bool = False) -> Figure:
+    """Return the cells of one table, ours with intervals beside the published ones; a panel for each modality.
+
+    Args:
+        beside: as `raygrid.tables.beside_published` returns it.
+    """
+    here = beside[(beside["table"] == table) & beside["published_auc"].notna() & beside["auc"].notna()]
+    modalities = list(dict.fromkeys(here["modality"]))
+    most = int(here.groupby("modality").size().max()) if len(here) else 1
+    figure = _figure(2.2 + 3.4 * max(1, len(modalities)), 1.6 + 0.3 * most, phantom, title=f"Table {table}: AUC")
+    panels = figure.subplots(1, max(1, len(modalities)), squeeze=False, sharex=True)[0]
+    for axes, modality in zip(panels, modalities, strict=False):
+        cells = here[here["modality"] == modality]
+        places = np.arange(len(cells))
+        reach = np.abs(cells[["auc_low", "auc_high"]].to_numpy().T - cells["auc"].to_numpy())
+        axes.errorbar(cells["auc"], places, xerr=reach, fmt="o", color=_CYCLE[0], capsize=2, label="this study, 95%")
+        axes.plot(cells["published_auc"], places, "D", color=_CYCLE[1], markerfacecolor="none", label="published")
+        axes.set_yticks(places, [_words_of(cell) for cell in cells.to_dict("records")], fontsize=8)
+        axes.set(title=modality, xlabel="AUC (0.5 = chance)", xlim=(-0.02, 1.02))
+        axes.axvline(0.5, color=_GREY, linewidth=0.8)
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.3)
+    if modalities:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _words_of(cell: Mapping[Any, Any]) -> str:
+    """What a cell of a table is of, in few words."""
+    if cell["condition"] == "clean":
+        return f"clean, {cell['target_init']}"
+    parts = {
+        1: (cell["attack"].upper(), f"ε {cell['epsilon']:g}", cell["condition"]),
+        2: (f"{cell['target_init']} ← {cell['surrogate_init']}",),
+        3: (cell["architecture"], cell["surrogate_split"]),
+    }
+    return ", ".join(parts[int(cell["table"])])
+
+
 def example_images(images: Mapping[str, Mapping[str, NDArray[Any]]], *, phantom: bool = False) -> Figure:
     """Return the paper's Figure 1: modalities in columns, clean and attacked images in rows.
 

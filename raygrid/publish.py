@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from raygrid import tables
+from raygrid.claims import judge_claims
 from raygrid.files import read_json, write_json, write_text
 from raygrid.keyed import digest
 from raygrid.progress import tell
@@ -47,6 +48,7 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         for sentence in tables.labels_left_out(auc):
             tell(f"report: {sentence}")
         write_tables(auc, zoo.study, results / "tables", phantom=bool(about["phantom"]))
+        write_claims(auc, zoo.study, results)
         write_text(results / "report.html", render_report(_report_input(zoo, samples, auc, about)))
         write_json(summary_path, {"state": state, **_summary(auc)})
     for number in TABLE_MAKERS:
@@ -60,7 +62,7 @@ def write_tables(auc: pd.DataFrame, study: StudySpec, folder: Path, *, phantom: 
     for number, make in TABLE_MAKERS.items():
         cells = make(auc, study=study)
         texts = {
-            "csv": cells.to_csv(index=False),
+            "csv": cells[tables.CELL_COLUMNS].to_csv(index=False),
             "md": tables.to_markdown(number, cells, phantom=phantom),
             "tex": tables.to_latex(number, cells, phantom=phantom),
             "txt": tables.to_terminal(number, cells, phantom=phantom),
@@ -69,6 +71,14 @@ def write_tables(auc: pd.DataFrame, study: StudySpec, folder: Path, *, phantom: 
             written.append(folder / f"table{number}.{suffix}")
             write_text(written[-1], text)
     return written
+
+
+def write_claims(auc: pd.DataFrame, study: StudySpec, folder: Path) -> Path:
+    """Write what the study says to each of the paper's claims, statement by statement; return the path."""
+    judged = judge_claims({number: make(auc, study=study) for number, make in TABLE_MAKERS.items()}, study.margins)
+    path = folder / "claims.csv"
+    write_text(path, judged.to_csv(index=False))
+    return path
 
 
 def _state(zoo: Zoo, samples: dict[str, Samples], about: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raygrid import figures, tables
-from raygrid.spec import StudySpec
+from raygrid.claims import judge_claims, sum_up
+from raygrid.spec import Margins, StudySpec
 
 TITLES = {1: "Table 1: perturbation degree", 2: "Table 2: pre-training", 3: "Table 3: disparity"}
 
@@ -109,6 +110,7 @@ def render_report(inputs: ReportInput) -> str:
         3: tables.table3(auc, reference_epsilon=epsilon, **options),
     }
     agreement = tables.check_agreement(cells[1], cells[2], cells[3])
+    judged = judge_claims(cells, study.margins)
     environment = Environment(
         loader=PackageLoader("raygrid"),
         autoescape=True,
@@ -123,6 +125,9 @@ def render_report(inputs: ReportInput) -> str:
         bound=tables.LEARNED_BOUND,
         summary=_summary(inputs, cells[1], epsilon),
         tables=[_table(number, part, inputs.phantom) for number, part in cells.items()],
+        claims=_claims(judged),
+        modalities=list(sum_up(judged).columns[2:]),
+        judged=judged.to_dict("records"),
         agreement=float(agreement["difference"].max()) if agreement["difference"].notna().all() else None,
         pictures=_pictures(inputs, cells[1], epsilon),
         models=_models(inputs),
@@ -224,6 +229,19 @@ def _place(number: int, cell: dict[Any, Any]) -> dict[str, Any]:
         f"{cell['num_images']:,} images of {cell['num_patients']:,} patients; signature {cell['signature'][:12]}"
     )
     return {"text": text, "interval": f"[{bounds}", "title": title, "span": 1}
+
+
+def _claims(judged: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every claim with the verdict of this study and of the published tables in each modality."""
+    ours = sum_up(judged)
+    theirs = sum_up(judge_claims(tables.published_tables(), Margins())).set_index("claim")
+    modalities = list(ours.columns[2:])
+    rows = []
+    for row in ours.to_dict("records"):
+        published = {m: theirs.at[row["claim"], m] if m in theirs else "–" for m in modalities}
+        verdicts = [{"ours": row[m], "published": published[m]} for m in modalities]
+        rows.append({"claim": row["claim"], "says": row["says"], "verdicts": verdicts})
+    return rows
 
 
 def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[str, list[_Picture]]:

@@ -11,6 +11,7 @@ from auc_frames import UNTOUCHED, model, set_row, small_frame, small_study, with
 from raygrid import tables
 from raygrid.errors import DataError
 from raygrid.spec import EnsembleSpec
+from raygrid.tables import beside_published, published_tables
 
 PRE = "pretrained_on:textures"
 A0, A1, B0, B1 = model("a"), model("a", instance=1), model("b"), model("b", instance=1)
@@ -370,3 +371,36 @@ def test_a_frame_that_went_through_parquet_gives_the_same_cells(tmp_path):
     frame = _frame(RANDOM_D1)
     frame.to_parquet(tmp_path / "auc.parquet")
     pd.testing.assert_frame_equal(tables.table1(pd.read_parquet(tmp_path / "auc.parquet")), tables.table1(frame))
+
+
+def test_a_study_stands_beside_the_published_cells_it_shares():
+    models = [model(a, i, modality="pathology", instance=k) for a in "ab" for i in ("random", PRE) for k in (0, 1)]
+    frame = small_frame(models)
+    cells = {n: make(frame) for n, make in enumerate((tables.table1, tables.table2, tables.table3), start=1)}
+    beside = beside_published(cells)
+    assert set(beside["modality"]) == {"pathology"}
+    one = beside[beside["table"] == 1]
+    assert len(one) == 1 + 2 * 2 * 2  # clean, then attack x condition x the two epsilons that both have
+    fgsm = _cell(one, condition="adversarial", attack="fgsm", epsilon=0.04)
+    assert (fgsm["auc"], fgsm["published_auc"]) == (pytest.approx(UNTOUCHED), 0.38)
+    own_name = _cell(beside[beside["table"] == 2], target_init=PRE, surrogate_init=PRE)
+    assert (own_name["published_auc"], own_name["published_relative"]) == (0.68, 78)
+    assert len(beside[beside["table"] == 3]) == 3  # clean and d1 with either architecture: there is no d2
+
+
+def test_the_published_tables_beside_themselves_are_equal():
+    whole = {
+        n: t.reindex(columns=[*t.columns, "auc_low", "auc_high", "relative_low", "relative_high"])
+        for n, t in published_tables().items()
+    }
+    beside = beside_published(whole)
+    assert len(beside) == 84
+    assert beside["auc"].equals(beside["published_auc"])
+    assert beside["relative_percent"].equals(beside["published_relative"])
+
+
+def test_with_two_pretrainings_none_is_the_papers():
+    models = [model(a, i, modality="pathology") for a in "ab" for i in ("random", PRE, "weights:other")]
+    frame = small_frame(models)
+    with pytest.raises(DataError, match="several pre-trainings"):
+        beside_published({2: tables.table2(frame)})

@@ -17,6 +17,7 @@ from raygrid.spec.attacks import (
     attack_grid,
     plugins,
 )
+from raygrid.spec.claims import Margins
 from raygrid.spec.data import MAX_REJECTED_SHARE, SPLIT_FILES, SPLITS, DatasetSpec, SplitSpec
 from raygrid.spec.models import (
     AUGMENTATIONS,
@@ -50,6 +51,7 @@ __all__ = [
     "Condition",
     "DatasetSpec",
     "EnsembleSpec",
+    "Margins",
     "ModalitySpec",
     "ModelSpec",
     "Norm",

@@ -8,6 +8,7 @@ from raygrid.errors import SpecError, unknown_name
 from raygrid.plain import ABSENT_IF_EMPTY, from_plain, to_plain
 from raygrid.spec.attacks import TransferSpec
 from raygrid.spec.checks import require
+from raygrid.spec.claims import Margins
 from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, Recipe, SurrogateSpec
 
 
@@ -20,6 +21,7 @@ class StudySpec:
             `weights:<name>`; `raygrid.weights` lists the sources. Architectures that are not named get `imagenet`
             weights from timm's hub.
         ensembles: models that are attacked through together, beside each alone.
+        margins: what the claims call alike, little and different.
     """
 
     name: str
@@ -29,6 +31,7 @@ class StudySpec:
     transfer: TransferSpec
     weights: Mapping[str, str] = field(default_factory=dict)
     ensembles: tuple[EnsembleSpec, ...] = field(default=(), metadata=ABSENT_IF_EMPTY)
+    margins: Margins = field(default_factory=Margins)
 
     def __post_init__(self) -> None:
         names = [m.name for m in self.modalities]

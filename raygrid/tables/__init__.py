@@ -1,6 +1,6 @@
 """The paper's Tables 1 to 3: the AUC frame in, cells and their text forms out. Pure functions."""
 
-from raygrid.tables.cells import CELL_COLUMNS, LEARNED_BOUND, Instances
+from raygrid.tables.cells import CELL_COLUMNS, FACTORS, INFLUENCES, LEARNED_BOUND, Instances
 from raygrid.tables.paper import (
     check_agreement,
     default_epsilon,
@@ -11,6 +11,7 @@ from raygrid.tables.paper import (
     table3,
     unlearned,
 )
+from raygrid.tables.published import beside_published, published_tables
 from raygrid.tables.text import (
     PHANTOM_NOTICE,
     caption_of,
@@ -27,9 +28,12 @@ from raygrid.tables.text import (
 
 __all__ = [
     "CELL_COLUMNS",
+    "FACTORS",
+    "INFLUENCES",
     "LEARNED_BOUND",
     "PHANTOM_NOTICE",
     "Instances",
+    "beside_published",
     "caption_of",
     "cell_text",
     "check_agreement",
@@ -39,6 +43,7 @@ __all__ = [
     "lay_out",
     "missing_pairings",
     "notices_of",
+    "published_tables",
     "table1",
     "table2",
     "table3",

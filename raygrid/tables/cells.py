@@ -51,6 +51,7 @@ CELL_COLUMNS = [
     "signature",
     "unlearned",
 ]
+INFLUENCES = ["influence", "relative_influence"]  # of every patient on auc and on relative_percent / 100; not printed
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def _is_allowed(surrogate: ModelSpec, target: ModelSpec, instances: Instances) -
 def make_cell(grid: Grid, factors: dict[str, Any], groups: Groups, attacks: Sequence[str]) -> dict[str, Any]:
     """One cell: the mean over attacks and architecture pairs (`groups`) of the mean over instance pairs."""
     condition, epsilon = factors["condition"], factors.get("epsilon", 0.0)
-    blank = {"attack": "", "epsilon": 0.0, "surrogate_init": "", "surrogate_split": "", "architecture": ""}
+    blank: dict[str, Any] = {"attack": "", "epsilon": 0.0}
+    blank |= dict.fromkeys(("surrogate_init", "surrogate_split", "architecture"), "") | dict.fromkeys(INFLUENCES)
     pairs = [pair for group in groups for pair in group]
     models = sorted({m for pair in pairs for m in pair if m is not None})
     names = attacks or [""]
@@ -231,15 +233,16 @@ def make_cell(grid: Grid, factors: dict[str, Any], groups: Groups, attacks: Sequ
     return cell | _numbers(grid, by_group) | {"signature": _signature(grid, factors["modality"], by_group)}
 
 
-def _numbers(grid: Grid, by_group: list[list[int]]) -> dict[str, float]:
+def _numbers(grid: Grid, by_group: list[list[int]]) -> dict[str, Any]:
     """The numbers of a complete cell from the rows of its groups (one list per attack and architecture pair)."""
     attacked = _nested_mean([[grid.estimate(row) for row in group] for group in by_group])
     first = by_group[0][0]
     num_positive = int(grid.number("num_positive", first))
     counts = (num_positive, int(grid.number("num_images", first)) - num_positive)
     low, high = interval(attacked.value, attacked.influence, degenerate_n=counts)
-    numbers = {"auc": attacked.value, "auc_low": low, "auc_high": high}
+    numbers = {"auc": attacked.value, "auc_low": low, "auc_high": high, "influence": attacked.influence}
     if grid.frame["condition"].iat[first] == "clean":
+        numbers["relative_influence"] = np.zeros_like(attacked.influence)
         return numbers | {"relative_percent": 100.0, "relative_low": 100.0, "relative_high": 100.0}
     ratios = [[grid.ratio(row) for row in group] for group in by_group]
     complete = [[ratio for ratio in group if ratio is not None] for group in ratios]
@@ -251,6 +254,7 @@ def _numbers(grid: Grid, by_group: list[list[int]]) -> dict[str, float]:
         "relative_percent": 100 * relative.value,
         "relative_low": 100 * low,
         "relative_high": 100 * high,
+        "relative_influence": relative.influence,
     }
 
 

@@ -1,4 +1,7 @@
-"""The paper's Tables 1 to 3 from the AUC frame (`results/auc.parquet`), as long frames of cells (`CELL_COLUMNS`)."""
+"""The paper's Tables 1 to 3 from the AUC frame (`results/auc.parquet`), as long frames of cells.
+
+Their columns are `CELL_COLUMNS`, what is printed, then `INFLUENCES`, from which contrasts of cells get their intervals.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -11,6 +14,7 @@ from raygrid.errors import DataError
 from raygrid.spec import SPLITS, StudySpec
 from raygrid.tables.cells import (
     CELL_COLUMNS,
+    INFLUENCES,
     LEARNED_BOUND,
     Grid,
     Groups,
@@ -46,7 +50,7 @@ def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Inst
                 factors = {"condition": condition, "attack": attack, "epsilon": epsilon}
                 surrogate = {"surrogate_init": "random", "surrogate_split": "d1"}
                 cells.append(make_cell(grid, fixed | factors | surrogate, groups, [attack]))
-    return pd.DataFrame(cells, columns=CELL_COLUMNS)
+    return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
 
 
 def table2(
@@ -81,7 +85,7 @@ def table2(
                 cells.append(make_cell(grid, attacked | {"surrogate_init": surrogate}, groups, attacks))
             if len(inits) > 1:
                 cells.append(make_cell(grid, attacked | {"surrogate_init": "mean"}, everything, attacks))
-    return pd.DataFrame(cells, columns=CELL_COLUMNS)
+    return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
 
 
 def table3(
@@ -111,7 +115,7 @@ def table3(
                 factors = {"architecture": "same" if same else "different", "surrogate_split": split}
                 if groups:
                     cells.append(make_cell(grid, attacked | factors, groups, attacks))
-    return pd.DataFrame(cells, columns=CELL_COLUMNS)
+    return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
 
 
 def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,76 @@
+"""Print a study's tables beside the published ones, cell by cell, and which of the paper's claims each supports.
+
+Writes STUDY/figures/beside_published_table<n>.<format> and STUDY/results/beside_published.csv.
+
+The published scripts differ from the paper's text, which raygrid follows, in ways that move numbers (docs/protocol.md,
+Where the published scripts differ): radiology crops 224 of 256 pixels, has 15 outputs and shuffles control noise over
+the whole batch; ophthalmology stores adversarial images as truncated 8 bits; pathology broadcasts one label over two
+outputs.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from raygrid.claims import judge_claims, sum_up
+from raygrid.figures import beside_published as draw
+from raygrid.files import read_json, write_text
+from raygrid.spec import StudySpec
+from raygrid.tables import PHANTOM_NOTICE, beside_published, published_tables, table1, table2, table3
+
+
+def main() -> None:
+    """Read the study folder named on the command line, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="study folder")
+    parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png", help="of the figures")
+    options = parser.parse_args()
+    about = read_json(options.study / "study.json")
+    auc = pd.read_parquet(options.study / "results" / "auc.parquet")
+    study = StudySpec.from_dict(about["study"])
+    cells = {n: make(auc, study=study) for n, make in enumerate((table1, table2, table3), start=1)}
+    beside = beside_published(cells)
+    if about["phantom"]:
+        print(f"{PHANTOM_NOTICE}; the paper's images were real.")
+    for number, part in beside.groupby("table"):
+        print(f"\nTable {number}: published / this study [95% interval]")
+        print(_shown(part).to_string(index=False))
+    print("\nClaims: published / this study")
+    theirs, ours = (sum_up(judge_claims(tables, study.margins)) for tables in (published_tables(), cells))
+    print(_side_by_side(theirs, ours).to_string(index=False))
+    path = options.study / "results" / "beside_published.csv"
+    write_text(path, beside.to_csv(index=False))
+    print(f"\n{path}")
+    for number in sorted(beside["table"].unique()):
+        figure = options.study / "figures" / f"beside_published_table{number}.{options.format}"
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        draw(beside, int(number), phantom=bool(about["phantom"])).savefig(figure, dpi=150)
+        print(figure)
+
+
+def _shown(part: pd.DataFrame) -> pd.DataFrame:
+    """Return cells as a person reads them: AUC, and relative AUC where the paper gives it."""
+    rows = []
+    for cell in part.to_dict("records"):
+        factors = {n: cell[n] for n in part.columns[1:9] if part[n].astype(bool).any()}
+        text = f"{_number(cell['published_auc'])} / {cell['auc']:.2f} [{cell['auc_low']:.2f}, {cell['auc_high']:.2f}]"
+        relative = f"{_number(cell['published_relative'], '.0f')}% / {cell['relative_percent']:.0f}%"
+        rows.append({**factors, "AUC": text, "relative": relative if pd.notna(cell["published_relative"]) else ""})
+    return pd.DataFrame(rows)
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    return "–" if pd.isna(value) else format(value, form)
+
+
+def _side_by_side(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    both = theirs.set_index("claim")
+    found = ours.set_index("claim").reindex(both.index)
+    for modality in both.columns[1:]:
+        both[modality] += " / " + (found[modality].fillna("–") if modality in found else "–")
+    return both.drop(columns="says").reset_index()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The scripts in analysis/ make their pieces from a study folder alone."""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+import pytest
+from auc_frames import model, small_frame, small_study
+
+from raygrid.files import write_json
+from raygrid.results import write_auc
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "analysis"
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path) -> Path:
+    inits = ("random", "pretrained_on:textures")
+    models = [model(a, i, modality="pathology", instance=k) for a in "ab" for i in inits for k in (0, 1)]
+    sources = [model(a, modality="textures") for a in "ab"]
+    pathology, textures = small_study([models[0], *sources]).modalities
+    study = dataclasses.replace(
+        small_study([models[0]]),
+        modalities=(pathology, dataclasses.replace(textures, source=True)),
+        models=(*models, *sources),
+    )
+    write_json(tmp_path / "study.json", {"study": study.to_dict(), "samples": {}, "phantom": True})
+    write_auc(tmp_path, small_frame(models))
+    return tmp_path
+
+
+def run(script: str, study_dir: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [script, str(study_dir), *arguments])
+        runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["make_tables.py", "make_epsilon_curves.py", "make_heat_maps.py"])
+def test_each_names_the_files_it_wrote(script: str, study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [Path(line) for line in run(script, study_dir, capsys=capsys).splitlines()]
+    assert paths
+    assert all(path.stat().st_size > 0 for path in paths)
+
+
+def test_a_phantom_study_beside_the_paper_says_that_it_is_one(
+    study_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = run("compare_with_paper.py", study_dir, "--format", "svg", capsys=capsys)
+    assert "not medical evidence" in said
+    assert "0.38 / 0.90 [" in said  # Table 1, FGSM at 0.04
+    assert "C1" in said
+    figures = [study_dir / "figures" / f"beside_published_table{n}.svg" for n in (1, 2, 3)]
+    assert all(str(path) in said and path.stat().st_size for path in figures)
+    assert (study_dir / "results" / "beside_published.csv").read_text().count("\n") > 10
