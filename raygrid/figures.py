@@ -119,6 +119,34 @@ def beside_published(beside: pd.DataFrame, table: int, *, phantom: bool = False)
     return figure
 
 
+def damage_against_visibility(seen: pd.DataFrame, *, phantom: bool = False) -> Figure:
+    """Return what each attack costs against how visible it is: relative AUC over SSIM, a panel for each modality.
+
+    Args:
+        seen: as `raygrid.tables.damage_and_visibility` returns it.
+    """
+    modalities = list(dict.fromkeys(seen["modality"]))
+    figure = _figure(1.2 + 3.4 * max(1, len(modalities)), 3.6, phantom)
+    panels = figure.subplots(1, max(1, len(modalities)), squeeze=False, sharey=True)[0]
+    attacks = sorted(seen["attack"].unique())
+    colours = {a: _COLOURS.get(a, _CYCLE[(k + 2) % len(_CYCLE)]) for k, a in enumerate(attacks)}
+    for axes, modality in zip(panels, modalities, strict=False):
+        for (attack, condition), line in seen[seen["modality"] == modality].groupby(["attack", "condition"]):
+            style: dict[str, Any] = {"color": colours[str(attack)]}
+            adversarial = condition == "adversarial"
+            style |= {"linestyle": "-" if adversarial else "--", "marker": "o" if adversarial else "x"}
+            axes.plot(line["ssim"], 100 * line["relative_auc"], label=f"{str(attack).upper()}, {condition}", **style)
+        axes.set(title=modality, xlabel="SSIM to the clean image\n(1 = not visible)")
+        axes.invert_xaxis()
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("relative AUC, % of clean\n(mean over black-box pairings)")
+    if modalities:
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
+        )
+    return figure
+
+
 def _words_of(cell: Mapping[Any, Any]) -> str:
     """What a cell of a table is of, in few words."""
     if cell["condition"] == "clean":

@@ -34,12 +34,14 @@ class AucEstimate:
     Attributes:
         auc: (K,) mean AUC over `used_labels`.
         influence: (K, P) influence of every patient; each row sums to 0.
+        by_label: (K, len(used_labels)) the AUCs that are averaged.
         used_labels: findings with both classes among the images, the ones averaged.
         unused_labels: findings without positives or without negatives, left out of the mean.
     """
 
     auc: Floats
     influence: Floats
+    by_label: Floats
     used_labels: tuple[int, ...]
     unused_labels: tuple[int, ...]
 
@@ -71,17 +73,20 @@ def auc_with_influence(labels: NDArray[Any], scores: NDArray[Any], clusters: NDA
         raise DataError(f"none of the {labels.shape[1]} findings has both classes among {len(labels)} images; no AUC")
     by_patient = np.argsort(clusters, kind="stable")
     starts = np.searchsorted(clusters[by_patient], np.arange(num_patients))
-    auc = np.zeros(len(scores))
+    by_label = np.zeros((len(scores), len(used)))
     influence = np.zeros((len(scores), num_patients))
     for block in _blocks(len(scores), len(labels)):
         part = scores[block]
         _check_finite(part, block.start)
-        for label in used:
+        for place, label in enumerate(used):
             value, deviation = _structural_components(part[:, :, label].astype(np.float64), labels[:, label] == 1)
-            auc[block] += value
+            by_label[block, place] = value
             influence[block] += np.add.reduceat(np.ascontiguousarray(deviation[:, by_patient]), starts, axis=1)
     unused = tuple(int(label) for label in np.flatnonzero(~has_both))
-    return AucEstimate(auc / len(used), influence / len(used), used, unused)
+    auc = np.zeros(len(scores))
+    for place in range(len(used)):  # one after the other: a sum does not depend on how many sets there are
+        auc += by_label[:, place]
+    return AucEstimate(auc / len(used), influence / len(used), by_label, used, unused)
 
 
 def standard_error(influence: Floats) -> float:

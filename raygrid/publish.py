@@ -12,7 +12,14 @@ from raygrid.claims import judge_claims
 from raygrid.files import read_json, write_json, write_text
 from raygrid.keyed import digest
 from raygrid.progress import tell
-from raygrid.results import auc_frame, transfer_facts, write_auc
+from raygrid.results import (
+    result_frames,
+    transfer_facts,
+    visibility_frame,
+    write_auc,
+    write_decisions,
+    write_visibility,
+)
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModelSpec, StudySpec
 from raygrid.units import plan_units, score_files
@@ -43,13 +50,19 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
 
         tell("report: computing AUCs, tables and figures")
         shutil.rmtree(results, ignore_errors=True)
-        auc = pd.concat([auc_frame(zoo, name, opened) for name, opened in samples.items()], ignore_index=True)
+        frames = [result_frames(zoo, name, opened) for name, opened in samples.items()]
+        auc, decisions = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
+        seen = [visibility_frame(zoo, name, opened.num_test) for name, opened in samples.items()]
+        visibility = pd.concat(seen, ignore_index=True)
         write_auc(zoo.study_dir, auc)
+        write_decisions(zoo.study_dir, decisions)
+        write_visibility(zoo.study_dir, visibility)
         for sentence in tables.labels_left_out(auc):
             tell(f"report: {sentence}")
         write_tables(auc, zoo.study, results / "tables", phantom=bool(about["phantom"]))
         write_claims(auc, zoo.study, results)
-        write_text(results / "report.html", render_report(_report_input(zoo, samples, auc, about)))
+        page = _report_input(zoo, samples, about, auc, decisions, visibility)
+        write_text(results / "report.html", render_report(page))
         write_json(summary_path, {"state": state, **_summary(auc)})
     for number in TABLE_MAKERS:
         tell("\n" + (results / "tables" / f"table{number}.txt").read_text(encoding="utf-8"))
@@ -106,7 +119,14 @@ def _summary(auc: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _report_input(zoo: Zoo, samples: dict[str, Samples], auc: pd.DataFrame, about: dict[str, Any]) -> "ReportInput":
+def _report_input(
+    zoo: Zoo,
+    samples: dict[str, Samples],
+    about: dict[str, Any],
+    auc: pd.DataFrame,
+    decisions: pd.DataFrame,
+    visibility: pd.DataFrame,
+) -> "ReportInput":
     from raygrid.examples import craft_examples
     from raygrid.report import Provenance, ReportInput
 
@@ -116,6 +136,8 @@ def _report_input(zoo: Zoo, samples: dict[str, Samples], auc: pd.DataFrame, abou
     return ReportInput(
         study=zoo.study,
         auc=auc,
+        decisions=decisions,
+        visibility=visibility,
         phantom=bool(about["phantom"]),
         cards=[_model_card(zoo, m) for m in trained],
         provenance=Provenance(

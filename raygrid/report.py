@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from raygrid import figures, tables
 from raygrid.claims import judge_claims, sum_up
+from raygrid.practice import practice_tables
 from raygrid.spec import Margins, StudySpec
 
 TITLES = {1: "Table 1: perturbation degree", 2: "Table 2: pre-training", 3: "Table 3: disparity"}
@@ -68,6 +69,8 @@ class ReportInput:
 
     Attributes:
         auc: the AUC frame of `results/auc.parquet`.
+        decisions, visibility: of `results/decisions.parquet` and `visibility.parquet`; without them the page has no
+            section on practice.
         phantom: whether the images are generated; puts the banner and watermarks on.
         examples: modality → row label ("clean", "FGSM ε = 0.02", ...) → image, as `figures.example_images` takes it.
         histories: modality → model name → records with epoch, loss, validation_auc.
@@ -78,6 +81,8 @@ class ReportInput:
     study: StudySpec
     auc: pd.DataFrame
     phantom: bool
+    decisions: pd.DataFrame | None = None
+    visibility: pd.DataFrame | None = None
     cards: Sequence[ModelCard] = ()
     provenance: Provenance = field(default_factory=Provenance)
     examples: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
@@ -125,6 +130,9 @@ def render_report(inputs: ReportInput) -> str:
         bound=tables.LEARNED_BOUND,
         summary=_summary(inputs, cells[1], epsilon),
         tables=[_table(number, part, inputs.phantom) for number, part in cells.items()],
+        practice=[]
+        if inputs.decisions is None or inputs.visibility is None
+        else practice_tables(auc, inputs.decisions, inputs.visibility, epsilon),
         claims=_claims(judged),
         modalities=list(sum_up(judged).columns[2:]),
         judged=judged.to_dict("records"),
@@ -247,6 +255,7 @@ def _claims(judged: pd.DataFrame) -> list[dict[str, Any]]:
 def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[str, list[_Picture]]:
     auc, phantom = inputs.auc, inputs.phantom
     pictures: dict[str, list[_Picture]] = {"examples": [], "curves": [], "heat_maps": [], "clean": [], "learning": []}
+    pictures["practice"] = []
     if inputs.examples:
         figure = figures.example_images(inputs.examples, phantom=phantom)
         alt = f"Example test images of {', '.join(inputs.examples)}: the clean image above its attacked versions."
@@ -264,6 +273,14 @@ def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[
     forest = figures.clean_auc_plot(auc, phantom=phantom)
     alt = "Forest plot of the clean AUC of every model with its interval; numbers in the table of models."
     pictures["clean"].append(_Picture(_svg(forest), alt, "Clean AUC of every model on the test images, 95% intervals."))
+    if inputs.visibility is not None:
+        seen = tables.damage_and_visibility(auc, inputs.visibility)
+        caption = (
+            "Damage against visibility: each line is one attack, its points are the ε, mean over black-box pairings."
+        )
+        alt = "Line plots of relative AUC against structural similarity; numbers in the table beside."
+        figure = figures.damage_against_visibility(seen, phantom=phantom)
+        pictures["practice"].append(_Picture(_svg(figure), alt, caption))
     for modality, histories in inputs.histories.items():
         figure = figures.learning_curves(histories, title=modality, phantom=phantom)
         alt = f"Training loss and validation AUC against epoch of {len(histories)} models of {modality}."

@@ -1,5 +1,7 @@
 """Scores to AUCs: one row per pairing, attack, epsilon and condition, each with its interval and what made it.
 
+Beside them what becomes of decisions at a fixed operating point, a row per finding (raygrid.decisions).
+
 `influence` holds, per test patient, how much that patient moves the AUC; with it the interval of any mean, ratio or
 difference of rows follows, the correlation between them included (`raygrid.metrics`).
 """
@@ -13,16 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raygrid.decisions import decide, thresholds_of
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.metrics import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
 from raygrid.samples import Samples
-from raygrid.scores import cases_of, read_logits, read_metadata
-from raygrid.spec import ENSEMBLE, Case, ModelSpec, SurrogateSpec
+from raygrid.scores import cases_of, read_logits, read_metadata, read_perceptibility
+from raygrid.spec import ENSEMBLE, MEASURES, Case, ModelSpec, SurrogateSpec
 from raygrid.units import missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
 
 MIXED = "mixed"
+_CASE = ["condition", "attack", "epsilon"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,22 @@ class _Test:
     label_names: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Clean:
+    """Every target on clean images: AUCs, logits (targets, n, labels), and thresholds (targets, labels)."""
+
+    auc: AucEstimate
+    logits: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+
+
 def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
-    """Return the AUC rows of one modality; pairings with a missing unit have no row.
+    """Return the AUC rows of one modality; pairings with a missing unit have no row. Raises as `result_frames` does."""
+    return result_frames(zoo, modality, samples)[0]
+
+
+def result_frames(zoo: Zoo, modality: str, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the AUC rows and the decision rows of one modality; pairings with a missing unit have none.
 
     Raises StoreError if the clean scores are not complete: nothing can be said without them.
     """
@@ -48,7 +66,8 @@ def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
     if None in absent:
         raise StoreError(f"{modality}: the clean scores are not complete; run the study again")
     rows: list[dict[str, Any]] = []
-    clean: AucEstimate | None = None
+    decisions: list[pd.DataFrame] = []
+    clean: _Clean | None = None
     for surrogate in (None, *zoo.study.surrogates_of(modality)):
         if surrogate in absent:
             continue
@@ -56,14 +75,29 @@ def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
         cases = cases_of(zoo.study, surrogate)
         logits = read_logits(mine, test.image_ids, cases, len(samples.labels))
         result = auc_with_influence(test.labels, logits.reshape(-1, *logits.shape[2:]), test.clusters)
-        clean = clean or result
-        rows += _rows(zoo, surrogate, models, cases, result, clean, test)
-    return pd.DataFrame(rows)
+        if clean is None:
+            clean = _Clean(result, logits[:, 0], thresholds_of(test.labels, logits[:, 0]))
+        rows += _rows(zoo, surrogate, models, cases, result, clean.auc, test)
+        decisions += _decisions(zoo, surrogate, models, cases, result, logits, clean, test)
+    return pd.DataFrame(rows), pd.concat(decisions, ignore_index=True)
 
 
 def write_auc(study_dir: Path, frame: pd.DataFrame) -> Path:
     """Write the AUC rows of all modalities to results/auc.parquet and return its path."""
-    path = study_dir / "results" / "auc.parquet"
+    return _write(study_dir / "results" / "auc.parquet", frame)
+
+
+def write_visibility(study_dir: Path, frame: pd.DataFrame) -> Path:
+    """Write the visibility rows of all modalities to results/visibility.parquet and return its path."""
+    return _write(study_dir / "results" / "visibility.parquet", frame)
+
+
+def write_decisions(study_dir: Path, frame: pd.DataFrame) -> Path:
+    """Write the decision rows of all modalities to results/decisions.parquet and return its path."""
+    return _write(study_dir / "results" / "decisions.parquet", frame)
+
+
+def _write(path: Path, frame: pd.DataFrame) -> Path:
     with atomic_path(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
     return path
@@ -84,6 +118,29 @@ def transfer_facts(zoo: Zoo, modality: str, num_test: int) -> dict[str, Any]:
         "num_zero_gradients": sum(max(int(f["num_zero_gradients"]) for f in files) for files in attacked),
         "seconds": sum(float(f["seconds"]) for files in facts for f in files),
     }
+
+
+def visibility_frame(zoo: Zoo, modality: str, num_test: int) -> pd.DataFrame:
+    """Return how visible the changes are: a row per surrogate, condition, attack and epsilon, means over the images.
+
+    Columns: modality, surrogate, condition, attack, epsilon, `MEASURES`, num_images. An image that did not change has
+    no finite PSNR and is left out of that mean alone.
+    """
+    units = [unit for unit in plan_units(zoo, modality, num_test) if unit.surrogate is not None]
+    frames = []
+    for unit, done in zip(units, score_files(units), strict=True):
+        assert unit.surrogate is not None  # clean images were left out
+        for path in (file.perceptibility_path for file in done if file.perceptibility_path.exists()):
+            frames.append(read_perceptibility(path).assign(surrogate=unit.surrogate.name))
+    if not frames:
+        return pd.DataFrame(columns=["modality", "surrogate", *_CASE, *MEASURES, "num_images"])
+    rows = pd.concat(frames, ignore_index=True).replace([np.inf], np.nan)
+    grouped = rows.groupby(["surrogate", *_CASE], sort=False)
+    means = grouped[list(MEASURES)].mean().assign(num_images=grouped.size()).reset_index()
+    wanted = {(case.condition, case.attack_name, case.epsilon) for case in cases_of(zoo.study, units[0].surrogate)}
+    asked = [key in wanted for key in means[_CASE].itertuples(index=False, name=None)]
+    means.insert(0, "modality", modality)
+    return means[asked].reset_index(drop=True)
 
 
 def _test_images(samples: Samples) -> _Test:
@@ -139,6 +196,47 @@ def _rows(
                 }
             )
     return rows
+
+
+def _decisions(
+    zoo: Zoo,
+    surrogate: SurrogateSpec | None,
+    targets: Sequence[ModelSpec],
+    cases: Sequence[Case],
+    result: AucEstimate,
+    logits: NDArray[np.float32],
+    clean: _Clean,
+    test: _Test,
+) -> list[pd.DataFrame]:
+    """Return a frame per case: a row per target and finding."""
+    names = [(target.name, label) for target in targets for label in test.label_names]
+    white = [surrogate is not None and zoo.study.is_white_box(surrogate, t) for t in targets for _ in test.label_names]
+    positives = np.tile(test.labels.sum(axis=0, dtype=int), len(targets))
+    by_label = np.full((len(targets), len(cases), len(test.label_names)), np.nan)
+    by_label[:, :, list(result.used_labels)] = result.by_label.reshape(len(targets), len(cases), -1)
+    frames = []
+    for c, case in enumerate(cases):
+        found = decide(test.labels, logits[:, c], clean.logits, clean.thresholds)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "modality": targets[0].modality,
+                    "condition": case.condition,
+                    "surrogate": "" if surrogate is None else surrogate.name,
+                    "target": [target for target, _ in names],
+                    "attack": case.attack_name,
+                    "epsilon": case.epsilon,
+                    "white_box": white,
+                    "label": [label for _, label in names],
+                    "auc": by_label[:, c].reshape(-1),
+                    "threshold": clean.thresholds.reshape(-1),
+                    **{name: values.reshape(-1) for name, values in vars(found).items()},
+                    "num_positive": positives,
+                    "num_negative": len(test.labels) - positives,
+                }
+            )
+        )
+    return frames
 
 
 def _model_columns(role: str, model: SurrogateSpec | None, zoo: Zoo) -> dict[str, str | int]:

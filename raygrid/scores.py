@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -98,6 +99,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
             f"{path} is not a score file of raygrid ({error}); delete it and run the study again"
         ) from error
     return metadata
+
+
+def read_perceptibility(path: Path) -> pd.DataFrame:
+    """Return how visible the changes of one unit are, a row per image and case. Raises StoreError if it is damaged."""
+    try:
+        frame: pd.DataFrame = pq.read_table(path, partitioning=None, page_checksum_verification=True).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); delete it and the score file of its name, and run again"
+        ) from error
+    return frame.astype(dict.fromkeys(("image_id", "attack", "condition"), str))
 
 
 def read_logits(

@@ -63,3 +63,11 @@ def test_any_number_of_nodes_gives_the_same_bits(prepared: Zoo, alone, tmp_path:
     assert ("a node was killed" in said) == (len(arguments) == 2)
     assert hashes == alone[1]
     pd.testing.assert_frame_equal(frame, alone[2], check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_gets_work() -> None:
+    program = PROGRAM.with_name("growing_pipeline.py")
+    said = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=300, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "2 nodes, 80 rows, each {1} times" in said.stdout

@@ -19,9 +19,10 @@ from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid import engine
 from raygrid.attacks import Ensemble, crafter, to_unit_range
+from raygrid.decisions import SPECIFICITY
 from raygrid.engine import score_attacked
 from raygrid.errors import StoreError
-from raygrid.results import auc_frame, transfer_facts
+from raygrid.results import auc_frame, result_frames, transfer_facts, visibility_frame
 from raygrid.samples import Samples, samples_dir
 from raygrid.scores import cases_of, read_logits, read_metadata
 from raygrid.shelf import Shelf
@@ -106,6 +107,22 @@ def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets
     images = to_unit_range(samples.test_block(0, samples.num_test).images)
     assert {seen[image.numpy().tobytes()] for image in images} == {num_surrogates}
     assert transfer_facts(zoo, "toy", samples.num_test)["gradients_per_image"] == 52
+
+
+def test_decisions_and_visibility_stand_beside_the_aucs(zoo: Zoo, crafted) -> None:
+    samples = opened(zoo)
+    auc, decisions = result_frames(zoo, "toy", samples)
+    keys = ["condition", "surrogate", "target", "attack", "epsilon"]
+    both = decisions.merge(auc, on=keys, suffixes=("", "_macro"))
+    assert len(both) == len(decisions) == len(auc)  # there is one finding
+    assert both["auc"].tolist() == both["auc_macro"].tolist()
+    assert (both["white_box"] == both["white_box_macro"]).all()
+    assert (decisions.loc[decisions["condition"] == "clean", "fooled"] == 0).all()
+    assert (decisions.loc[decisions["condition"] == "clean", "specificity"] >= SPECIFICITY).all()
+    seen = visibility_frame(zoo, "toy", samples.num_test)
+    assert len(seen) == 3 * 2 * len(TRANSFER.attacks)  # surrogates, conditions
+    assert set(seen["num_images"]) == {samples.num_test}
+    assert (seen["linf"] <= seen["epsilon"] + 5e-7).all()
 
 
 def test_an_ensemble_is_attacked_by_its_mean_logits(zoo: Zoo, crafted) -> None:

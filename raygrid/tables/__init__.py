@@ -11,6 +11,7 @@ from raygrid.tables.paper import (
     table3,
     unlearned,
 )
+from raygrid.tables.practice import best_surrogates, damage_and_visibility, decision_table, finding_table
 from raygrid.tables.published import beside_published, published_tables
 from raygrid.tables.text import (
     PHANTOM_NOTICE,
@@ -34,10 +35,14 @@ __all__ = [
     "PHANTOM_NOTICE",
     "Instances",
     "beside_published",
+    "best_surrogates",
     "caption_of",
     "cell_text",
     "check_agreement",
+    "damage_and_visibility",
+    "decision_table",
     "default_epsilon",
+    "finding_table",
     "label_of_init",
     "labels_left_out",
     "lay_out",
