@@ -105,7 +105,7 @@ def run_pipeline(
     # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
     readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
     first = min(resources.num_actors, len(wanted))
-    rows: Iterator[dict[str, Any]] = (
+    rows = (
         data.from_items(list(wanted), override_num_blocks=len(wanted))
         .map(read, num_cpus=_READER_CPUS, compute=readers)
         .map_batches(
@@ -119,7 +119,7 @@ def run_pipeline(
         )
         .iter_rows()
     )
-    return rows
+    return iter(rows)
 
 
 class _Scorer:

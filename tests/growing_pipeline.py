@@ -29,6 +29,10 @@ class Waiter:
         return {"unit": batch["unit"], "node": np.array([self._node])}
 
 
+def read(row: dict[str, Any]) -> dict[str, Any]:
+    return row
+
+
 def main() -> None:
     node = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
@@ -36,7 +40,7 @@ def main() -> None:
         resources = read_resources(ray, "cpu")
         assert resources.num_actors == 1
         wanted = [{"unit": k} for k in range(NUM_ROWS)]
-        rows = run_pipeline(wanted, dict, Waiter, {}, resources)
+        rows = run_pipeline(wanted, read, Waiter, {}, resources)
         first = next(rows)  # one actor is at work on one node
         cluster.add_node(**node)
         done = [first, *rows]
