@@ -16,8 +16,9 @@ import pandas as pd
 from raygrid.claims import judge_claims, sum_up
 from raygrid.figures import beside_published as draw
 from raygrid.files import read_json, write_text
+from raygrid.publish import make_tables
 from raygrid.spec import StudySpec
-from raygrid.tables import PHANTOM_NOTICE, beside_published, published_tables, table1, table2, table3
+from raygrid.tables import PHANTOM_NOTICE, beside_published, published_tables
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     about = read_json(options.study / "study.json")
     auc = pd.read_parquet(options.study / "results" / "auc.parquet")
     study = StudySpec.from_dict(about["study"])
-    cells = {n: make(auc, study=study) for n, make in enumerate((table1, table2, table3), start=1)}
+    cells = make_tables(auc, study)
     beside = beside_published(cells)
     if about["phantom"]:
         print(f"{PHANTOM_NOTICE}; the paper's images were real.")

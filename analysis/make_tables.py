@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from raygrid.files import read_json
-from raygrid.publish import write_tables
+from raygrid.publish import make_tables, write_tables
 from raygrid.spec import StudySpec
 
 
@@ -17,8 +17,8 @@ def main() -> None:
     study_dir: Path = parser.parse_args().study
     about = read_json(study_dir / "study.json")
     auc = pd.read_parquet(study_dir / "results" / "auc.parquet")
-    study = StudySpec.from_dict(about["study"])
-    for path in write_tables(auc, study, study_dir / "results" / "tables", phantom=bool(about["phantom"])):
+    cells = make_tables(auc, StudySpec.from_dict(about["study"]))
+    for path in write_tables(cells, study_dir / "results" / "tables", phantom=bool(about["phantom"])):
         print(path)
 
 

@@ -1,6 +1,7 @@
 """Results of a study folder: the AUC frame, tables, figures and the report, made again only where something changed."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,9 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         write_visibility(zoo.study_dir, visibility)
         for sentence in tables.labels_left_out(auc):
             tell(f"report: {sentence}")
-        write_tables(auc, zoo.study, results / "tables", phantom=bool(about["phantom"]))
-        write_claims(auc, zoo.study, results)
+        cells = make_tables(auc, zoo.study)
+        write_tables(cells, results / "tables", phantom=bool(about["phantom"]))
+        write_text(results / "claims.csv", judge_claims(cells, zoo.study.margins).to_csv(index=False))
         page = _report_input(zoo, samples, about, auc, decisions, visibility)
         write_text(results / "report.html", render_report(page))
         write_json(summary_path, {"state": state, **_summary(auc)})
@@ -69,11 +71,15 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
     tell(f"report: {(results / 'report.html').absolute()}")
 
 
-def write_tables(auc: pd.DataFrame, study: StudySpec, folder: Path, *, phantom: bool) -> list[Path]:
+def make_tables(auc: pd.DataFrame, study: StudySpec) -> dict[int, pd.DataFrame]:
+    """Return the cells of the paper's three tables by number."""
+    return {number: make(auc, study=study) for number, make in TABLE_MAKERS.items()}
+
+
+def write_tables(tables_by_number: Mapping[int, pd.DataFrame], folder: Path, *, phantom: bool) -> list[Path]:
     """Write the paper's three tables as CSV, Markdown, LaTeX and plain text; return the paths."""
     written = []
-    for number, make in TABLE_MAKERS.items():
-        cells = make(auc, study=study)
+    for number, cells in tables_by_number.items():
         texts = {
             "csv": cells[tables.CELL_COLUMNS].to_csv(index=False),
             "md": tables.to_markdown(number, cells, phantom=phantom),
@@ -84,14 +90,6 @@ def write_tables(auc: pd.DataFrame, study: StudySpec, folder: Path, *, phantom: 
             written.append(folder / f"table{number}.{suffix}")
             write_text(written[-1], text)
     return written
-
-
-def write_claims(auc: pd.DataFrame, study: StudySpec, folder: Path) -> Path:
-    """Write what the study says to each of the paper's claims, statement by statement; return the path."""
-    judged = judge_claims({number: make(auc, study=study) for number, make in TABLE_MAKERS.items()}, study.margins)
-    path = folder / "claims.csv"
-    write_text(path, judged.to_csv(index=False))
-    return path
 
 
 def _state(zoo: Zoo, samples: dict[str, Samples], about: dict[str, Any]) -> str:

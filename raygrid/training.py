@@ -52,26 +52,9 @@ def train(
     state = start(zoo.build(model, num_outputs=len(samples.labels)).to(device), recipe)
     _resume(folder / "resume.pt", state, device)
     while not is_over(state.history, recipe):
-        epoch, started = len(state.history) + 1, time.monotonic()
-        set_numerics(threads=recipe.threads, precision=recipe.precision)
-        loss = train_epoch(state, training, recipe, epoch, seed, device)
-        set_numerics(threads=recipe.threads)  # what is validated is what will be attacked, in float32
-        own = {k: v.detach().cpu().clone() for k, v in state.classifier.state_dict().items()}
-        candidate = mean_weights(state.best, own, epoch - (recipe.epochs - recipe.averaged_epochs))
-        state.classifier.load_state_dict(candidate)
-        entry = {
-            "epoch": epoch,
-            "loss": loss,
-            **validate(state.classifier, validation, device),
-            "learning_rate": learning_rate(recipe, (epoch - 1) / recipe.epochs),
-            "seconds": time.monotonic() - started,
-        }
-        state.classifier.load_state_dict(own)
-        state.history.append(entry)
-        if kept_of(state.history, recipe) is entry:
-            state.best = candidate
+        _do_epoch(state, recipe, training, validation, seed, device)
         _save_resume(folder / "resume.pt", state)
-        on_epoch(entry)
+        on_epoch(state.history[-1])
     _verify(zoo, model, state, validation, device)
     card = _card(zoo, model, samples, state, num_images=(len(training), len(validation)), provenance=provenance or {})
     return _finish(folder, state, card)
@@ -103,6 +86,35 @@ def mean_weights(mean: dict[str, Tensor], own: dict[str, Tensor], number: int) -
     if number <= 1:
         return own
     return {k: mean[k] + (w - mean[k]) / number if w.is_floating_point() else w for k, w in own.items()}
+
+
+def _do_epoch(
+    state: TrainingState,
+    recipe: Recipe,
+    training: TrainingSet,
+    validation: TrainingSet,
+    seed: int,
+    device: str,
+) -> None:
+    """Train the state for its next epoch and validate what would be kept if this were the last one."""
+    epoch, started = len(state.history) + 1, time.monotonic()
+    set_numerics(threads=recipe.threads, precision=recipe.precision)
+    loss = train_epoch(state, training, recipe, epoch, seed, device)
+    set_numerics(threads=recipe.threads)  # what is validated is what will be attacked, in float32
+    own = {k: v.detach().cpu().clone() for k, v in state.classifier.state_dict().items()}
+    candidate = mean_weights(state.best, own, epoch - (recipe.epochs - recipe.averaged_epochs))
+    state.classifier.load_state_dict(candidate)
+    entry = {
+        "epoch": epoch,
+        "loss": loss,
+        **validate(state.classifier, validation, device),
+        "learning_rate": learning_rate(recipe, (epoch - 1) / recipe.epochs),
+        "seconds": time.monotonic() - started,
+    }
+    state.classifier.load_state_dict(own)
+    state.history.append(entry)
+    if kept_of(state.history, recipe) is entry:
+        state.best = candidate
 
 
 def _verify(zoo: Zoo, model: ModelSpec, state: TrainingState, validation: TrainingSet, device: str) -> None:

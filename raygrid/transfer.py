@@ -150,18 +150,18 @@ class _Scorer:
             batch["unit"], batch["tile"], batch["block"], batch["error"], strict=True
         ):
             file = ScoreFile(self._units[int(number)], Tile.from_dict(json.loads(str(tile))))
-            begun, error = time.monotonic(), str(unread) or self._error
+            begun, error, trace = time.monotonic(), str(unread) or self._error, ""
             try:
                 if not error:
                     self._score(file, _unpack(bytes(block)))
-                    file.unit.failure_path.unlink(missing_ok=True)
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
                 error = str(failure)
             except Exception as failure:  # whatever a network or a library raises costs this unit alone
-                error = f"{type(failure).__name__}: {failure}"
-                write_text(file.unit.failure_path, f"{error}\n\n{traceback.format_exc()}")
-            if error and not file.unit.failure_path.exists():
-                write_text(file.unit.failure_path, f"{error}\n")
+                error, trace = f"{type(failure).__name__}: {failure}", traceback.format_exc()
+            if error:
+                write_text(file.unit.failure_path, f"{error}\n\n{trace}".strip() + "\n")
+            else:
+                file.unit.failure_path.unlink(missing_ok=True)
             seconds.append(time.monotonic() - begun)
             errors.append(error)
         return {"unit": batch["unit"], "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raygrid.claims import COLUMNS, Contrast, Judge, Statement, Term, _between, judge_claims, sum_up
+from raygrid.claims import COLUMNS, Contrast, Judge, _between, judge_claims, sum_up
 from raygrid.errors import SpecError
 from raygrid.spec import Margins
+from raygrid.statements import Statement, Term
 from raygrid.tables import FACTORS, published_tables
 
 Z95, Z90 = 1.959963984540054, 1.6448536269514722

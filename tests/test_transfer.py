@@ -279,6 +279,9 @@ def test_what_a_network_raises_costs_its_unit_alone(copied: Zoo, monkeypatch: py
         patch.setattr(engine, "score_attacked", lambda *_, **__: 1 / 0)
         assert "ZeroDivisionError" in scorer(as_row(larger, first))["error"][0]
     assert "Traceback" in first.unit.failure_path.read_text()
+    unread = {**as_row(larger, first), "error": np.array(["not there"], dtype=object)}
+    assert scorer(unread)["error"][0] == "not there"
+    assert first.unit.failure_path.read_text() == "not there\n"  # of the last attempt, not of the one before
     assert not scorer(as_row(larger, second))["error"][0]
     assert not scorer(as_row(larger, first))["error"][0]
     assert not first.unit.failure_path.exists()
