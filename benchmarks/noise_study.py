@@ -61,8 +61,7 @@ def _write_samples(folder: Path, modality: ModalitySpec, num_test: int) -> Sampl
             name = f"{part}-{number:05d}.parquet"
             write_shard(folder / name, ["finding"], SampleBatch(ids, ids, labels, images))
             shards.append({"file": name, "part": part, "rows": rows})
-            official = "test" if part == "test" else "train"
-            tables.append(pd.DataFrame({"image_id": ids, "patient_id": ids, "part": official, "finding": labels[:, 0]}))
+            tables.append(pd.DataFrame({"image_id": ids, "patient_id": ids, "part": part, "finding": labels[:, 0]}))
     splits = assign_splits(pd.concat(tables, ignore_index=True), ("finding",), modality.splits, seed=1)
     write_text(folder / "splits.csv", splits.to_csv(index=False))
     manifest = {"title": "noise", "phantom": True, "labels": ["finding"], "shards": shards}
