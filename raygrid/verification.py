@@ -1,14 +1,19 @@
 """What must hold of a trained model before hours are spent on attacks through it."""
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from raygrid.attacks import to_unit_range
 from raygrid.errors import StoreError, TrainingError
-from raygrid.fitting import evaluate, labels_with_both_classes, predict
+from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
 from raygrid.samples import Samples, TrainingSet
 from raygrid.spec import ModelSpec
 from raygrid.zoo import Zoo
 
 _AUC_TOLERANCE = 0.01
+_GAIN = 1000.0
 _PAIRS_TOLERANCE = 3  # (positive, negative) pairs that may change places, where there are so few that this is more
 
 
@@ -21,7 +26,7 @@ def verify_answers(frozen: nn.Module, validation: TrainingSet, validation_auc: f
     Raises TrainingError that says what is wrong.
     """
     logits = predict(frozen, validation.images, device)
-    if ((logits >= 0) & (logits <= 1)).all():
+    if _like_probabilities(logits) and _like_probabilities(_amplified(frozen, validation, device)):
         raise TrainingError("the network gives values from 0 to 1 only: probabilities, where logits are expected")
     auc = evaluate(logits, validation.labels)["validation_auc"]
     counts = validation.labels[:, labels_with_both_classes(validation.labels)].sum(axis=0, dtype=int)
@@ -30,6 +35,18 @@ def verify_answers(frozen: nn.Module, validation: TrainingSet, validation_auc: f
         raise TrainingError(
             f"folded for attack, the network has a validation AUC of {auc:.4f}, in training it had {validation_auc:.4f}"
         )
+
+
+def _like_probabilities(values: NDArray[np.float32]) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def _amplified(frozen: nn.Module, validation: TrainingSet, device: str) -> NDArray[np.float32]:
+    """Return the answers to images far out of range: the logits of a hardly trained network can all lie in [0, 1] too,
+    but only those of a probability stay there."""
+    images = to_unit_range(validation.images[:EVALUATION_BATCH], device)
+    with torch.inference_mode():
+        return torch.cat([frozen(images * gain) for gain in (-_GAIN, _GAIN)]).cpu().numpy()
 
 
 def verify_card(zoo: Zoo, model: ModelSpec, network: nn.Module, samples: Samples) -> None:

@@ -12,6 +12,7 @@ from toy_zoo import MODEL, make_zoo
 from raygrid.engine import score_attacked, score_clean
 from raygrid.errors import StoreError, TrainingError
 from raygrid.files import write_json
+from raygrid.fitting import predict
 from raygrid.samples import SampleBatch, Samples
 from raygrid.spec import TransferSpec, attack_grid
 from raygrid.training import train
@@ -61,6 +62,14 @@ def test_a_sound_model_passes_folded(trained: Zoo, samples: Samples) -> None:
 def test_other_outputs_are_refused(change, message: str, trained: Zoo, samples: Samples) -> None:
     with pytest.raises(TrainingError, match=message):
         answers(trained, samples, Changed(trained.load_frozen(MODEL), change).eval())
+
+
+def test_small_logits_are_no_probabilities(trained: Zoo, samples: Samples) -> None:
+    """A hardly trained network on a few images: all of its logits can lie between 0 and 1."""
+    network = Changed(trained.load_frozen(MODEL), lambda logits: 0.5 + 0.01 * logits).eval()
+    values = predict(network, samples.training_set("d1", "validation").images, "cpu")
+    assert ((values > 0) & (values < 1)).all()
+    answers(trained, samples, network)
 
 
 def test_a_model_that_folds_wrongly_is_not_finished(tmp_path, samples: Samples, monkeypatch) -> None:
