@@ -48,7 +48,7 @@ def main() -> None:
                 {"unit": number, "start": start, "stop": min(start + BLOCK, num_images), "tile": ""}
                 for number, start in enumerate(range(0, num_images, BLOCK))
             ]
-            watch = _Watch()
+            watch = _Watch(ray)
             read = partial(_read_unit, samples_folder=str(folder))
             rows = list(run_pipeline(wanted, read, Sleeper, {"seconds": UNIT_S}, read_resources(ray, "cpu")))
             result[f"{num_images} images"] = {
@@ -64,28 +64,22 @@ def main() -> None:
 class _Watch:
     """Samples the object stores of the cluster until it is stopped."""
 
-    def __init__(self) -> None:
-        self._peak, self._ended = 0, threading.Event()
-        self._created = _stores().cumulative_created_bytes
+    def __init__(self, ray: Any) -> None:
+        self._ray, self._peak, self._samples, self._ended = ray, 0.0, 0, threading.Event()
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()
 
     def stop(self) -> dict[str, float]:
-        """Return the peak, and what was created in all, MB."""
+        """Return the peak, MB, and how often it was looked."""
         self._ended.set()
         self._thread.join()
-        created = _stores().cumulative_created_bytes - self._created
-        return {"peak, MB": round(self._peak / 1e6, 1), "created in all, MB": round(created / 1e6, 1)}
+        return {"peak in the store, MB": round(self._peak / 1e6, 1), "samples": self._samples}
 
     def _sample(self) -> None:
+        name = "object_store_memory"
         while not self._ended.wait(PERIOD_S):
-            self._peak = max(self._peak, _stores().object_store_bytes_used)
-
-
-def _stores() -> Any:
-    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-
-    return get_memory_info_reply(get_state_from_address()).store_stats
+            used = self._ray.cluster_resources()[name] - self._ray.available_resources().get(name, 0.0)
+            self._peak, self._samples = max(self._peak, used), self._samples + 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pandas as pd
 
 from raygrid import tables
 from raygrid.claims import judge_claims
+from raygrid.effects import all_effects
 from raygrid.files import read_json, write_json, write_text
 from raygrid.keyed import digest
 from raygrid.progress import tell
@@ -63,7 +64,9 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         cells = make_tables(auc, zoo.study)
         write_tables(cells, results / "tables", phantom=bool(about["phantom"]))
         write_text(results / "claims.csv", judge_claims(cells, zoo.study.margins).to_csv(index=False))
-        page = _report_input(zoo, samples, about, auc, decisions, visibility)
+        effects = all_effects(auc, seed=zoo.study.seed)
+        write_text(results / "effects.csv", effects.to_csv(index=False))
+        page = _report_input(zoo, samples, about, auc, decisions, visibility, effects)
         write_text(results / "report.html", render_report(page))
         write_json(summary_path, {"state": state, **_summary(auc)})
     for number in TABLE_MAKERS:
@@ -124,6 +127,7 @@ def _report_input(
     auc: pd.DataFrame,
     decisions: pd.DataFrame,
     visibility: pd.DataFrame,
+    effects: pd.DataFrame,
 ) -> "ReportInput":
     from raygrid.examples import craft_examples
     from raygrid.report import Provenance, ReportInput
@@ -136,6 +140,7 @@ def _report_input(
         auc=auc,
         decisions=decisions,
         visibility=visibility,
+        effects=effects,
         phantom=bool(about["phantom"]),
         cards=[_model_card(zoo, m) for m in trained],
         provenance=Provenance(

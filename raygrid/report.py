@@ -71,6 +71,7 @@ class ReportInput:
         auc: the AUC frame of `results/auc.parquet`.
         decisions, visibility: of `results/decisions.parquet` and `visibility.parquet`; without them the page has no
             section on practice.
+        effects: of `results/effects.csv`.
         phantom: whether the images are generated; puts the banner and watermarks on.
         examples: modality → row label ("clean", "FGSM ε = 0.02", ...) → image, as `figures.example_images` takes it.
         histories: modality → model name → records with epoch, loss, validation_auc.
@@ -83,6 +84,7 @@ class ReportInput:
     phantom: bool
     decisions: pd.DataFrame | None = None
     visibility: pd.DataFrame | None = None
+    effects: pd.DataFrame | None = None
     cards: Sequence[ModelCard] = ()
     provenance: Provenance = field(default_factory=Provenance)
     examples: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
@@ -136,6 +138,8 @@ def render_report(inputs: ReportInput) -> str:
         claims=_claims(judged),
         modalities=list(sum_up(judged).columns[2:]),
         judged=judged.to_dict("records"),
+        effects=_effects(inputs.effects),
+        conditional=bool(inputs.effects["conditional"].any()) if inputs.effects is not None else False,
         agreement=float(agreement["difference"].max()) if agreement["difference"].notna().all() else None,
         pictures=_pictures(inputs, cells[1], epsilon),
         models=_models(inputs),
@@ -286,6 +290,20 @@ def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[
         alt = f"Training loss and validation AUC against epoch of {len(histories)} models of {modality}."
         pictures["learning"].append(_Picture(_svg(figure), alt, f"Learning curves, {modality}."))
     return pictures
+
+
+def _effects(effects: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """One row per contrast: its words, and the effect on the relative AUC and on the logit of the AUC."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for effect in [] if effects is None else effects.to_dict("records"):
+        contrast = {name: effect[name] for name in ("modality", "factor", "from", "to")}
+        row = rows.setdefault(tuple(contrast.values()), {**contrast, "change": _change(effect)})
+        row[effect["outcome"]] = effect
+    return list(rows.values())
+
+
+def _change(effect: Mapping[Any, Any]) -> str:
+    return "interaction" if effect["to"] == "together" else f"{effect['from']} → {effect['to']}"
 
 
 def _models(inputs: ReportInput) -> list[dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""What an attack costs that is added to a finished study: its units alone are computed.
+
+A copy of a finished study (`make demo` leaves one) gets MI-FGSM at the largest ε of the study; the transfer stage runs,
+then once more with nothing to do. Counted are score files, gradients and seconds before and after; scores that were
+there must stay the same files.
+
+    python benchmarks/added_attack.py studies/demo
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common import write_result
+
+from raygrid.samples import Samples, samples_dir
+from raygrid.scores import read_metadata
+from raygrid.spec import StudySpec, attack
+from raygrid.study import RunOptions, open_study, run_study
+from raygrid.units import plan_units, score_files
+from raygrid.zoo import Zoo
+
+
+def main() -> None:
+    """Add the attack to a copy, run, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="folder of a finished study")
+    folder = parser.parse_args().study
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / folder.name
+        shutil.copytree(folder, copy)
+        zoo = open_study(copy)
+        added = attack("mi_fgsm", max(a.epsilon for a in zoo.study.transfer.attacks))
+        attacks = (*zoo.study.transfer.attacks, added)
+        study = replace(zoo.study, transfer=replace(zoo.study.transfer, attacks=attacks))
+        before = _files(zoo)
+        seconds = [_run(study, copy) for _ in range(2)]
+        after = _files(open_study(copy))
+        new = [path for path in after if path not in before]
+        assert all(after[path] == state for path, state in before.items()), "scores that were there were written again"
+        result = {
+            "study": study.name,
+            "attack": added.key,
+            "finished study": {"score files": len(before), **_sums(list(before))},
+            "added": {"score files": len(new), **_sums(new), "whole command, s": seconds[0]},
+            "nothing to do, s": seconds[1],
+        }
+    for what, value in result.items():
+        print(f"{what}: {value}")
+    write_result("added_attack", __doc__ or "", result)
+
+
+def _run(study: StudySpec, folder: Path) -> float:
+    begun = time.perf_counter()
+    run_study(study, RunOptions(study_dir=folder, data_root=folder, only="transfer"))
+    return round(time.perf_counter() - begun, 1)
+
+
+def _files(zoo: Zoo) -> dict[Path, tuple[int, int]]:
+    """Return every score file with what tells whether it was written again."""
+    found: dict[Path, tuple[int, int]] = {}
+    for modality in zoo.study.studied:
+        samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+        for files in score_files(plan_units(zoo, modality.name, samples.num_test)):
+            found |= {file.path: (file.path.stat().st_ino, file.path.stat().st_mtime_ns) for file in files}
+    return found
+
+
+def _sums(paths: list[Path]) -> dict[str, Any]:
+    every = [read_metadata(path) for path in paths]
+    return {
+        "gradients, in batches": sum(int(one["num_gradients"]) for one in every),
+        "seconds in actors": round(sum(float(one["seconds"]) for one in every), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

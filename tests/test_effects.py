@@ -1,0 +1,94 @@
+"""Factor effects: planted ones come back, null ones are found as rarely as they should."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated_studies import simulated_frame
+
+from raygrid.effects import COLUMNS, factor_effects
+from raygrid.errors import DataError
+
+PLANTED = {
+    "epsilon": -0.1,
+    "attack": 0.02,
+    "target": -0.05,
+    "surrogate": 0.03,
+    "both": -0.2,
+    "architecture": 0.08,
+    "data": 0.06,
+}
+
+
+def by_name(effects: pd.DataFrame) -> pd.Series:
+    return effects.set_index(["factor", "to"])["effect"]
+
+
+def test_planted_effects_come_back_exactly_where_nothing_is_random() -> None:
+    effects = factor_effects(simulated_frame(np.random.default_rng(1), planted=PLANTED))
+    assert list(effects.columns) == COLUMNS
+    found = by_name(effects)
+    assert found["perturbation degree, ε", "0.04"] == pytest.approx(-0.1)
+    assert found["attack", "pgd"] == pytest.approx(0.02)
+    assert found["other architecture", "yes"] == pytest.approx(0.08)
+    assert found["both pre-trained, beyond each alone", "together"] == pytest.approx(-0.2)
+    # one side pre-trained counts with its share of rows where the other is too
+    frame = simulated_frame(np.random.default_rng(1))
+    attacked = frame[frame["condition"] == "adversarial"]
+    pre = (attacked["surrogate_init"] == "pre").mean(), (attacked["target_init"] == "pre").mean()
+    assert found["target pre-trained", "yes"] == pytest.approx(-0.05 - 0.2 * pre[0])
+    assert found["surrogate pre-trained", "yes"] == pytest.approx(0.03 - 0.2 * pre[1])
+    assert found["data of surrogate and target", "disjoint"] == pytest.approx(0.06)
+
+
+def test_the_patients_alone_make_the_interval_where_trainings_are_few() -> None:
+    frame = simulated_frame(np.random.default_rng(2), instances=2, planted={"attack": 0.02}, patients=0.01)
+    effects = factor_effects(frame)
+    assert effects["conditional"].all()
+    assert effects["error_trainings"].isna().all()
+    # every row has the same influence, so a difference of rows has none
+    assert effects["error_patients"].max() == pytest.approx(0, abs=1e-12)
+    one = frame["condition"].eq("adversarial") & frame["attack"].eq("pgd")
+    frame.loc[one, "influence"] = frame.loc[one, "influence"].map(lambda influence: 3 * influence)
+    attack = factor_effects(frame).set_index("factor").loc["attack"]
+    assert attack["error_patients"] == pytest.approx((3 - 1) * 0.01 / 0.8)
+
+
+def test_with_three_trainings_of_each_kind_their_variation_is_in_the_interval() -> None:
+    effects = factor_effects(simulated_frame(np.random.default_rng(3), spread=0.05))
+    assert not effects["conditional"].any()
+    errors = effects.set_index("factor")["error_trainings"]
+    assert errors["attack"] == pytest.approx(0, abs=1e-9)  # each pairing has both attacks: it cancels
+
+
+def test_errors_are_as_large_as_estimates_scatter_and_null_effects_are_rarely_found() -> None:
+    studies = [
+        factor_effects(simulated_frame(np.random.default_rng(100 + study), spread=0.05), seed=study).iloc[2:4]
+        for study in range(30)
+    ]
+    found = pd.concat(studies)
+    assert set(found["factor"]) == {"target pre-trained", "surrogate pre-trained"}
+    scatter, error = found["effect"].std(), math.sqrt(np.mean(found["error_trainings"] ** 2))
+    assert 0.75 < error / scatter < 1.6
+    # 60 intervals; benchmarks/effects_coverage.py has thousands
+    assert np.mean((found["low"] > 0) | (found["high"] < 0)) <= 0.12
+
+
+def test_logit_outcomes_are_of_the_shrunk_auc() -> None:
+    frame = simulated_frame(np.random.default_rng(4), planted={"attack": 0.02})
+    attacked = frame["condition"].eq("adversarial")
+    frame.loc[attacked, "auc"] = np.where(frame.loc[attacked, "attack"] == "pgd", 1.0, 0.0)
+    found = by_name(factor_effects(frame, "logit"))
+    low = math.log((0.5 / 81) / (80.5 / 81))
+    assert found["attack", "pgd"] == pytest.approx(-2 * low)
+
+
+def test_an_unknown_outcome_is_refused() -> None:
+    with pytest.raises(DataError, match="'relative' or 'logit'"):
+        factor_effects(simulated_frame(np.random.default_rng(1)), "auc")  # type: ignore[arg-type]
+
+
+def test_nothing_attacked_has_no_effects() -> None:
+    frame = simulated_frame(np.random.default_rng(1))
+    assert factor_effects(frame[frame["condition"] == "clean"]).empty
