@@ -1,6 +1,6 @@
 """What the transfer stage puts into Ray's object store: at the peak, and in all, for 2,000 and 20,000 test images.
 
-Noise at 96 pixels in blocks of 64, one surrogate, two actors that take 0.1 s for a block and compute nothing: readers
+Noise at 96 pixels in blocks of 64, one surrogate, two actors that take 0.5 s for a block and compute nothing: readers
 could run far ahead of them. The store is sampled ten times a second. Adversarial images never enter it; what does is
 each block once on its way from a reader to an actor, and some bytes of bookkeeping per unit.
 """
@@ -20,7 +20,7 @@ from raygrid.cluster import connected, read_resources
 from raygrid.samples import samples_dir
 from raygrid.transfer import _read_unit, run_pipeline
 
-SIDE, BLOCK, UNIT_S, PERIOD_S = 96, 64, 0.1, 0.1
+SIDE, BLOCK, UNIT_S, PERIOD_S = 96, 64, 0.5, 0.1
 
 
 class Sleeper:

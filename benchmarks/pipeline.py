@@ -7,7 +7,9 @@ first finished unit to the last, so loading is left out; it is stated beside the
 bare      processes that read each block, attack it, score it and forget it; no Ray
 pipeline  the transfer stage: Ray, a reading stage, an actor per worker, score and perceptibility files, hashes, checks
 
-For each number of workers: bare, pipeline, bare again; the pipeline runs for at least three minutes.
+For each number of workers: bare, pipeline, bare, pipeline, bare; the pipeline runs for at least three minutes, and is
+compared with the mean of the bare runs before and after it. Beside the rates stands who had the CPUs meanwhile: two
+workers on two cores share them with Ray's own processes and the driver, one worker leaves them a core.
 """
 
 import argparse
@@ -18,7 +20,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,7 @@ from raygrid.zoo import Zoo
 ARCHITECTURES, SIDE, BLOCK = ("test_resnet", "test_efficientnet"), 64, 64
 SECONDS = 190  # of the pipeline, by the rate that the bare engine had
 BARE_S = 60
+ROUNDS = 2
 
 
 def main() -> None:
@@ -51,30 +56,37 @@ def main() -> None:
             Path(name) / "small", archs=ARCHITECTURES, side=SIDE, num_test=40 * BLOCK, block_size=BLOCK
         )
         for workers in (1, 2):
-            before = _bare(small.study_dir, workers)
-            num_blocks = int(SECONDS * before / (len(small.study.models) + 0.02)) + 1  # clean units take no time
-            folder = Path(name) / f"with {workers}"
-            zoo = make_noise_study(
-                folder, archs=ARCHITECTURES, side=SIDE, num_test=num_blocks * BLOCK, block_size=BLOCK
-            )
-            pipeline = _pipeline(zoo, workers)
-            shutil.rmtree(folder)
-            after = _bare(small.study_dir, workers)
-            bare = statistics.mean((before, after))
+            bare = [_bare(small.study_dir, workers)]
+            num_blocks = int(SECONDS * bare[0] / (len(small.study.models) + 0.02)) + 1  # clean units take no time
+            pipeline = []
+            for number in range(ROUNDS):
+                folder = Path(name) / f"{workers} workers, {number}"
+                zoo = make_noise_study(
+                    folder, archs=ARCHITECTURES, side=SIDE, num_test=num_blocks * BLOCK, block_size=BLOCK
+                )
+                pipeline.append(_pipeline(zoo, workers))
+                shutil.rmtree(folder)
+                bare.append(_bare(small.study_dir, workers))
+            ratios = [
+                run["attacked units per second"] / statistics.mean(beside)
+                for run, beside in zip(pipeline, pairwise(bare), strict=True)
+            ]
             result[f"{workers} workers"] = {
-                "bare, attacked units per second": [round(before, 4), round(after, 4)],
-                **pipeline,
-                "ratio to bare": round(pipeline["attacked units per second"] / bare, 4),
+                "bare, attacked units per second": [round(rate, 4) for rate in bare],
+                "pipeline": pipeline,
+                "ratio to bare": [round(ratio, 4) for ratio in ratios],
             }
             print(json.dumps(result[f"{workers} workers"]), flush=True)
     write_result("pipeline", __doc__ or "", result)
 
 
 def _pipeline(zoo: Zoo, workers: int) -> dict[str, Any]:
-    """Run the transfer stage; return its rate and how long it took to finish a first unit."""
+    """Run the transfer stage; return its rate, how long it took to finish a first unit, and who had the CPUs."""
+    watch = _CpuWatch()
     with connected(None, num_cpus=workers) as ray:
         begun = time.time()
         transfer_missing(zoo, zoo.study.modalities[0], read_resources(ray, "cpu"))
+    watch.stop()
     done = sorted(
         file.path.stat().st_mtime
         for unit, files in zip(_units(zoo), score_files(_units(zoo)), strict=True)
@@ -86,7 +98,47 @@ def _pipeline(zoo: Zoo, workers: int) -> dict[str, Any]:
         "seconds": round(done[-1] - done[0], 1),
         "seconds to the first": round(done[0] - begun, 1),
         "attacked units per second": round((len(done) - 1) / (done[-1] - done[0]), 4),
+        **watch.used(done[0], done[-1]),
     }
+
+
+class _CpuWatch:
+    """Samples what CPU time the actors have had, and all processes of the machine (Linux), until it is stopped."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float, float]] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._ended.set()
+        self._thread.join()
+
+    def used(self, begun: float, ended: float) -> dict[str, float]:
+        """Return how many CPUs the actors had between two times, and how many everything else."""
+        inside = [sample for sample in self._samples if begun <= sample[0] <= ended]
+        seconds, every, actors = (b - a for a, b in zip(inside[0], inside[-1], strict=True))
+        return {
+            "CPUs of the actors": round(actors / seconds, 3),
+            "CPUs of all else": round((every - actors) / seconds, 3),
+        }
+
+    def _sample(self) -> None:
+        tick = os.sysconf("SC_CLK_TCK")
+        while not self._ended.wait(5):
+            user, nice, system = (int(word) for word in Path("/proc/stat").read_text().split()[1:4])
+            actors = 0
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    if b"MapWorker" in (process / "cmdline").read_bytes():
+                        actors += sum(
+                            int(word) for word in (process / "stat").read_text().rpartition(")")[2].split()[11:13]
+                        )
+                except OSError:
+                    continue  # it has ended meanwhile
+            self._samples.append((time.time(), (user + nice + system) / tick, actors / tick))
 
 
 def _bare(folder: Path, workers: int) -> float:

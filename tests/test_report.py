@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from auc_frames import model, set_row, small_frame, small_study, without
 
+from raygrid.effects import all_effects
 from raygrid.report import ModelCard, Provenance, ReportInput, render_report
 from raygrid.tables import PHANTOM_NOTICE
 
@@ -129,6 +130,16 @@ def test_practice_shows_decisions_and_what_was_seen():
     assert any("sortable" in (attributes.get("class") or "") for attributes in parsed.all("table"))
 
 
+def test_effects_stand_on_both_scales_and_say_what_they_are_conditional_on(page):
+    assert 'id="effects"' not in page
+    effects = all_effects(_frame())
+    text = " ".join(_Page(_render(effects=effects)).text.split())
+    by_epsilon = effects[(effects["factor"] == "perturbation degree, ε") & (effects["outcome"] == "relative")].iloc[0]
+    points, low, high = (100 * by_epsilon[name] for name in ("effect", "low", "high"))
+    assert f"perturbation degree, ε0.02 → 0.04{points:+.1f}[{low:+.1f}, {high:+.1f}]" in text
+    assert "Conditional on these models" in text  # two trainings of each kind
+
+
 def test_tables_show_numbers_with_intervals(page):
     text = " ".join(_Page(page).text.split())
     for title in ("Table 1: perturbation degree", "Table 2: pre-training", "Table 3: disparity"):
@@ -192,6 +203,13 @@ def test_a_study_with_clean_scores_only_still_has_a_report():
     text = _Page(_render(frame[frame["condition"] == "clean"])).text
     assert "0.80" in text
     assert "missing (0 of 4)" in text
+
+
+def test_of_clean_scores_only_there_are_no_effects():
+    frame = _frame()
+    effects = all_effects(frame[frame["condition"] == "clean"])
+    assert not len(effects)
+    assert 'id="effects"' not in _render(effects=effects)
 
 
 def test_equal_inputs_give_equal_pages():
