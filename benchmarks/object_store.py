@@ -1,8 +1,9 @@
-"""What the transfer stage puts into Ray's object store: at the peak, and in all, for 2,000 and 20,000 test images.
+"""What the transfer stage puts into Ray's object store: at the peak, and in all, for 2,000 to 40,000 test images.
 
 Noise at 96 pixels in blocks of 64, one surrogate, two actors that take 0.5 s for a block and compute nothing: readers
-could run far ahead of them. The store is sampled ten times a second. Adversarial images never enter it; what does is
-each block once on its way from a reader to an actor, and some bytes of bookkeeping per unit.
+could run far ahead of them, and Ray stops them at a share of the store. The store is sampled ten times a second.
+Adversarial images never enter it; what does is each block once on its way from a reader to an actor, and some bytes of
+bookkeeping per unit.
 """
 
 import tempfile
@@ -37,9 +38,10 @@ class Sleeper:
 
 def main() -> None:
     """Measure both sizes in one cluster and write the result."""
-    result = {}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, connected(None, num_cpus=2) as ray:
-        for num_images in (2_000, 20_000):
+        result["store, MB"] = round(ray.cluster_resources()["object_store_memory"] / 1e6, 1)
+        for num_images in (2_000, 20_000, 40_000):
             zoo = make_noise_study(
                 Path(name) / str(num_images), archs=("test_resnet",), side=SIDE, num_test=num_images, block_size=BLOCK
             )

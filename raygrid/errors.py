@@ -7,7 +7,8 @@ RaygridError
 ├── WeightsError      pre-trained weights cannot be had or do not fit
 ├── TrainingError     a training went wrong (a loss that is not finite, too little data)
 ├── StoreError        a study folder is locked, damaged or incomplete
-└── ClusterError      the Ray cluster cannot give what the study asks for
+├── ClusterError      the Ray cluster cannot give what the study asks for
+└── TrackingError     the MLflow store does not answer
 """
 
 from collections.abc import Iterable
@@ -46,6 +47,10 @@ class StoreError(RaygridError):
 
 class ClusterError(RaygridError):
     """The Ray cluster cannot give what the study asks for."""
+
+
+class TrackingError(RaygridError):
+    """The MLflow store does not answer, or refuses; the study folder has all that it would have got."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from raygrid.attacks import Crafter, to_unit_range
+from raygrid.errors import SpecError, unknown_name
 from raygrid.numerics import set_numerics
 from raygrid.samples import Samples
 from raygrid.spec import ModelSpec
@@ -19,20 +20,32 @@ def surrogate_of_figure(zoo: Zoo, modality: str) -> ModelSpec:
     return next((m for m in models if not m.is_pretrained), models[0])
 
 
-def craft_examples(zoo: Zoo, modality: str, samples: Samples) -> dict[str, NDArray[np.float32]]:
-    """Return one test image clean and under every FGSM of the study, (height, width, channel) in [-1, 1].
+def craft_examples(
+    zoo: Zoo, modality: str, samples: Samples, attack: str | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return one test image clean and under one attack at every epsilon, (height, width, channel) in [-1, 1].
 
-    The image is the first positive one of the first block, crafted with its whole block as the transfer stage does.
+    Args:
+        attack: name of an attack of the study; by default FGSM, or the first of a study without it.
+
+    The image is the first positive one of the first block. It is crafted alone: up to rounding it is the image that
+    was scored. Raises SpecError if the study has no such attack.
     """
-    spec = zoo.study.transfer
-    block = samples.test_block(0, min(spec.block_size, samples.num_test))
+    names = list(dict.fromkeys(a.name for a in zoo.study.transfer.attacks))
+    chosen = attack or ("fgsm" if "fgsm" in names else names[0])
+    if chosen not in names:
+        raise SpecError(unknown_name("attack of the study", chosen, names))
+    block = samples.test_block(0, min(zoo.study.transfer.block_size, samples.num_test))
     positive = np.flatnonzero(block.labels.any(axis=1))
-    position = int(positive[0]) if len(positive) else 0
-    set_numerics(threads=spec.threads)
-    images = to_unit_range(block.images)
-    attacks = [a for a in spec.attacks if a.name == "fgsm"]
-    crafter = Crafter(zoo.load_frozen(surrogate_of_figure(zoo, modality)))
-    shown = {CLEAN_LABEL: images}
-    for attack, adversarial in crafter.craft(images, torch.from_numpy(block.labels), attacks):
-        shown[f"FGSM ε = {attack.epsilon:g}"] = adversarial
-    return {name: batch[position].permute(1, 2, 0).numpy() for name, batch in shown.items()}
+    position = slice(int(positive[0]), int(positive[0]) + 1) if len(positive) else slice(0, 1)
+    set_numerics(threads=zoo.study.transfer.threads)
+    image = to_unit_range(block.images[position])
+    crafted = Crafter(zoo.load_frozen(surrogate_of_figure(zoo, modality))).craft(
+        image,
+        torch.from_numpy(block.labels[position]),
+        [a for a in zoo.study.transfer.attacks if a.name == chosen],
+        seed=zoo.study.seed,
+        image_ids=block.image_ids[position],
+    )
+    shown = {CLEAN_LABEL: image, **{f"{a.name.upper()} ε = {a.epsilon:g}": made for a, made in crafted}}
+    return {name: batch[0].permute(1, 2, 0).numpy() for name, batch in shown.items()}

@@ -23,7 +23,7 @@ _COLOURS = {"fgsm": "#0072B2", "pgd": "#D55E00"}
 _CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _GREY, _INK, _OUTLINE = "#5f6368", "#202124", "#D55E00"
 _SIDE = ("arch", "init", "split", "instance")
-_Model = tuple[str, str, str, str, int]  # name, then what _SIDE names
+ModelFacts = tuple[str, str, str, str, int]  # name, then what _SIDE names
 
 
 def heat_map(
@@ -41,7 +41,7 @@ def heat_map(
         auc: the AUC frame; pairings without a row are drawn grey with a cross.
     """
     here = auc[auc["modality"] == modality]
-    surrogates = _models(here)
+    surrogates = models_in_order(here)
     targets = [model for model in surrogates if model[1] != ENSEMBLE]
     chosen = here[(here["attack"] == attack) & (here["condition"] == condition) & np.isclose(here["epsilon"], epsilon)]
     rows, columns = [model[0] for model in surrogates], [model[0] for model in targets]
@@ -205,13 +205,13 @@ def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return a forest plot of the clean AUC of every model with its 95% interval, chance and the learning bound."""
     clean = auc[auc["condition"] == "clean"]
     modalities = list(clean["modality"].unique())
-    most = max((len(_models(clean[clean["modality"] == m])) for m in modalities), default=1)
+    most = max((len(models_in_order(clean[clean["modality"] == m])) for m in modalities), default=1)
     figure = _figure(2.6 + 3.2 * max(1, len(modalities)), 1.7 + 0.27 * most, phantom)
     panels = figure.subplots(1, max(1, len(modalities)), sharex=True, squeeze=False)[0]
     lowest = min(0.45, float(clean["auc_low"].min()) - 0.02) if len(clean) else 0.0
     for axes, modality in zip(panels, modalities, strict=False):
         here = clean[clean["modality"] == modality].set_index("target")
-        models = _models(clean[clean["modality"] == modality])
+        models = models_in_order(clean[clean["modality"] == modality])
         for k, (name, *_) in enumerate(models):
             low, value, high = here.loc[name, ["auc_low", "auc", "auc_high"]].astype(float)
             colour = _COLOURS["fgsm"] if low > LEARNED_BOUND else _COLOURS["pgd"]
@@ -219,7 +219,7 @@ def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
             axes.plot([value], [k], "o" if low > LEARNED_BOUND else "X", color=colour, markersize=5)
         axes.axvline(0.5, color=_GREY, linewidth=1)
         axes.axvline(LEARNED_BOUND, color=_GREY, linewidth=1, linestyle="--")
-        axes.set_yticks(range(len(models)), [f"{m[1]}  {_short(m)}" for m in models], fontsize=8)
+        axes.set_yticks(range(len(models)), [f"{m[1]}  {short_name(m)}" for m in models], fontsize=8)
         axes.set(title=modality, xlim=(lowest, 1.0), ylim=(len(models) - 0.4, -0.6), xlabel="clean AUC (test images)")
         axes.grid(axis="x", alpha=0.3)
     marks = [
@@ -275,8 +275,8 @@ def _figure(width: float, height: float, phantom: bool, title: str = "") -> Figu
     return figure
 
 
-def _models(frame: pd.DataFrame) -> list[_Model]:
-    """(name, arch, init, split, instance) of all models: by architecture, random first, then split and instance.
+def models_in_order(frame: pd.DataFrame) -> list[ModelFacts]:
+    """Return (name, arch, init, split, instance) of all models: by architecture, random first, then split and instance.
 
     Ensembles come last.
     """
@@ -289,8 +289,8 @@ def _models(frame: pd.DataFrame) -> list[_Model]:
     return sorted(found, key=lambda m: (m[1] == ENSEMBLE, m[1], m[2] != "random", m[2], m[3], m[4]))
 
 
-def _short(model: _Model) -> str:
-    """Everything but the architecture, e.g. "random d2/2 #0"."""
+def short_name(model: ModelFacts) -> str:
+    """Return everything but the architecture, e.g. "random d2/2 #0"."""
     name, arch, init, split, instance = model
     if arch == ENSEMBLE:
         return name.removeprefix(f"{ENSEMBLE}-")
@@ -300,11 +300,11 @@ def _short(model: _Model) -> str:
     return f"{words} {split.replace('_half', '/2').replace('_tenth', '/10')} #{instance}"
 
 
-def _group_axes(axes: Axes, rows: Sequence[_Model], columns: Sequence[_Model]) -> None:
+def _group_axes(axes: Axes, rows: Sequence[ModelFacts], columns: Sequence[ModelFacts]) -> None:
     """Tick labels per model, architecture names outside them, a white rule between architectures."""
     slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(columns)), [_short(m) for m in columns], fontsize=9, **slanted)
-    axes.set_yticks(range(len(rows)), [_short(m) for m in rows], fontsize=9)
+    axes.set_xticks(range(len(columns)), [short_name(m) for m in columns], fontsize=9, **slanted)
+    axes.set_yticks(range(len(rows)), [short_name(m) for m in rows], fontsize=9)
     words: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
     for first, end in _same_architecture(columns):
         axes.text((first + end - 1) / 2, -0.7, columns[first][1], ha="center", va="bottom", **words)
@@ -320,7 +320,7 @@ def _group_axes(axes: Axes, rows: Sequence[_Model], columns: Sequence[_Model]) -
     axes.tick_params(length=0)
 
 
-def _same_architecture(models: Sequence[_Model]) -> Iterable[tuple[int, int]]:
+def _same_architecture(models: Sequence[ModelFacts]) -> Iterable[tuple[int, int]]:
     """Return the first and the end of every run of models with one architecture."""
     starts = [k for k in range(len(models)) if k == 0 or models[k][1] != models[k - 1][1]]
     return pairwise([*starts, len(models)])

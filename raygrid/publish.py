@@ -28,7 +28,8 @@ from raygrid.units import plan_units, score_files
 from raygrid.zoo import Zoo
 
 if TYPE_CHECKING:  # PyTorch and matplotlib take seconds to import; a report that is up to date needs neither
-    from raygrid.report import ModelCard, ReportInput
+    from raygrid.catalogue import ModelCard
+    from raygrid.report import ReportInput
 
 TABLE_MAKERS = {1: tables.table1, 2: tables.table2, 3: tables.table3}
 
@@ -162,9 +163,10 @@ def _report_input(
 
 
 def _model_card(zoo: Zoo, model: ModelSpec) -> "ModelCard":
-    from raygrid.report import ModelCard
+    from raygrid.catalogue import ModelCard
 
     card = zoo.card(model)
+    recipe = ", ".join(f"{name} {value}" for name, value in card["recipe"].items())
     return ModelCard(
         modality=model.modality,
         name=model.name,
@@ -173,4 +175,17 @@ def _model_card(zoo: Zoo, model: ModelSpec) -> "ModelCard":
         num_epochs=len(zoo.history(model)),
         validation_auc=card["validation_auc"],
         card_path=str((zoo.folder(model) / "card.json").relative_to(zoo.study_dir)),
+        facts={
+            "Architecture": model.arch,
+            "Initialisation": model.init,
+            "Started from": card["starts_from"] or "–",
+            "Split, instance": f"{model.split}, {model.instance}",
+            "Labels": ", ".join(card["labels"]),
+            "Images": f"{card['num_training_images']:,} for training, {card['num_validation_images']:,} for validation",
+            "Parameters": f"{card['num_parameters']:,}",
+            "Recipe": recipe,
+            "Data": card["data"]["title"],
+            "Weights, SHA-256": card["weights_sha256"],
+            "Commit": card["git_commit"] or "not known",
+        },
     )

@@ -14,31 +14,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raygrid import figures, tables
+from raygrid.catalogue import ModelCard, model_rows, pairing_grids
 from raygrid.claims import judge_claims, sum_up
 from raygrid.practice import practice_tables
 from raygrid.spec import Margins, StudySpec
 
 TITLES = {1: "Table 1: perturbation degree", 2: "Table 2: pre-training", 3: "Table 3: disparity"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What the table of models shows of one trained model; the clean AUC comes from the AUC frame.
-
-    Attributes:
-        name: `ModelSpec.name`.
-        best_epoch: the epoch kept, counted as in the history; None where it is not known.
-        validation_auc: at the best epoch.
-        card_path: of its card, relative to the study folder.
-    """
-
-    modality: str
-    name: str
-    signature: str
-    best_epoch: int | None = None
-    num_epochs: int | None = None
-    validation_auc: float | None = None
-    card_path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +123,8 @@ def render_report(inputs: ReportInput) -> str:
         conditional=bool(inputs.effects["conditional"].any()) if inputs.effects is not None else False,
         agreement=float(agreement["difference"].max()) if agreement["difference"].notna().all() else None,
         pictures=_pictures(inputs, cells[1], epsilon),
-        models=_models(inputs),
+        models=model_rows(study, auc, inputs.cards),
+        grids=pairing_grids(study, auc, inputs.cards, epsilon),
         missing=tables.missing_pairings(auc, study).to_dict("records"),
         provenance=inputs.provenance,
         signatures=_signatures(cells),
@@ -304,20 +286,6 @@ def _effects(effects: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 def _change(effect: Mapping[Any, Any]) -> str:
     return "interaction" if effect["to"] == "together" else f"{effect['from']} → {effect['to']}"
-
-
-def _models(inputs: ReportInput) -> list[dict[str, Any]]:
-    """Every declared model with its card and clean AUC, as far as they are there; pre-training sources included."""
-    cards = {(card.modality, card.name): card for card in inputs.cards}
-    clean = inputs.auc[inputs.auc["condition"] == "clean"]
-    numbers = {(r["modality"], r["target"]): r for r in clean.to_dict("records")}
-    rows = []
-    for model in inputs.study.models:
-        key = (model.modality, model.name)
-        facts = {"modality": model.modality, "name": model.name, "init": tables.label_of_init(model.init)}
-        source = inputs.study.modality(model.modality).source
-        rows.append({**facts, "card": cards.get(key), "clean": numbers.get(key), "source": source})
-    return rows
 
 
 def _signatures(cells: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:

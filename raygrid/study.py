@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from raygrid import __version__
-from raygrid.errors import SpecError, StoreError, unknown_name
+from raygrid.errors import SpecError, StoreError, TrackingError, unknown_name
 from raygrid.files import read_json, write_json
 from raygrid.lease import lease
 from raygrid.progress import tell
@@ -70,7 +70,8 @@ class RunOptions:
 def run_study(study: StudySpec, options: RunOptions) -> None:
     """Bring a study folder up to date: prepare, train, transfer, report, track.
 
-    Raises RaygridError with what is wrong; what was finished stays.
+    Raises RaygridError with what is wrong; what was finished stays. A tracking store that does not answer stops nothing
+    but the tracking; it is raised at the end.
     """
     with lease(options.study_dir), ExitStack() as stack:
         zoo = _compute(study, options, stack)
@@ -78,9 +79,9 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
             from raygrid.publish import publish
 
             publish(zoo)
+        _say_what_is_missing(zoo, only=options.only)
         if options.wants("track"):
             track(zoo, options.tracking_uri)
-    _say_what_is_missing(zoo, only=options.only)
 
 
 def open_study(study_dir: Path) -> Zoo:
@@ -125,7 +126,10 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
         for name, reason in failed.items():
             tell(f"train: {name} FAILED: {reason}")
         if options.wants("track"):
-            track(zoo, options.tracking_uri)
+            try:
+                track(zoo, options.tracking_uri)
+            except TrackingError as error:  # asked again when all is done
+                tell(str(error))
         if failed:
             raise StoreError(
                 f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them"
@@ -166,13 +170,18 @@ def _transfer(zoo: Zoo, cluster: Any, device: str) -> None:
 
 def track(zoo: Zoo, uri: str | None) -> None:
     """Write to the tracking store what it lacks of a study folder, and say how to look at it."""
-    from raygrid.tracking import default_uri, mirror
+    from raygrid.tracking import default_uri, mirror, without_password
 
     path = zoo.study_dir / "results" / "auc.parquet"
     auc = pd.read_parquet(path) if path.exists() else pd.DataFrame()
     new = mirror(zoo, auc, uri, phantom=bool(read_json(zoo.study_dir / "study.json")["phantom"]))
-    store = uri or default_uri(zoo.study_dir)
-    tell(f"mlflow: {new} new runs; compare them with:\n  mlflow ui --host 127.0.0.1 --backend-store-uri {store}")
+    store = without_password(uri or default_uri(zoo.study_dir))
+    where = (
+        f"at {store}"
+        if store.startswith("http")
+        else f"with:\n  mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
+    )
+    tell(f"mlflow: {new} new runs; compare them {where}")
 
 
 def _check_architectures(zoo: Zoo) -> None:

@@ -5,24 +5,29 @@ it shows; a run whose key is there is left alone, so mirroring again changes not
 lost is filled again from the folder.
 """
 
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
+from raygrid.errors import TrackingError
 from raygrid.files import checksum, read_json
 from raygrid.keyed import digest
 from raygrid.progress import Progress
+from raygrid.samples import samples_dir
 from raygrid.spec import StudySpec
 from raygrid.zoo import Zoo
 
 _KEY = "raygrid.key"
 _PARENT_KEY = "raygrid.parent"
 _MAX_RESULTS = 1000
+_DIGEST_LENGTH = 36  # the most that MLflow takes of a data set's
 _FACTORS = ("arch", "init", "split", "instance")
 
 
@@ -30,7 +35,8 @@ _FACTORS = ("arch", "init", "split", "instance")
 class _Run:
     """What one MLflow run shows.
 
-    `steps` are metrics with a step (epoch); `late` are metrics that may become known after the run was written.
+    `steps` are metrics with a step (epoch); `late` are metrics that may become known after the run was written;
+    `used` is the prepared samples, by name and digest, and what for.
     """
 
     name: str
@@ -41,6 +47,7 @@ class _Run:
     artefacts: tuple[Path, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     late: Mapping[str, float] = field(default_factory=dict)
+    used: tuple[str, str, str] | None = None
 
     def key(self, parent: str) -> str:
         """Return the hash by which the run is found again."""
@@ -55,8 +62,38 @@ def default_uri(study_dir: Path) -> str:
 
 
 def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool) -> int:
-    """Write every model, pairing and result that the tracking store lacks; return how many runs were new."""
+    """Write every model, pairing and result that the tracking store lacks; return how many runs were new.
+
+    Raises TrackingError if the store does not answer: what it has stays, and mirroring again adds the rest.
+    """
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # MLflow's own 7 take four minutes
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return _mirror(zoo, auc, uri, phantom=phantom)
+    except (MlflowException, SQLAlchemyError) as error:
+        raise TrackingError(
+            f"mlflow: {without_password(uri or default_uri(zoo.study_dir))} does not answer as it must: "
+            f"{_first_line(error, uri)}\nNothing is lost: the study folder holds it all; run with --only track "
+            "once the store answers"
+        ) from error
+
+
+def without_password(uri: str) -> str:
+    """Return a URI that can be shown."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+def _first_line(error: Exception, uri: str | None) -> str:
+    password = urlsplit(uri or "").password
+    line = str(error).strip().partition("\n")[0]
+    return line.replace(password, "***") if password else line
+
+
+def _mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None, *, phantom: bool) -> int:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=uri or default_uri(zoo.study_dir))
@@ -67,7 +104,7 @@ def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool
     parent = (
         known[parent_key].info.run_id if parent_key in known else _create_parent(client, experiment, zoo.study, tags)
     )
-    runs = [*_trial_runs(zoo, auc), *_pairing_runs(auc)]
+    runs = [*_trial_runs(zoo, auc), *_pairing_runs(auc, zoo.samples)]
     new = [run for run in runs if run.key(parent_key) not in known]
     progress = Progress("mlflow: runs", len(runs), done=len(runs) - len(new))
     for run in new:
@@ -131,10 +168,20 @@ def _write(client: Any, experiment: str, run: _Run, tags: Mapping[str, str], key
     metrics += [Metric(name, value, time, step) for name, step, value in run.steps]
     params = [Param(name, str(value)) for name, value in run.params.items()]
     client.log_batch(run_id, metrics=metrics, params=params)
+    if run.used:
+        client.log_inputs(run_id, datasets=[_dataset_input(*run.used)])
     for path in run.artefacts:
         client.log_artifact(run_id, str(path))
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def _dataset_input(name: str, signature: str, context: str) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": str(samples_dir(Path(), name, signature))})  # in the study folder
+    dataset = Dataset(name=name, digest=signature[:_DIGEST_LENGTH], source_type="local", source=source)
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])
 
 
 def _add_late(client: Any, written: Any, run: _Run) -> None:
@@ -165,10 +212,11 @@ def _trial_runs(zoo: Zoo, auc: pd.DataFrame) -> Iterable[_Run]:
             artefacts=(zoo.folder(model) / "card.json",),
             tags={"raygrid.signature": card["signature"]},
             late={"clean_auc": float(clean.loc[card["signature"], "auc"])} if known else {},
+            used=(model.modality, zoo.samples[model.modality], "training"),
         )
 
 
-def _pairing_runs(auc: pd.DataFrame) -> Iterable[_Run]:
+def _pairing_runs(auc: pd.DataFrame, samples: Mapping[str, str]) -> Iterable[_Run]:
     attacked = auc[auc["condition"] != "clean"] if len(auc) else auc
     if not len(attacked):
         return
@@ -191,6 +239,7 @@ def _pairing_runs(auc: pd.DataFrame) -> Iterable[_Run]:
                 "raygrid.surrogate_signature": first["surrogate_signature"],
                 "raygrid.target_signature": first["target_signature"],
             },
+            used=(str(modality), samples[str(modality)], "evaluation"),
         )
 
 

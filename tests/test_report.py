@@ -6,15 +6,12 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
-from auc_frames import model, set_row, small_frame, small_study, without
+from auc_frames import set_row, without
+from report_pages import MODELS, example_frame, pictured, practical, render
 
 from raygrid.effects import all_effects
-from raygrid.report import ModelCard, Provenance, ReportInput, render_report
 from raygrid.tables import PHANTOM_NOTICE
-
-MODELS = [model(arch, instance=k) for arch in "ab" for k in (0, 1)]
 
 
 class _Page(HTMLParser):
@@ -34,41 +31,9 @@ class _Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def _frame():
-    frame = small_frame(MODELS)
-    for pair in [(MODELS[1], MODELS[0]), (MODELS[2], MODELS[0]), (MODELS[0], MODELS[2]), (MODELS[3], MODELS[2])]:
-        for attack in ("fgsm", "pgd"):
-            set_row(frame, *pair, attack, 0.02, auc=0.4)
-            set_row(frame, *pair, attack, 0.04, auc=0.2)
-    return frame
-
-
-def _render(frame=None, *, phantom=True, **values):
-    inputs = ReportInput(
-        study=small_study(MODELS),
-        auc=_frame() if frame is None else frame,
-        phantom=phantom,
-        cards=[
-            ModelCard(modality="eye", name=MODELS[0].name, signature="f" * 64, best_epoch=3, card_path="zoo/card.json")
-        ],
-        provenance=Provenance(
-            git_commit="c0ffee" * 6,
-            versions={"torch": "9.9"},
-            fingerprints={"eye": "abcd" * 16},
-            counts={"eye": {"test": {"images": 1234}}},
-            zero_gradient_share={"eye": 0.0123},
-            runtime_s={"train": 77.0},
-        ),
-        **values,
-    )
-    return render_report(inputs)
-
-
 @pytest.fixture(scope="module")
 def page() -> str:
-    image = np.zeros((8, 8, 3), dtype=np.uint8)
-    history = [{"epoch": 1, "loss": 0.7, "validation_auc": 0.5}]
-    return _render(examples={"eye": {"clean": image}}, histories={"eye": {MODELS[0].name: history}})
+    return pictured()
 
 
 def test_the_page_loads_nothing_from_outside(page):
@@ -116,13 +81,7 @@ def test_without_decisions_there_is_no_section_on_practice(page):
 
 
 def test_practice_shows_decisions_and_what_was_seen():
-    frame = _frame()
-    case = {"modality": "eye", "condition": "adversarial", "attack": "fgsm", "epsilon": 0.02}
-    decision = case | {"surrogate": "b", "target": "a", "white_box": False, "label": "finding", "auc": 0.4}
-    decision |= {"sensitivity": 0.123, "specificity": 0.9, "fooled": 0.5, "brier": 0.2, "mean_probability": 0.3}
-    decisions = pd.DataFrame([decision | {"num_positive": 20, "num_negative": 20}])
-    seen = pd.DataFrame([case | {"surrogate": "b", "linf": 0.02, "l2": 1.0, "psnr": 34.0, "ssim": 0.987}])
-    parsed = _Page(_render(frame, decisions=decisions, visibility=seen))
+    parsed = _Page(practical())
     text = " ".join(parsed.text.split())
     assert "12%" in text
     assert "0.987" in text
@@ -132,8 +91,8 @@ def test_practice_shows_decisions_and_what_was_seen():
 
 def test_effects_stand_on_both_scales_and_say_what_they_are_conditional_on(page):
     assert 'id="effects"' not in page
-    effects = all_effects(_frame())
-    text = " ".join(_Page(_render(effects=effects)).text.split())
+    effects = all_effects(example_frame())
+    text = " ".join(_Page(render(effects=effects)).text.split())
     by_epsilon = effects[(effects["factor"] == "perturbation degree, ε") & (effects["outcome"] == "relative")].iloc[0]
     points, low, high = (100 * by_epsilon[name] for name in ("effect", "low", "high"))
     assert f"perturbation degree, ε0.02 → 0.04{points:+.1f}[{low:+.1f}, {high:+.1f}]" in text
@@ -148,6 +107,24 @@ def test_tables_show_numbers_with_intervals(page):
     assert re.search(r"0\.40 \(50%\)", text)
     titles = [a["title"] for a in _Page(page).all("td") if "title" in a]
     assert any("4 of 4 pairings" in t and "40 images of 2 patients" in t and "signature" in t for t in titles)
+
+
+def test_every_pairing_stands_in_a_grid_that_leads_to_the_cards(page):
+    parsed = _Page(page)
+    anchors = {attributes["id"] for _, attributes in parsed.tags if attributes.get("id")}
+    links = [a["href"] for a in parsed.all("a") if (a["href"] or "").startswith("#card-")]
+    assert links  # both edges of each grid, and the table of models
+    assert {link.removeprefix("#") for link in links} <= anchors
+    titles = [a["title"] for a in parsed.all("td") if "→" in (a.get("title") or "")]
+    assert len(titles) == 2 * len(MODELS) ** 2  # two attacks at the reference epsilon
+    pair = f"{MODELS[1].name} → {MODELS[0].name}: AUC 0.400, 95% interval 0.850 to 0.950; 112.5% of the clean 0.800"
+    assert titles.count(pair) == 2
+    assert "Parameters1,234" in "".join(parsed.text.split())
+
+
+def test_a_pairing_that_is_missing_is_a_cross_in_the_grid():
+    text = render(without(example_frame(), MODELS[1], MODELS[0]))
+    assert text.count('title="missing">×') == 2
 
 
 def test_summary_says_in_words_what_the_tables_say(page):
@@ -170,22 +147,22 @@ def test_provenance_is_shown(page):
 def test_phantoms_have_a_banner_and_real_images_have_none(page):
     assert 'id="phantom"' in page
     assert page.count(PHANTOM_NOTICE) > 8
-    real = _render(phantom=False)
+    real = render(phantom=False)
     assert 'id="phantom"' not in real
     assert PHANTOM_NOTICE not in real
 
 
 def test_models_that_did_not_learn_void_the_page(page):
     assert 'id="void"' not in page
-    frame = _frame()
+    frame = example_frame()
     set_row(frame, None, MODELS[2], auc=0.5, auc_low=0.4)
-    void = _render(frame)
+    void = render(frame)
     assert 'id="void"' in void
     assert f"eye/{MODELS[2].name}" in void
 
 
 def test_missing_pairings_are_listed():
-    text = " ".join(_Page(_render(without(_frame(), MODELS[1], MODELS[0]))).text.split())
+    text = " ".join(_Page(render(without(example_frame(), MODELS[1], MODELS[0]))).text.split())
     assert "1 pairing is not complete" in text
     assert "8 of 8" in text
     assert "missing (3 of 4)" in text
@@ -194,23 +171,23 @@ def test_missing_pairings_are_listed():
 
 
 def test_names_are_escaped():
-    text = _render(examples={"<script>alert(1)</script>": {"clean": np.zeros((2, 2, 3))}})
+    text = render(examples={"<script>alert(1)</script>": {"clean": np.zeros((2, 2, 3))}})
     assert "<script>alert" not in text
 
 
 def test_a_study_with_clean_scores_only_still_has_a_report():
-    frame = _frame()
-    text = _Page(_render(frame[frame["condition"] == "clean"])).text
+    frame = example_frame()
+    text = _Page(render(frame[frame["condition"] == "clean"])).text
     assert "0.80" in text
     assert "missing (0 of 4)" in text
 
 
 def test_of_clean_scores_only_there_are_no_effects():
-    frame = _frame()
+    frame = example_frame()
     effects = all_effects(frame[frame["condition"] == "clean"])
     assert not len(effects)
-    assert 'id="effects"' not in _render(effects=effects)
+    assert 'id="effects"' not in render(effects=effects)
 
 
 def test_equal_inputs_give_equal_pages():
-    assert _render() == _render()
+    assert render() == render()

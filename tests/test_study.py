@@ -1,6 +1,7 @@
 """A whole small grid through Ray: the real path, killed with SIGKILL twice, equals an undisturbed one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,23 +76,28 @@ def test_every_pairing_is_scored(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cell_can_be_traced_to_the_score_files(finished: Path) -> None:
-    from sklearn.metrics import roc_auc_score
+def test_random_cells_are_traced_to_the_score_files_as_the_docs_say(finished: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "results.md").read_text().replace("STUDY", str(finished))
+    (recipe,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    before, _, after = re.split(r"^(cell = .*\n.*\n)", recipe, flags=re.MULTILINE)
+    attacked = auc_of(finished).query("condition != 'clean'")
+    for row in attacked.sample(5, random_state=1).to_dict("records"):
+        names = ("modality", "surrogate", "target", "attack", "epsilon", "condition")
+        found: dict[str, object] = {"cell": {name: row[name] for name in names}}
+        exec(before + after, found)
+        assert row["auc"] == pytest.approx(found["auc"], abs=1e-12), found["cell"]
 
-    zoo = open_study(finished)
-    samples = Samples(samples_dir(finished, "pathology", zoo.samples["pathology"]))
-    labels = samples.test_table().set_index("image_id")["metastasis"]
-    row = auc_of(finished).query("condition == 'adversarial'").sample(1, random_state=1).iloc[0]
-    folder = finished / "scores" / "modality=pathology" / f"surrogate={row['surrogate']}"
-    scores = pd.concat(pd.read_parquet(path) for path in folder.rglob("*.parquet"))
-    mine = scores[
-        (scores["target"] == row["target"])
-        & (scores["attack"] == row["attack"])
-        & (scores["epsilon"] == row["epsilon"])
-        & (scores["condition"] == "adversarial")
-    ]
-    by_hand = roc_auc_score(labels.loc[mine["image_id"].astype(str)], mine["logits"].str[0])
-    assert row["auc"] == pytest.approx(by_hand, abs=1e-12)
+
+@pytest.mark.slow
+def test_a_cell_of_a_table_is_the_mean_of_its_rows(finished: Path) -> None:
+    cells = pd.read_csv(finished / "results" / "tables" / "table1.csv").query("condition == 'adversarial'")
+    rows = auc_of(finished).query("not white_box and target_init == 'random' and surrogate_init == 'random'")
+    rows = rows.query("target_split == 'd1' and surrogate_split == 'd1' and condition == 'adversarial'")
+    assert len(cells) == 4
+    for cell in cells.to_dict("records"):
+        behind = rows[(rows["attack"] == cell["attack"]) & (rows["epsilon"] == cell["epsilon"])]
+        assert len(behind) == cell["num_pairings"] == 2
+        assert cell["auc"] == pytest.approx(behind["auc"].mean(), abs=1e-12)
 
 
 @pytest.mark.slow

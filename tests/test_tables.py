@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import re
+import shutil
+import subprocess
 
 import pandas as pd
 import pytest
@@ -359,6 +361,22 @@ def test_latex_is_escaped_and_balanced():
     assert tables.text._latex("a_b & 5% #1 $x {y} ~ ^ \\") == (
         r"a\_b \& 5\% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
+
+
+@pytest.mark.slow
+def test_latex_compiles(tmp_path):
+    assert shutil.which("pdflatex"), "this test needs pdfLaTeX: apt-get install texlive-latex-base"
+    frame = _frame([*RANDOM_D1, AP0, AP1, BP0, BP1])
+    frame["modality"] = "eye_left & 5% #1 $x {y} ~ ^ \\"
+    made = [
+        tables.to_latex(number, make(frame), phantom=True)
+        for number, make in ((1, tables.table1), (2, tables.table2), (3, tables.table3))
+    ]
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "page.tex").write_text("\n".join([head, *made, r"\end{document}"]), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_markdown_rows_have_as_many_places_as_the_header():

@@ -1,0 +1,125 @@
+"""The models of a study with their cards, and every pairing of them, as the report's page walks them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raygrid import tables
+from raygrid.figures import ModelFacts, models_in_order, short_name
+from raygrid.spec import ENSEMBLE, StudySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What the page shows of one trained model; the clean AUC comes from the AUC frame.
+
+    Attributes:
+        name: `ModelSpec.name`.
+        best_epoch: the epoch kept, counted as in the history; None where it is not known.
+        validation_auc: at the best epoch.
+        card_path: of its card, relative to the study folder.
+        facts: what else the card says, in words → value.
+    """
+
+    modality: str
+    name: str
+    signature: str
+    best_epoch: int | None = None
+    num_epochs: int | None = None
+    validation_auc: float | None = None
+    card_path: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pairing: its AUC in text, what a pointer shows, a shade from 0 (AUC 0) to 9 (AUC 1), None where missing."""
+
+    text: str
+    title: str
+    shade: int | None
+    white_box: bool
+
+
+@dataclass(frozen=True)
+class Head:
+    """A model at the edge of a grid: short name, whole name, and the anchor of its card ("" without one)."""
+
+    text: str
+    title: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class PairingGrid:
+    """Every pairing of one modality under one attack: a head and a row of cells for each surrogate."""
+
+    title: str
+    targets: Sequence[Head]
+    rows: Sequence[tuple[Head, Sequence[Cell]]]
+
+
+def anchor_of(modality: str, name: str) -> str:
+    """Return the anchor of a model's card on the page."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"card-{modality}-{name}")
+
+
+def model_rows(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard]) -> list[dict[str, Any]]:
+    """Return every declared model with its card and clean AUC, as far as they are there; pre-training sources too."""
+    by_model = {(card.modality, card.name): card for card in cards}
+    clean = auc[auc["condition"] == "clean"]
+    numbers = {(r["modality"], r["target"]): r for r in clean.to_dict("records")}
+    return [
+        {
+            "modality": model.modality,
+            "name": model.name,
+            "anchor": anchor_of(model.modality, model.name),
+            "init": tables.label_of_init(model.init),
+            "card": by_model.get((model.modality, model.name)),
+            "clean": numbers.get((model.modality, model.name)),
+            "source": study.modality(model.modality).source,
+        }
+        for model in study.models
+    ]
+
+
+def pairing_grids(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard], epsilon: float) -> list[PairingGrid]:
+    """Return a grid for each modality and attack at one epsilon, adversarial images."""
+    anchors = {(card.modality, card.name): anchor_of(card.modality, card.name) for card in cards}
+    grids = []
+    for modality in auc["modality"].unique():
+        mine = auc[auc["modality"] == modality]
+        chosen = mine[(mine["condition"] == "adversarial") & np.isclose(mine["epsilon"], epsilon)]
+        for attack, rows in chosen.groupby("attack"):
+            title = f"{str(modality).capitalize()}, {str(attack).upper()} at ε = {epsilon:g}"
+            grids.append(
+                _grid(title, rows, models_in_order(mine), {n: a for (m, n), a in anchors.items() if m == modality})
+            )
+    return grids
+
+
+def _grid(title: str, auc: pd.DataFrame, models: Sequence[ModelFacts], anchors: Mapping[str, str]) -> PairingGrid:
+    found = {(row["surrogate"], row["target"]): row for row in auc.to_dict("records")}
+    targets = [model for model in models if model[1] != ENSEMBLE]
+    rows = [(_head(s, anchors), [_cell(found.get((s[0], t[0]))) for t in targets]) for s in models]
+    return PairingGrid(title, [_head(model, anchors) for model in targets], rows)
+
+
+def _head(model: ModelFacts, anchors: Mapping[str, str]) -> Head:
+    name, arch, *_ = model
+    text = short_name(model) if arch == ENSEMBLE else f"{arch} {short_name(model)}"
+    return Head(text, name, anchors.get(name, ""))
+
+
+def _cell(row: Mapping[Any, Any] | None) -> Cell:
+    if row is None or pd.isna(row["auc"]):
+        return Cell("×", "missing", None, white_box=False)
+    title = (
+        f"{row['surrogate']} → {row['target']}: AUC {row['auc']:.3f}, 95% interval {row['auc_low']:.3f} to "
+        f"{row['auc_high']:.3f}; {100 * row['relative_auc']:.1f}% of the clean {row['clean_auc']:.3f}"
+    )
+    return Cell(f"{row['auc']:.2f}", title, min(9, int(10 * row["auc"])), bool(row["white_box"]))

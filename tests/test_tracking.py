@@ -1,0 +1,119 @@
+"""The MLflow mirror: whole, once, and patient with a store that does not answer."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from auc_frames import model, small_frame, small_study, without
+from mlflow.tracking import MlflowClient
+from postgres_server import postgres_server
+
+from raygrid.errors import TrackingError
+from raygrid.tracking import mirror, without_password
+from raygrid.zoo import Zoo
+
+MODELS = [model("a", instance=k) for k in (0, 1)]
+NUM_PAIRINGS = len(MODELS) ** 2
+START_S = 180  # of a tracking server on a busy machine
+
+
+def make_zoo(folder: Path) -> Zoo:
+    return Zoo(folder, small_study(MODELS), {"eye": "f" * 64})
+
+
+def pairings_of(uri: str) -> list:
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("raygrid/small")
+    return list(client.search_runs([experiment.experiment_id], "tags.`raygrid.kind` = 'pairing'"))
+
+
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def test_a_study_is_mirrored_once_and_says_what_it_was_made_of(tmp_path: Path) -> None:
+    zoo = make_zoo(tmp_path)
+    assert mirror(zoo, small_frame(MODELS), phantom=True) == NUM_PAIRINGS
+    assert mirror(zoo, small_frame(MODELS), phantom=True) == 0
+    runs = pairings_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert len(runs) == NUM_PAIRINGS
+    for run in runs:
+        (used,) = run.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("eye", "f" * 36)
+        assert [tag.value for tag in used.tags] == ["evaluation"]
+        assert run.data.metrics["auc.fgsm.0.02.adversarial"] == 0.9
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+    uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
+    with pytest.raises(TrackingError, match="run with --only track") as caught:
+        mirror(make_zoo(tmp_path), small_frame(MODELS), uri, phantom=True)
+    assert "http://me:***@127.0.0.1" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_database_that_cannot_be_opened_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database\n" * 100)
+    with pytest.raises(TrackingError, match="Nothing is lost"):
+        mirror(make_zoo(tmp_path), small_frame(MODELS), phantom=True)
+
+
+def test_an_uri_without_a_password_stays_as_it_is() -> None:
+    assert without_password("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
+
+
+@pytest.mark.slow
+def test_a_server_on_postgresql_that_went_away_gets_the_rest_when_it_is_back(tmp_path: Path) -> None:
+    zoo, port = make_zoo(tmp_path), free_port()
+    uri = f"http://127.0.0.1:{port}"
+    first = without(small_frame(MODELS), MODELS[1], MODELS[0])
+    with postgres_server(free_port()) as store:
+        with mlflow_server(store, port, tmp_path / "artefacts"):
+            assert mirror(zoo, first, uri, phantom=True) == NUM_PAIRINGS - 1
+        with pytest.raises(TrackingError, match="Nothing is lost"):
+            mirror(zoo, small_frame(MODELS), uri, phantom=True)
+        with mlflow_server(store, port, tmp_path / "artefacts"):
+            assert mirror(zoo, small_frame(MODELS), uri, phantom=True) == 1
+            assert len(pairings_of(uri)) == NUM_PAIRINGS
+
+
+@contextmanager
+def mlflow_server(store: str, port: int, artefacts: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--artifacts-destination", str(artefacts), "--workers", "1"]
+    with (
+        (artefacts.parent / "server.log").open("a") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as server,
+    ):
+        try:
+            deadline = time.monotonic() + START_S
+            while not _answers(f"http://127.0.0.1:{port}/health"):
+                assert server.poll() is None, (artefacts.parent / "server.log").read_text()
+                assert time.monotonic() < deadline, "the tracking server did not start"
+                time.sleep(0.5)
+            yield
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
