@@ -147,6 +147,32 @@ def damage_against_visibility(seen: pd.DataFrame, *, phantom: bool = False) -> F
     return figure
 
 
+def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
+    """Return a forest plot of what each factor changes, in points of relative AUC, a panel for each modality.
+
+    Args:
+        effects: as `raygrid.effects.factor_effects` returns it, relative AUC.
+    """
+    modalities = list(dict.fromkeys(effects["modality"]))
+    contrasts = effects[["factor", "from", "to"]].drop_duplicates()
+    places = {tuple(row): k for k, row in enumerate(contrasts.itertuples(index=False))}
+    words = [f"{f}: {a} → {b}" if b != "together" else f for f, a, b in places]
+    figure = _figure(4.6 + 2.6 * max(1, len(modalities)), 1.5 + 0.3 * len(places), phantom)
+    panels = figure.subplots(1, max(1, len(modalities)), sharey=True, squeeze=False)[0]
+    for axes, modality in zip(panels, modalities, strict=False):
+        for row in effects[effects["modality"] == modality].to_dict("records"):
+            place = places[row["factor"], row["from"], row["to"]]
+            colour = _GREY if row["low"] <= 0 <= row["high"] else _CYCLE[0]
+            axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=1.8)
+            axes.plot([100 * row["effect"]], [place], "o", color=colour, markersize=5)
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.set(title=modality, xlabel="points of relative AUC")
+        axes.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(places)), words, fontsize=8)
+    panels[0].set_ylim(len(places) - 0.4, -0.6)
+    return figure
+
+
 def _words_of(cell: Mapping[Any, Any]) -> str:
     """What a cell of a table is of, in few words."""
     if cell["condition"] == "clean":

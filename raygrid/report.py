@@ -241,7 +241,7 @@ def _claims(judged: pd.DataFrame) -> list[dict[str, Any]]:
 def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[str, list[_Picture]]:
     auc, phantom = inputs.auc, inputs.phantom
     pictures: dict[str, list[_Picture]] = {"examples": [], "curves": [], "heat_maps": [], "clean": [], "learning": []}
-    pictures["practice"] = []
+    pictures |= {"practice": [], "effects": []}
     if inputs.examples:
         figure = figures.example_images(inputs.examples, phantom=phantom)
         alt = f"Example test images of {', '.join(inputs.examples)}: the clean image above its attacked versions."
@@ -259,6 +259,11 @@ def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[
     forest = figures.clean_auc_plot(auc, phantom=phantom)
     alt = "Forest plot of the clean AUC of every model with its interval; numbers in the table of models."
     pictures["clean"].append(_Picture(_svg(forest), alt, "Clean AUC of every model on the test images, 95% intervals."))
+    if inputs.effects is not None and len(inputs.effects):
+        relative = inputs.effects[inputs.effects["outcome"] == "relative"]
+        caption = "What each factor changes, with 95% intervals; grey where the interval holds 0."
+        alt = "Forest plot of the effect of every factor on the relative AUC; numbers in the table below."
+        pictures["effects"].append(_Picture(_svg(figures.effects_plot(relative, phantom=phantom)), alt, caption))
     if inputs.visibility is not None:
         seen = tables.damage_and_visibility(auc, inputs.visibility)
         caption = (

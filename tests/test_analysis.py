@@ -36,7 +36,7 @@ def run(script: str, study_dir: Path, *arguments: str, capsys: pytest.CaptureFix
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["make_tables.py", "make_epsilon_curves.py", "make_heat_maps.py"])
+@pytest.mark.parametrize("script", ["make_tables.py", "make_epsilon_curves.py", "make_heat_maps.py", "make_effects.py"])
 def test_each_names_the_files_it_wrote(script: str, study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [Path(line) for line in run(script, study_dir, capsys=capsys).splitlines()]
     assert paths
