@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
 
-.PHONY: demo test test-slow lint real real-splits peers
+.PHONY: demo test test-slow lint validate-cluster api audit real real-splits peers
 
 demo: $(READY)
 	$(BIN)/python experiments/full_grid.py --preset demo
@@ -21,6 +21,17 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+validate-cluster: $(READY)
+	$(BIN)/raygrid check-cluster --template cluster.yaml docs/cluster-gcp.yaml
+
+# The reference of every public name, from the docstrings.
+api: $(READY)
+	$(BIN)/pdoc raygrid --docformat google -o build/api
+
+# Known holes in the pinned versions; asks a database on the network.
+audit: $(READY)
+	$(BIN)/uv tool run pip-audit -r constraints.txt --no-deps --disable-pip
 
 # The small real samples are no part of the project: SHARED names the folder that holds data/build_layouts.py.
 real: $(READY)

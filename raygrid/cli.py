@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         ("status", _status, "what exists, what is missing, what failed and why, how fast it goes"),
         ("report", _report, "make auc.parquet, tables and report.html again from the scores"),
         ("track", _track, "write what a tracking store lacks"),
+        ("clean", _clean, "list what the study no longer uses, and with --delete delete it"),
         ("inspect-data", _inspect, "show the prepared images: counts, prevalence, sizes, rejects, a contact sheet"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
@@ -82,7 +83,14 @@ def main(arguments: list[str] | None = None) -> None:
             sub.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
         if name == "status":
             sub.add_argument("--failed", action="store_true", help="show all that is known of each failure")
+        if name == "clean":
+            sub.add_argument("--delete", action="store_true", help="delete what is listed")
         sub.set_defaults(command=command)
+    text = "check a cluster file for ray up, without a cloud"
+    sub = commands.add_parser("check-cluster", help=text, description=text)
+    sub.add_argument("file", type=Path, nargs="+", help="cluster file, such as cluster.yaml")
+    sub.add_argument("--template", action="store_true", help="values that are still to be filled in are no fault")
+    sub.set_defaults(command=_check_cluster)
     for name, extra, text in (
         (
             "plan",
@@ -138,14 +146,42 @@ def _report(options: argparse.Namespace) -> None:
     from raygrid.publish import publish
     from raygrid.study import open_study
 
+    zoo = open_study(options.study)  # before the lease, which would make a folder
     with lease(options.study):
-        publish(open_study(options.study), again=True)
+        publish(zoo, again=True)
 
 
 def _track(options: argparse.Namespace) -> None:
     from raygrid.study import open_study, track
 
     track(open_study(options.study), options.tracking_uri)
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from raygrid.lease import lease
+    from raygrid.leftovers import find_leftovers
+    from raygrid.study import open_study
+
+    zoo = open_study(options.study)  # before the lease, which would make a folder
+    with lease(options.study):  # nobody writes meanwhile
+        found = find_leftovers(zoo)
+        sizes = [leftover.num_bytes for leftover in found]
+        for leftover, size in zip(found, sizes, strict=True):
+            tell(f"{size / 1e6:10.1f} MB  {leftover.path}: {leftover.why}")
+            if options.delete:
+                leftover.delete()
+        done = "deleted" if options.delete else "can go: raygrid clean --delete STUDY" if found else "nothing to clean"
+        tell(f"{sum(sizes) / 1e6:10.1f} MB  {done}")
+
+
+def _check_cluster(options: argparse.Namespace) -> None:
+    from raygrid.cluster_file import check_cluster_file
+
+    for path in options.file:
+        faults = check_cluster_file(path, template=options.template)
+        if faults:
+            raise SpecError(f"{path} is not right:\n" + "\n".join(f"  {fault}" for fault in faults))
+        tell(f"{path}: accepted by Ray's schema and by raygrid's checks")
 
 
 def _inspect(options: argparse.Namespace) -> None:

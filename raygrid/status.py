@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raygrid.leftovers import find_leftovers
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModalitySpec
 from raygrid.units import Unit, missing_files, plan_units, score_files
@@ -43,7 +44,7 @@ def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
         prepared = f"{len(mine) - len(missing)} of {len(mine)} units scored" if mine else "samples not prepared yet"
         lines.append(f"  {modality.name}: {prepared}")
     missing_count = len(missing_files(units))
-    lines += _unused(zoo, units)
+    lines += [f"  not used any more: {leftover.path} ({leftover.why})" for leftover in find_leftovers(zoo)]
     lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
     for failure in failures(zoo, units):
         lines.append(f"  FAILED {failure.what}: {failure.reason}")
@@ -63,19 +64,6 @@ def _units(zoo: Zoo, modality: ModalitySpec) -> list[Unit]:
     if not (folder / "manifest.json").exists():
         return []
     return plan_units(zoo, modality.name, Samples(folder).num_test)
-
-
-def _unused(zoo: Zoo, units: Sequence[Unit]) -> list[str]:
-    """Return lines on the folders of scores that the study no longer uses."""
-    used = {unit.folder for unit in units}
-    modalities = {unit.modality for unit in units}  # of others nobody knows yet
-    found = sorted(
-        folder
-        for modality in modalities
-        for folder in zoo.study_dir.glob(f"scores/modality={modality}/surrogate=*/plan-*")
-        if folder not in used
-    )
-    return [f"  not used any more: {folder}" for folder in found]
 
 
 def _pace(paths: Sequence[Path], num_missing: int) -> list[str]:

@@ -57,3 +57,34 @@ def test_pace_and_failures_are_told(zoo: Zoo, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit, match="0"):
         main(["status", str(small.study_dir), "--failed"])
     assert "Traceback: all of it" in capsys.readouterr().out
+
+
+def test_leftovers_are_listed_and_go_only_when_asked(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+    write_json(zoo.study_dir / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
+    kept = zoo.folder(MODEL) / "card.json"
+    old = [
+        zoo.study_dir / "samples" / "toy-111111111111" / "manifest.json",
+        zoo.study_dir / "zoo" / "toy" / "some-model-222222222222" / "card.json",
+        zoo.study_dir / "scores" / "modality=toy" / "surrogate=clean" / "plan-333333333333" / "block-00000-x.parquet",
+        zoo.study_dir / "zoo" / ".writing-4-card.json",
+    ]
+    for path in (kept, *old):
+        write_text(path, "x" * 1_000_000)
+    for arguments, gone in (([], False), (["--delete"], True), ([], True)):
+        with pytest.raises(SystemExit, match="0"):
+            main(["clean", str(zoo.study_dir), *arguments])
+        assert [path.exists() for path in old] == [not gone] * 4
+    listed, deleted, nothing = (text.splitlines()[-1].split() for text in _parts(capsys.readouterr().out))
+    assert (listed[0], deleted[0], nothing[0]) == ("4.0", "4.0", "0.0")
+    assert kept.exists()
+
+
+def _parts(text: str) -> list[str]:
+    """What three commands said: each ends with a line of the sum."""
+    ends = ("raygrid clean --delete STUDY", "deleted", "nothing to clean")
+    parts = []
+    for end in ends:
+        part, _, text = text.partition(end)
+        parts.append(part + end)
+    return parts

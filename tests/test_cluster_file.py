@@ -1,0 +1,77 @@
+"""A cluster file is checked without a cloud: by Ray's own schema, and for what would go wrong on the way."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raygrid.cli import main
+from raygrid.cluster_file import check_cluster_file
+from raygrid.errors import DataError
+
+ROOT = Path(__file__).parents[1]
+FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "cluster-gcp.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # local paths count from where ray up is called
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_ours_are_right_but_for_what_is_to_be_filled_in(path: Path) -> None:
+    assert check_cluster_file(path, template=True) == []
+    faults = check_cluster_file(path)
+    assert faults
+    assert all("yours to fill in" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "fault"),
+    [
+        (("idle_timeout_minuts",), 5, "did you mean 'idle_timeout_minutes'"),
+        (("head_node_type",), "haed", "`head_node_type` must be one of"),
+        (("max_workers",), "eight", "'eight' is not of type 'integer'"),
+        (("provider",), "aws", "expected a mapping with a type"),
+        (("file_mounts",), {"~/x": "no/such/folder"}, "no/such/folder is not there"),
+        (("setup_commands",), ["echo 'never closed"], "setup_commands[0]: the shell cannot read it"),
+        (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "runs any code"),
+        (("head_start_ray_commands",), ["ray start --head"], "lacks --autoscaling-config"),
+    ],
+)
+def test_a_fault_is_named(tmp_path: Path, place: tuple[str, ...], value: object, fault: str) -> None:
+    config = yaml.safe_load(FILES[0].read_text())
+    config[place[0]] = value
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert any(fault in found for found in check_cluster_file(path, template=True))
+
+
+def test_the_recipes_of_the_guide_can_be_read() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    blocks = re.findall(r"^( *)```(bash|yaml)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    assert [language for _, language, _ in blocks].count("yaml") == 1
+    for _, language, block in blocks:
+        if language == "yaml":
+            job = yaml.safe_load(block)
+            assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] == 8
+        else:
+            checked = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+            assert not checked.returncode, checked.stderr
+
+
+@pytest.mark.parametrize("text", ["a: [1,", "- just\n- a list\n"])
+def test_what_is_no_cluster_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match="expected a YAML"):
+        check_cluster_file(path)
+
+
+def test_the_command_exits_with_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["check-cluster", "cluster.yaml"])
+    assert stopped.value.code == 1
+    assert "SecurityGroupIds[0]: 'sg-REPLACE' is yours to fill in" in capsys.readouterr().err
