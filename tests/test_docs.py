@@ -1,6 +1,7 @@
 """What the documents say in so many words is what the program says."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,8 @@ def test_the_reference_is_built(tmp_path: Path) -> None:
     rooms = {path.stem for path in (ROOT / "raygrid").glob("*.py")} - {"__init__"}
     assert {path.stem for path in (tmp_path / "raygrid").glob("*.html")} >= rooms
     assert "craft" in (tmp_path / "raygrid" / "attacks.html").read_text()
+
+
+def test_the_page_of_benchmarks_is_that_of_the_result_files() -> None:
+    made = runpy.run_path(str(ROOT / "benchmarks" / "page.py"))
+    assert made["PAGE"].read_text() == made["page"](), "run python benchmarks/page.py"
