@@ -11,7 +11,8 @@ _HEAD = """\
 # Benchmarks
 
 Made by `benchmarks/page.py` from `benchmarks/results/`. Where there were rounds: median (lowest to highest); contenders
-ran in turn, and ratios are taken within a round. Each runs with `python benchmarks/NAME.py`; peers come with `make peers`.
+ran in turn, and ratios are taken within a round. Each runs with `python benchmarks/NAME.py`; peers come with
+`make peers`.
 """
 
 
