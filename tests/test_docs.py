@@ -33,7 +33,6 @@ def test_the_reference_is_built(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pdoc", "raygrid", "--docformat", "google", "-o", str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert not built.returncode, built.stderr
-    assert "Error" not in built.stderr
     rooms = {path.stem for path in (ROOT / "raygrid").glob("*.py")} - {"__init__"}
     assert {path.stem for path in (tmp_path / "raygrid").glob("*.html")} >= rooms
     assert "craft" in (tmp_path / "raygrid" / "attacks.html").read_text()

@@ -69,7 +69,8 @@ def test_leftovers_are_listed_and_go_only_when_asked(zoo: Zoo, capsys: pytest.Ca
         zoo.study_dir / "scores" / "modality=toy" / "surrogate=clean" / "plan-333333333333" / "block-00000-x.parquet",
         zoo.study_dir / "zoo" / ".writing-4-card.json",
     ]
-    for path in (kept, *old):
+    write_json(kept, {"weights_sha256": "0" * 64})
+    for path in old:
         write_text(path, "x" * 1_000_000)
     for arguments, gone in (([], False), (["--delete"], True), ([], True)):
         with pytest.raises(SystemExit, match="0"):
