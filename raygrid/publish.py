@@ -166,7 +166,7 @@ def _model_card(zoo: Zoo, model: ModelSpec) -> "ModelCard":
     from raygrid.catalogue import ModelCard
 
     card = zoo.card(model)
-    recipe = ", ".join(f"{name} {value}" for name, value in card["recipe"].items())
+    recipe = "; ".join(f"{name} {_words(value)}" for name, value in card["recipe"].items())
     return ModelCard(
         modality=model.modality,
         name=model.name,
@@ -189,3 +189,9 @@ def _model_card(zoo: Zoo, model: ModelSpec) -> "ModelCard":
             "Commit": card["git_commit"] or "not known",
         },
     )
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (", ".join(value) or "none") if isinstance(value, list) else str(value)

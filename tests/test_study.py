@@ -93,10 +93,11 @@ def test_a_cell_of_a_table_is_the_mean_of_its_rows(finished: Path) -> None:
     cells = pd.read_csv(finished / "results" / "tables" / "table1.csv").query("condition == 'adversarial'")
     rows = auc_of(finished).query("not white_box and target_init == 'random' and surrogate_init == 'random'")
     rows = rows.query("target_split == 'd1' and surrogate_split == 'd1' and condition == 'adversarial'")
+    rows = rows.query("target_instance == 0 and surrogate_instance == 1")  # as published
     assert len(cells) == 4
     for cell in cells.to_dict("records"):
         behind = rows[(rows["attack"] == cell["attack"]) & (rows["epsilon"] == cell["epsilon"])]
-        assert len(behind) == cell["num_pairings"] == 2
+        assert len(behind) == cell["num_pairings"] == 1
         assert cell["auc"] == pytest.approx(behind["auc"].mean(), abs=1e-12)
 
 
