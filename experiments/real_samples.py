@@ -2,7 +2,7 @@
 
 Claim     the pipeline gives sensible models and tables on real images; with about a thousand images per modality the
           intervals are wide, so no effect of the paper is expected to be settled by it.
-Zoo       the shape of full_grid.py: 12 models per modality, 36 in all, at 64 pixels (fundus: 128, lesions are small).
+Zoo       the shape of full_grid.py: 12 models per modality, 36 in all, at 64 pixels (fundus: 96, lesions are small).
 Also      `--preset densenet --only train`: the paper's DenseNet-121 on patches at 96 pixels, from scratch, to see what
           training gives on the real thing (about ten minutes on two cores; the curves stand in the models' cards).
 Needs     three folders under --data-root: kaggle_dr, chestxray14, pcam (`make real` lays them out), and the packages of
@@ -38,7 +38,7 @@ def real() -> StudySpec:
     modalities = (
         modality(
             "ophthalmology",
-            DatasetSpec(loader="kaggle_dr", image_size=128, channels=3),
+            DatasetSpec(loader="kaggle_dr", image_size=96, channels=3, options={"central_field": 0.8}),
             SplitSpec(test_fraction=0.34, validation_fraction=0.1),
             # 180 training images: only many passes at a high rate teach a network that starts at random something;
             # 20 validation images: which epoch is best is luck, so late ones are averaged

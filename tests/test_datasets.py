@@ -11,7 +11,7 @@ from small_data import ENTRIES, fundus, make_chest, make_kaggle, make_pcam, save
 
 from raygrid.datasets.chestxray14 import FINDINGS, ChestXray14
 from raygrid.datasets.decoding import decode_image
-from raygrid.datasets.imaging import crop_field_of_view
+from raygrid.datasets.imaging import crop_field_of_view, crop_middle
 from raygrid.datasets.kaggle_dr import KaggleDR
 from raygrid.datasets.levels import resize_square
 from raygrid.datasets.pcam import PCam
@@ -160,6 +160,22 @@ def test_a_field_cut_off_at_the_frame_keeps_its_proportions():
     square = resize_square(cropped, 130)
     assert square[:10].max() <= 1  # padded, not stretched
     assert square[60:70, 20:110, 0].min() > 50
+
+
+def test_the_middle_of_the_field_is_a_window_of_its_longer_side():
+    image = np.arange(100 * 80, dtype=np.uint32).astype(np.uint8).reshape(100, 80, 1).repeat(3, axis=2)
+    middle = crop_middle(image, 0.6)
+    assert middle.shape == (60, 60, 3)
+    assert np.array_equal(middle, image[20:80, 10:70])
+    assert crop_middle(image, 0.9).shape == (90, 80, 3)  # no further than the image
+    assert np.array_equal(crop_middle(image, 1.0), image)
+
+
+@pytest.mark.parametrize("share", [0.1, 1.2, "half"])
+def test_a_central_field_that_is_no_share_is_refused(share, tmp_path):
+    spec = DatasetSpec(loader="kaggle_dr", image_size=32, channels=3, options={"central_field": share})
+    with pytest.raises(SpecError, match=r"central_field.*expected a share"):
+        KaggleDR(spec, tmp_path)
 
 
 def test_specks_and_lettering_on_the_border_are_not_the_field():

@@ -53,6 +53,18 @@ def crop_field_of_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[rows[0] * factor : rows[1] * factor, columns[0] * factor : columns[1] * factor]
 
 
+def crop_middle(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """Return the middle of an image (height, width, channels): `share` of its longer side each way, where it reaches.
+
+    At the same number of pixels the middle of a retina, with optic disc and macula, then has finer detail.
+    """
+    height, width, _ = image.shape
+    window = round(share * max(height, width))
+    rows, columns = min(height, window), min(width, window)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
+
+
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
     steps = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
     starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)

@@ -13,6 +13,7 @@ from raygrid.datasets.imaging import (
     absent_paths,
     check_spec,
     crop_field_of_view,
+    crop_middle,
     file_sizes,
     read_rows,
     require_all,
@@ -20,7 +21,7 @@ from raygrid.datasets.imaging import (
     unusable_file,
 )
 from raygrid.datasets.levels import resize_square
-from raygrid.errors import DataError
+from raygrid.errors import DataError, SpecError
 from raygrid.spec import DatasetSpec
 
 _LABEL_FILES = {"train": "trainLabels.csv", "test": "retinopathy_solution.csv"}
@@ -38,6 +39,7 @@ class KaggleDR:
     """The data set in `data_root/kaggle_dr`: `train/`, `test/` and their two label files, merged.
 
     The competition's own division is not used (`part` is empty); label `referable` is grade >= 2.
+    Option `central_field`: share of the field of view's diameter that is kept, all of it by default.
     Source: docs/protocol.md, Data.
     """
 
@@ -46,8 +48,11 @@ class KaggleDR:
     published: tuple[int, int | None, int] | None = (88_702, None, 1)
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=(3,), options=())
-        self._size = spec.image_size
+        check_spec(spec, channels=(3,), options=("central_field",))
+        share = spec.options.get("central_field", 1.0)
+        if not isinstance(share, (int, float)) or not 0.3 <= share <= 1:
+            raise SpecError(f"kaggle_dr: central_field is {share!r}; expected a share from 0.3 to 1, such as 0.8")
+        self._size, self._share = spec.image_size, float(share)
         self._root = data_root / "kaggle_dr"
 
     def missing(self) -> list[str]:
@@ -91,7 +96,8 @@ class KaggleDR:
 
         Raises DataError if the file cannot be decoded.
         """
-        return resize_square(crop_field_of_view(decode_image(self._root / locator, 3)), self._size)
+        field = crop_field_of_view(decode_image(self._root / locator, 3))
+        return resize_square(crop_middle(field, self._share), self._size)
 
     def source_size(self, locator: str) -> tuple[int, int]:
         """Return (height, width) of the photograph before it is cropped. Raises DataError if it is unreadable."""
