@@ -40,6 +40,11 @@ def num_gradients(attacks: Sequence[AttackSpec]) -> int:
     return crafter.num_gradients
 
 
+def has_gpu() -> bool:
+    """Whether `measure` would run on a GPU."""
+    return torch.cuda.is_available()
+
+
 def device_name() -> str:
     """Return what `measure` runs on, in words."""
     if torch.cuda.is_available():

@@ -1,6 +1,5 @@
 """The models of a study with their cards, and every pairing of them, as the report's page walks them."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,9 +62,9 @@ class PairingGrid:
     rows: Sequence[tuple[Head, Sequence[Cell]]]
 
 
-def anchor_of(modality: str, name: str) -> str:
+def anchor_of(card: ModelCard) -> str:
     """Return the anchor of a model's card on the page."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", f"card-{modality}-{name}")
+    return f"card-{card.signature[:16]}"
 
 
 def model_rows(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard]) -> list[dict[str, Any]]:
@@ -77,10 +76,10 @@ def model_rows(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard]) 
         {
             "modality": model.modality,
             "name": model.name,
-            "anchor": anchor_of(model.modality, model.name),
+            "anchor": anchor_of(by_model[key]) if (key := (model.modality, model.name)) in by_model else "",
             "init": tables.label_of_init(model.init),
-            "card": by_model.get((model.modality, model.name)),
-            "clean": numbers.get((model.modality, model.name)),
+            "card": by_model.get(key),
+            "clean": numbers.get(key),
             "source": study.modality(model.modality).source,
         }
         for model in study.models
@@ -89,7 +88,7 @@ def model_rows(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard]) 
 
 def pairing_grids(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard], epsilon: float) -> list[PairingGrid]:
     """Return a grid for each modality and attack at one epsilon, adversarial images."""
-    anchors = {(card.modality, card.name): anchor_of(card.modality, card.name) for card in cards}
+    anchors = {(card.modality, card.name): anchor_of(card) for card in cards}
     grids = []
     for modality in auc["modality"].unique():
         mine = auc[auc["modality"] == modality]

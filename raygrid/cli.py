@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from raygrid import __version__
-from raygrid.errors import RaygridError, SpecError
+from raygrid.errors import ClusterError, RaygridError, SpecError
 from raygrid.progress import tell
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
@@ -108,9 +108,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
-    from raygrid.calibration import device_name
+    from raygrid.calibration import device_name, has_gpu
     from raygrid.plan import describe, plan_study
 
+    if options.device == "cuda" and not has_gpu():
+        raise ClusterError("--plan times the networks on this machine, which has no GPU; plan on one that has")
     work = plan_study(study, (options.output or Path("studies") / study.name).absolute(), options.data_root.absolute())
     tell(describe(work, study, price=options.price, device=device_name()))
 
@@ -152,19 +154,22 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _track(options: argparse.Namespace) -> None:
+    from raygrid.lease import lease
     from raygrid.study import open_study, track
 
-    track(open_study(options.study), options.tracking_uri)
+    zoo = open_study(options.study)  # before the lease, which would make a folder
+    with lease(options.study):
+        track(zoo, options.tracking_uri)
 
 
 def _clean(options: argparse.Namespace) -> None:
     from raygrid.lease import lease
-    from raygrid.leftovers import find_leftovers
+    from raygrid.leftovers import find_half_written, find_leftovers
     from raygrid.study import open_study
 
     zoo = open_study(options.study)  # before the lease, which would make a folder
     with lease(options.study):  # nobody writes meanwhile
-        found = find_leftovers(zoo)
+        found = [*find_leftovers(zoo), *find_half_written(zoo.study_dir)]
         sizes = [leftover.num_bytes for leftover in found]
         for leftover, size in zip(found, sizes, strict=True):
             tell(f"{size / 1e6:10.1f} MB  {leftover.path}: {leftover.why}")

@@ -147,6 +147,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
     if address is None:
         # "local" and not nothing: without an address Ray joins any cluster that it finds on the machine
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        options |= {"_node_ip_address": "127.0.0.1"}  # whoever reaches Ray's ports can run code
         options |= {"num_cpus": num_cpus or os.cpu_count()}
     else:
         options["address"] = address

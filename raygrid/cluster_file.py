@@ -1,5 +1,7 @@
 """Whether a cluster file for `ray up` is right, without a cloud: Ray's own schema, and what it finds too late."""
 
+import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +37,9 @@ def check_cluster_file(path: Path, *, template: bool = False) -> list[str]:
     if not isinstance(config, dict):
         raise DataError(f"{path}: expected a YAML mapping with cluster_name, provider and available_node_types")
     found = list(_against_schema(config))
+    if found:  # the rest takes the schema for granted
+        return found
+    found += _nodes(config)
     if not template:
         found += [
             f"{where}: {value!r} is yours to fill in" for where, value in _strings(config) if PLACEHOLDER in value
@@ -49,19 +54,33 @@ def check_cluster_file(path: Path, *, template: bool = False) -> list[str]:
 
 def _against_schema(config: dict[str, Any]) -> Iterator[str]:
     # Ray has no public way to check a file: these two are what `ray up` itself calls first
-    from jsonschema import ValidationError
+    import ray.autoscaler
+    from jsonschema import ValidationError, validate
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     if not isinstance(config.get("provider"), dict):
         yield "provider: expected a mapping with a type, such as aws or gcp"
         return
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text(encoding="utf-8"))
     try:
+        validate(config, schema)  # before Ray takes types for granted while it fills in defaults
         validate_config(prepare_config(config))
     except ValidationError as error:
         where = "/".join(str(part) for part in error.absolute_path)
         yield f"{where or 'top level'}: {error.message}{_hint(error)}"
     except Exception as error:  # whatever else Ray's checks raise is about the file
         yield f"{type(error).__name__}: {error}"
+
+
+def _nodes(config: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the types of nodes, which Ray would find when it starts one."""
+    cloud = config["provider"].get("type")
+    for name, node in (config.get("available_node_types") or {}).items():
+        where = f"available_node_types/{name}"
+        if cloud == "aws" and not node.get("node_config", {}).get("SecurityGroupIds"):
+            yield f"{where}: no SecurityGroupIds: the group that Ray makes is open to the world by SSH"
+        if cloud != "aws" and not node.get("resources"):  # of AWS alone Ray knows what its machines have
+            yield f"{where}: resources are empty, so none would start; expected such as {{CPU: 16, GPU: 1}}"
 
 
 def _hint(error: Any) -> str:
@@ -95,7 +114,7 @@ def _commands(config: dict[str, Any]) -> Iterator[str]:
             "head_start_ray_commands: ray start lacks --autoscaling-config=~/ray_bootstrap_config.yaml, so that no "
             "worker would ever come"
         )
-    if "--dashboard-host=" in head and "--dashboard-host=127.0.0.1" not in head:
+    if re.search(r"--dashboard-host[= ](?!127\.0\.0\.1|localhost)", head):
         yield (
             "head_start_ray_commands: the dashboard runs any code that it is sent; expected --dashboard-host=127.0.0.1 "
             "(ray dashboard brings it through SSH)"

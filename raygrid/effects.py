@@ -35,7 +35,9 @@ COLUMNS = ["modality", "factor", "from", "to", "outcome", "effect", "low", "high
 COLUMNS += ["num_rows", "conditional"]
 FEWEST_INSTANCES = 3  # trainings of a kind from which the variation between them is estimated
 _DRAWS = 500
-_SAME, _OTHER, _HALF, _NESTED = "same", "disjoint", "half as many, disjoint", "overlapping"
+_SAME, _OTHER, _NESTED = "same", "disjoint", "overlapping"
+_HALF, _FEW = "half as many, disjoint", "far fewer, disjoint"
+_SIZES = {"d1": 1.0, "d2": 1.0, "d2_half": 0.5, "d1_tenth": 0.1}  # share of d1's images
 _BINARY = {
     "target_pretrained": "target pre-trained",
     "surrogate_pretrained": "surrogate pre-trained",
@@ -127,9 +129,11 @@ def _outcome_of(row: Mapping[Any, Any], clean: Mapping[Any, Any], outcome: Outco
 def _data(target: str, surrogate: str) -> str:
     if target == surrogate:
         return _SAME
-    if {target, surrogate} in ({"d2", "d2_half"}, {"d1", "d1_tenth"}):
+    both = {target, surrogate}
+    if "development" in both or both in ({"d2", "d2_half"}, {"d1", "d1_tenth"}):
         return _NESTED
-    return _HALF if surrogate == "d2_half" else _OTHER
+    share = _SIZES[surrogate] / _SIZES[target]
+    return _OTHER if share >= 1 else _HALF if share == 0.5 else _FEW
 
 
 def _kinds(rows: pd.DataFrame, side: str) -> list[str]:
@@ -149,11 +153,12 @@ def _effects_of(rows: _Rows, modality: str, seed: int) -> Iterator[dict[str, Any
     if identified:
         spread = _pigeonhole(rows, design, contrasts, keyed_generator(seed, "effects", modality))
         between = spread * math.sqrt(fewest / (fewest - 1))  # a draw of n from n varies too little by (n - 1) / n
+        identified = bool(np.isfinite(between).all())
     quantile = float(student.ppf(0.975, freedom if identified else rows.influence.shape[1] - 1))
     for (effect, contrast), trainings in zip(effects, between, strict=True):
         weight = contrast @ inverse
         patients, value = standard_error(weight @ rows.influence), float(weight @ rows.outcome)
-        reach = quantile * math.hypot(patients, trainings)
+        reach = quantile * math.hypot(patients, trainings if identified else 0.0)
         yield {
             "factor": effect.factor,
             "from": effect.before,
@@ -182,7 +187,7 @@ def _wanted(table: pd.DataFrame) -> Iterator[Effect]:
     two = [c for c in _BINARY if table[c].nunique() == 2]
     for column in two:
         yield simple(_BINARY[column], column, False, True)
-    others = [level for level in (_OTHER, _HALF, _NESTED) if {_SAME, level} <= set(table["data"])]
+    others = [level for level in (_OTHER, _HALF, _FEW, _NESTED) if {_SAME, level} <= set(table["data"])]
     for after in others:
         yield simple("data of surrogate and target", "data", _SAME, after)
     if {"target_pretrained", "surrogate_pretrained"} <= set(two):
@@ -235,22 +240,25 @@ def _contrast(table: pd.DataFrame, effect: Effect) -> Floats:
 
 
 def _instances(table: pd.DataFrame) -> tuple[int, int]:
-    """Return how often the kind of model with the fewest trainings was trained, and trainings less kinds, over all."""
-    models = pd.concat(
-        [table[[side, f"{side}_kind"]].set_axis(["model", "kind"], axis=1) for side in ("target", "surrogate")]
-    ).drop_duplicates()
-    counts = models.groupby("kind").size()
-    return int(counts.min()), int((counts - 1).sum())
+    """Return the fewest trainings of a kind, and trainings less kinds; on the side, target or surrogate, with less."""
+    counts = [
+        table[[side, f"{side}_kind"]].drop_duplicates().groupby(f"{side}_kind").size()
+        for side in ("target", "surrogate")
+    ]
+    return min(int(c.min()) for c in counts), min(int((c - 1).sum()) for c in counts)
 
 
 def _pigeonhole(rows: _Rows, design: Floats, contrasts: Floats, generator: np.random.Generator) -> Floats:
-    """Return the standard deviation of each contrast over draws of trainings."""
+    """Return the standard deviation of each contrast over draws of trainings, NaN where too few say anything of it."""
     drawn = np.stack([_drawn(rows.table, side, generator) for side in ("target", "surrogate")])
-    found = []
+    rank, found = np.linalg.matrix_rank(design), []
     for weight in drawn.prod(axis=0):
         root = np.sqrt(weight)[:, None]
-        solution, *_ = np.linalg.lstsq(root * design, root[:, 0] * rows.outcome, rcond=None)
-        found.append(contrasts @ solution)
+        solution, _, own_rank, _ = np.linalg.lstsq(root * design, root[:, 0] * rows.outcome, rcond=None)
+        if own_rank == rank:  # else a factor has lost a level, and its effect is not in this draw
+            found.append(contrasts @ solution)
+    if len(found) < _DRAWS / 2:
+        return np.full(len(contrasts), math.nan)
     return np.asarray(np.std(found, axis=0, ddof=1))
 
 

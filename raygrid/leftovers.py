@@ -1,5 +1,9 @@
-"""What lies in a study folder that the study no longer uses: found by looking, deleted when asked."""
+"""What lies in a study folder that the study no longer uses: found by looking, deleted when asked.
 
+Only what has a name such as raygrid gives is looked at: other things in the folder are somebody's own.
+"""
+
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,8 +11,11 @@ from pathlib import Path
 
 from raygrid.files import TEMPORARY_PREFIX
 from raygrid.samples import Samples, samples_dir
-from raygrid.units import plan_units
+from raygrid.units import plan_units, score_files
 from raygrid.zoo import Zoo
+
+_SIGNED = re.compile(r".+-[0-9a-f]{12}")
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{32}-.+")
 
 
 @dataclass(frozen=True)
@@ -33,39 +40,57 @@ class Leftover:
 
 
 def find_leftovers(zoo: Zoo) -> list[Leftover]:
-    """Return what the study no longer uses: samples, models and scores of other declarations, halves of killed writes.
+    """Return what the study no longer uses: samples, models and scores of other declarations.
 
-    A study that is declared as it was would use them again. Nothing is said of the scores of a modality whose samples
-    are not prepared: which are its own is not known yet.
+    A study that is declared as it was would use them again. Nothing is said of scores while their samples are not
+    prepared or a model behind them is not trained: which are its own is not known yet.
     """
-    return [*_old_samples(zoo), *_old_models(zoo), *_old_scores(zoo), *_half_written(zoo.study_dir)]
+    return [*_old_samples(zoo), *_old_models(zoo), *_old_scores(zoo)]
+
+
+def find_half_written(study_dir: Path) -> list[Leftover]:
+    """Return halves of files. While a driver or its workers live they may be in the making."""
+    found = [path for path in sorted(study_dir.rglob(f"{TEMPORARY_PREFIX}*")) if _TEMPORARY.fullmatch(path.name)]
+    return [Leftover(path, "half a file, left by a process that was killed") for path in found]
 
 
 def _old_samples(zoo: Zoo) -> Iterator[Leftover]:
     used = {samples_dir(zoo.study_dir, name, signature) for name, signature in zoo.samples.items()}
-    for folder in sorted(zoo.study_dir.glob("samples/*")):
-        if folder.is_dir() and folder not in used:
+    for folder in _signed(zoo.study_dir / "samples"):
+        if folder not in used:
             yield Leftover(folder, "samples prepared for another declaration of the data")
 
 
 def _old_models(zoo: Zoo) -> Iterator[Leftover]:
     used = {zoo.folder(model) for model in zoo.study.models}
-    for folder in sorted(zoo.study_dir.glob("zoo/*/*")):
-        if folder.is_dir() and folder not in used:
-            yield Leftover(folder, "a model of another declaration, or of other samples")
+    for modality in sorted((zoo.study_dir / "zoo").glob("*")):
+        for folder in _signed(modality):
+            if folder not in used:
+                yield Leftover(folder, "a model of another declaration, or of other samples")
 
 
 def _old_scores(zoo: Zoo) -> Iterator[Leftover]:
-    known = {m.name: samples_dir(zoo.study_dir, m.name, zoo.samples[m.name]) for m in zoo.study.studied}
-    for modality, folder in known.items():
-        if not (folder / "manifest.json").exists():
+    for modality in zoo.study.studied:
+        samples = samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name])
+        if any(not zoo.is_trained(m) for m in zoo.study.models_of(modality.name)):
             continue
-        used = {unit.folder.name for unit in plan_units(zoo, modality, Samples(folder).num_test)}
-        for plan in sorted(zoo.study_dir.glob(f"*/modality={modality}/surrogate=*/plan-*")):
-            if plan.name not in used:
-                yield Leftover(plan, f"{plan.relative_to(zoo.study_dir).parts[0]} of other models, attacks or blocks")
+        if not (samples / "manifest.json").exists():
+            continue
+        units = plan_units(zoo, modality.name, Samples(samples).num_test)
+        used = {unit.folder.name for unit in units}
+        for kind in ("scores", "perceptibility"):
+            for surrogate in sorted((zoo.study_dir / kind / f"modality={modality.name}").glob("surrogate=*")):
+                for plan in _signed(surrogate):
+                    if plan.name not in used:
+                        yield Leftover(plan, f"{kind} of other models, attacks or blocks")
+        for unit, files in zip(units, score_files(units), strict=True):
+            for file in files:
+                if not set(file.tile.targets) & set(unit.wanted.targets):
+                    yield Leftover(file.path, "scores of targets that are no more, or were trained anew")
 
 
-def _half_written(study_dir: Path) -> Iterator[Leftover]:
-    for path in sorted(study_dir.rglob(f"{TEMPORARY_PREFIX}*")):
-        yield Leftover(path, "half a file, left by a process that was killed")
+def _signed(folder: Path) -> Iterator[Path]:
+    """Yield the folders that are named with a signature."""
+    for path in sorted(folder.glob("*")):
+        if path.is_dir() and not path.is_symlink() and _SIGNED.fullmatch(path.name):
+            yield path

@@ -186,7 +186,7 @@ def _model_card(zoo: Zoo, model: ModelSpec) -> "ModelCard":
             "Recipe": recipe,
             "Data": card["data"]["title"],
             "Weights, SHA-256": card["weights_sha256"],
-            "Commit": card["git_commit"] or "not known",
+            "Commit": card.get("git_commit") or "not known",
         },
     )
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,7 +121,7 @@ def render_report(inputs: ReportInput) -> str:
         modalities=list(sum_up(judged).columns[2:]),
         judged=judged.to_dict("records"),
         effects=_effects(inputs.effects),
-        conditional=bool(inputs.effects["conditional"].any()) if inputs.effects is not None else False,
+        conditional=_conditional(inputs.effects),
         agreement=float(agreement["difference"].max()) if agreement["difference"].notna().all() else None,
         pictures=_pictures(inputs, cells[1], epsilon),
         models=model_rows(study, auc, inputs.cards),
@@ -142,7 +143,7 @@ def _summary(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> list[s
     sentences = [
         f"{num_clean} models in {num_modalities} {'modality' if num_modalities == 1 else 'modalities'}; "
         f"{len(pairings):,} pairings of surrogate and target, {int(pairings['white_box'].sum())} of them white-box "
-        f"references (surrogate = target); {int(per_modality['num_images']):,} test images of "
+        f"references (the surrogate is the target, or holds it); {int(per_modality['num_images']):,} test images of "
         f"{int(per_modality['num_patients']):,} patients."
     ]
     if num_clean:
@@ -251,10 +252,10 @@ def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[
     curves = figures.epsilon_curves(cells, phantom=phantom)
     pictures["curves"].append(_Picture(_svg(curves), "Line plots of AUC against ε; numbers in Table 1.", caption))
     for modality in cells["modality"].unique():
-        for attack in sorted({a.name for a in inputs.study.transfer.attacks}):
+        for attack in sorted({a.name for a in inputs.study.transfer.attacks if math.isclose(a.epsilon, epsilon)}):
             figure = figures.heat_map(auc, modality, attack, epsilon, phantom=phantom)
             caption = f"{modality.capitalize()}, {attack.upper()} at ε = {epsilon:g}: AUC of every pairing."
-            alt = f"{caption} Surrogates in rows, targets in columns, white-box references hatched on the diagonal."
+            alt = f"{caption} Surrogates in rows, targets in columns, white-box references hatched."
             pictures["heat_maps"].append(_Picture(_svg(figure), alt, caption))
     forest = figures.clean_auc_plot(auc, phantom=phantom)
     alt = "Forest plot of the clean AUC of every model with its interval; numbers in the table of models."
@@ -287,6 +288,11 @@ def _effects(effects: pd.DataFrame | None) -> list[dict[str, Any]]:
         row = rows.setdefault(tuple(contrast.values()), {**contrast, "change": _change(effect)})
         row[effect["outcome"]] = effect
     return list(rows.values())
+
+
+def _conditional(effects: pd.DataFrame | None) -> list[str]:
+    """The modalities whose effects do not hold the variation between trainings."""
+    return [] if effects is None else sorted(effects.loc[effects["conditional"].astype(bool), "modality"].unique())
 
 
 def _change(effect: Mapping[Any, Any]) -> str:

@@ -127,7 +127,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
             tell(f"train: {name} FAILED: {reason}")
         if options.wants("track"):
             try:
-                track(zoo, options.tracking_uri)
+                track(zoo, options.tracking_uri, results=False)  # those there are of the last run
             except TrackingError as error:  # asked again when all is done
                 tell(str(error))
         if failed:
@@ -168,12 +168,18 @@ def _transfer(zoo: Zoo, cluster: Any, device: str) -> None:
             transfer_missing(zoo, modality, resources)
 
 
-def track(zoo: Zoo, uri: str | None) -> None:
-    """Write to the tracking store what it lacks of a study folder, and say how to look at it."""
+def track(zoo: Zoo, uri: str | None, *, results: bool = True) -> None:
+    """Write to the tracking store what it lacks of a study folder, and say how to look at it.
+
+    Args:
+        results: the pairings too, as `results/` has them.
+
+    Raises TrackingError if the store does not answer.
+    """
     from raygrid.tracking import default_uri, mirror, without_password
 
     path = zoo.study_dir / "results" / "auc.parquet"
-    auc = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    auc = pd.read_parquet(path) if results and path.exists() else pd.DataFrame()
     new = mirror(zoo, auc, uri, phantom=bool(read_json(zoo.study_dir / "study.json")["phantom"]))
     store = without_password(uri or default_uri(zoo.study_dir))
     where = (

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -68,12 +67,9 @@ def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool
     """
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # MLflow's own 7 take four minutes
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         return _mirror(zoo, auc, uri, phantom=phantom)
-    except (MlflowException, SQLAlchemyError) as error:
+    except Exception as error:  # MLflow's, SQLAlchemy's, a driver's, a disk's: none of them may stop a study
         raise TrackingError(
             f"mlflow: {without_password(uri or default_uri(zoo.study_dir))} does not answer as it must: "
             f"{_first_line(error, uri)}\nNothing is lost: the study folder holds it all; run with --only track "
@@ -82,15 +78,25 @@ def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool
 
 
 def without_password(uri: str) -> str:
-    """Return a URI that can be shown."""
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri
+    """Return a URI that can be shown: no password, and no query, which could hold one."""
+    if uri.startswith(("http://", "https://")):
+        scheme, _, rest = uri.partition("://")
+        user, at, place = rest.rpartition("@")
+        return f"{scheme}://{'***' if user else ''}{at}{place.partition('?')[0]}"
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(uri).set(query={}).render_as_string(hide_password=True)
+    except ArgumentError:  # a folder, or a name that MLflow knows
+        return uri
 
 
 def _first_line(error: Exception, uri: str | None) -> str:
-    password = urlsplit(uri or "").password
-    line = str(error).strip().partition("\n")[0]
-    return line.replace(password, "***") if password else line
+    """Return what an error says in one line; if the store has credentials, the kind of error alone."""
+    if uri is not None and without_password(uri) != uri:
+        return type(error).__name__
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None, *, phantom: bool) -> int:
@@ -112,7 +118,8 @@ def _mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None, *, phantom: bool) -> i
         progress.advance(run.name)
     for run in runs:
         _add_late(client, known.get(run.key(parent_key)), run)
-    _attach_results(client, parent, zoo.study_dir)
+    if len(auc):
+        _attach_results(client, parent, zoo.study_dir)
     return len(new)
 
 
@@ -127,6 +134,7 @@ def _experiment(client: Any, name: str, study_dir: Path | None) -> str:
 def _known_runs(client: Any, experiment: str, parent_key: str) -> dict[str, Any]:
     """Return every whole run by its key; what a killed driver left half-written is deleted."""
     known: dict[str, Any] = {}
+    half_written: list[str] = []
     token = None
     while True:
         page = client.search_runs(
@@ -136,10 +144,13 @@ def _known_runs(client: Any, experiment: str, parent_key: str) -> dict[str, Any]
             if run.info.status == "FINISHED":
                 known[run.data.tags[_KEY]] = run
             else:
-                client.delete_run(run.info.run_id)
+                half_written.append(run.info.run_id)
         token = page.token
         if not token:
-            return known
+            break
+    for run_id in half_written:  # not before: deleting one shifts the pages to come
+        client.delete_run(run_id)
+    return known
 
 
 def _create_parent(client: Any, experiment: str, study: StudySpec, tags: Mapping[str, str]) -> str:
@@ -217,7 +228,7 @@ def _trial_runs(zoo: Zoo, auc: pd.DataFrame) -> Iterable[_Run]:
 
 
 def _pairing_runs(auc: pd.DataFrame, samples: Mapping[str, str]) -> Iterable[_Run]:
-    attacked = auc[auc["condition"] != "clean"] if len(auc) else auc
+    attacked = auc[(auc["condition"] != "clean") & auc["modality"].isin(list(samples))] if len(auc) else auc
     if not len(attacked):
         return
     for (modality, surrogate, target), rows in attacked.groupby(["modality", "surrogate", "target"], sort=False):
@@ -247,7 +258,7 @@ def _attach_results(client: Any, parent: str, study_dir: Path) -> None:
     """Copy the study's results to the parent run where they differ from what it has."""
     results = study_dir / "results"
     files = sorted(p for p in results.rglob("*") if p.is_file() and not p.name.startswith("."))
-    if not files:
+    if not (results / "summary.json").exists():  # it is written last
         return
     state = digest({str(p.relative_to(results)): checksum(p) for p in files})
     if client.get_run(parent).data.tags.get("raygrid.results") == state:

@@ -38,7 +38,15 @@ def test_ours_are_right_but_for_what_is_to_be_filled_in(path: Path) -> None:
         (("file_mounts",), {"~/x": "no/such/folder"}, "no/such/folder is not there"),
         (("setup_commands",), ["echo 'never closed"], "setup_commands[0]: the shell cannot read it"),
         (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "runs any code"),
+        (("head_start_ray_commands",), ["ray start --head --dashboard-host 0.0.0.0"], "runs any code"),
         (("head_start_ray_commands",), ["ray start --head"], "lacks --autoscaling-config"),
+        (("file_mounts",), ["~/x"], "is not of type 'object'"),
+        (("available_node_types",), {"head": {"resources": {}, "node_config": {}}}, "open to the world by SSH"),
+        (
+            ("provider",),
+            {"type": "gcp", "project_id": "p", "region": "r", "availability_zone": "z"},
+            "none would start",
+        ),
     ],
 )
 def test_a_fault_is_named(tmp_path: Path, place: tuple[str, ...], value: object, fault: str) -> None:

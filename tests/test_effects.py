@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from simulated_studies import simulated_frame
 
-from raygrid.effects import COLUMNS, factor_effects
+from raygrid.effects import COLUMNS, _data, factor_effects
 from raygrid.errors import DataError
 
 PLANTED = {
@@ -92,3 +92,34 @@ def test_an_unknown_outcome_is_refused() -> None:
 def test_nothing_attacked_has_no_effects() -> None:
     frame = simulated_frame(np.random.default_rng(1))
     assert factor_effects(frame[frame["condition"] == "clean"]).empty
+
+
+@pytest.mark.parametrize(
+    ("target", "surrogate", "level"),
+    [
+        ("d1", "d1", "same"),
+        ("d1", "d2", "disjoint"),
+        ("d2_half", "d1", "disjoint"),  # no fewer
+        ("d1", "d2_half", "half as many, disjoint"),
+        ("d2", "d1_tenth", "far fewer, disjoint"),
+        ("d2_half", "d1_tenth", "far fewer, disjoint"),
+        ("d1", "d1_tenth", "overlapping"),
+        ("d2_half", "d2", "overlapping"),
+        ("d1", "development", "overlapping"),
+    ],
+)
+def test_what_two_splits_share(target: str, surrogate: str, level: str) -> None:
+    assert _data(target, surrogate) == level
+
+
+def test_a_side_with_a_single_training_makes_effects_conditional() -> None:
+    frame = simulated_frame(np.random.default_rng(2), spread=0.1)
+    half_done = frame[(frame["condition"] == "clean") | (frame["surrogate_instance"] == 0)]
+    assert not factor_effects(frame)["conditional"].any()
+    assert factor_effects(half_done)["conditional"].all()
+
+
+def test_draws_that_lost_a_level_say_nothing_of_it() -> None:
+    frame = simulated_frame(np.random.default_rng(3))  # nothing is random: nothing may vary
+    few = frame[(frame["target_arch"] == "a") & frame["surrogate_arch"].isin(["a", ""])]
+    assert factor_effects(few)["error_trainings"].max() < 1e-12

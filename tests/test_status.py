@@ -10,6 +10,7 @@ from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid.cli import main
 from raygrid.files import write_json, write_text
+from raygrid.leftovers import find_leftovers
 from raygrid.samples import samples_dir
 from raygrid.status import describe_status
 from raygrid.training import train
@@ -67,9 +68,12 @@ def test_leftovers_are_listed_and_go_only_when_asked(zoo: Zoo, capsys: pytest.Ca
         zoo.study_dir / "samples" / "toy-111111111111" / "manifest.json",
         zoo.study_dir / "zoo" / "toy" / "some-model-222222222222" / "card.json",
         zoo.study_dir / "scores" / "modality=toy" / "surrogate=clean" / "plan-333333333333" / "block-00000-x.parquet",
-        zoo.study_dir / "zoo" / ".writing-4-card.json",
+        zoo.study_dir / "zoo" / f".writing-{'4' * 32}-card.json",
     ]
     write_json(kept, {"weights_sha256": "0" * 64})
+    own = [zoo.study_dir / name for name in ("samples/my-notes/a", "zoo/toy/mine/a", ".writing-thesis")]
+    for path in own:
+        write_text(path, "of the user")
     for path in old:
         write_text(path, "x" * 1_000_000)
     for arguments, gone in (([], False), (["--delete"], True), ([], True)):
@@ -79,6 +83,15 @@ def test_leftovers_are_listed_and_go_only_when_asked(zoo: Zoo, capsys: pytest.Ca
     listed, deleted, nothing = (text.splitlines()[-1].split() for text in _parts(capsys.readouterr().out))
     assert (listed[0], deleted[0], nothing[0]) == ("4.0", "4.0", "0.0")
     assert kept.exists()
+    assert all(path.exists() for path in own)
+
+
+def test_scores_are_no_leftovers_while_their_models_are_not_trained(zoo: Zoo) -> None:
+    make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+    write_text(zoo.study_dir / "scores/modality=toy/surrogate=clean/plan-333333333333/block-00000-x.parquet", "scores")
+    assert find_leftovers(zoo) == []
+    write_json(zoo.folder(MODEL) / "card.json", {"weights_sha256": "0" * 64})
+    assert len(find_leftovers(zoo)) == 1
 
 
 def _parts(text: str) -> list[str]:

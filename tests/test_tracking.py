@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from auc_frames import model, small_frame, small_study, without
 from mlflow.tracking import MlflowClient
 from postgres_server import postgres_server
 
+from raygrid import tracking
 from raygrid.errors import TrackingError
 from raygrid.tracking import mirror, without_password
 from raygrid.zoo import Zoo
@@ -56,7 +58,7 @@ def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path
     uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
     with pytest.raises(TrackingError, match="run with --only track") as caught:
         mirror(make_zoo(tmp_path), small_frame(MODELS), uri, phantom=True)
-    assert "http://me:***@127.0.0.1" in str(caught.value)
+    assert "http://***@127.0.0.1" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
@@ -66,8 +68,41 @@ def test_a_database_that_cannot_be_opened_is_no_traceback(tmp_path: Path) -> Non
         mirror(make_zoo(tmp_path), small_frame(MODELS), phantom=True)
 
 
-def test_an_uri_without_a_password_stays_as_it_is() -> None:
-    assert without_password("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+        ("http://host:5000/path", "http://host:5000/path"),
+        ("https://me:pa?ss@host/x", "https://***@host/x"),
+        ("postgresql://me:pa/ss@db/x", "postgresql://me:***@db/x"),
+        ("postgresql://db/x?user=me&password=hunter2", "postgresql://db/x"),
+        ("some/folder", "some/folder"),
+    ],
+)
+def test_a_uri_is_shown_without_its_password(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+
+
+def test_what_else_goes_wrong_in_a_store_is_told_in_the_same_way(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="Nothing is lost"):  # no driver for such a database is installed
+        mirror(make_zoo(tmp_path), small_frame(MODELS), "mysql+pymysql://me:hunter2@127.0.0.1/x", phantom=True)
+
+
+def test_pairings_of_a_modality_that_is_no_more_are_left_out(tmp_path: Path) -> None:
+    frame = small_frame(MODELS)
+    assert mirror(make_zoo(tmp_path), pd.concat([frame, frame.assign(modality="lung")]), phantom=True) == NUM_PAIRINGS
+
+
+def test_finished_runs_stay_known_when_half_written_ones_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "_MAX_RESULTS", 2)
+    zoo, frame = make_zoo(tmp_path), small_frame(MODELS)
+    mirror(zoo, frame, phantom=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.update_run(pairings_of(f"sqlite:///{tmp_path / 'mlflow.db'}")[0].info.run_id, status="RUNNING")
+    assert mirror(zoo, frame, phantom=True) == 1
+    assert len(pairings_of(f"sqlite:///{tmp_path / 'mlflow.db'}")) == NUM_PAIRINGS
 
 
 @pytest.mark.slow
