@@ -67,7 +67,7 @@ def _coverage(generator: np.random.Generator, patients: int, prevalence: float, 
         }
         for what, ((low, high), truth) in bounds.items():
             hits[what] += low <= truth <= high
-    return {what: round(count / NUM_STUDIES, 4) for what, count in hits.items()}
+    return {what: round(float(count) / NUM_STUDIES, 4) for what, count in hits.items()}
 
 
 def _labels(generator: np.random.Generator, patients: int, prevalences: tuple[float, ...]) -> NDArray[np.uint8]:
