@@ -86,7 +86,7 @@ def model_rows(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard]) 
     ]
 
 
-def pairing_grids(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard], epsilon: float) -> list[PairingGrid]:
+def pairing_grids(auc: pd.DataFrame, cards: Sequence[ModelCard], epsilon: float) -> list[PairingGrid]:
     """Return a grid for each modality and attack at one epsilon, adversarial images."""
     anchors = {(card.modality, card.name): anchor_of(card) for card in cards}
     grids = []

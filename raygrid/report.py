@@ -125,7 +125,7 @@ def render_report(inputs: ReportInput) -> str:
         agreement=float(agreement["difference"].max()) if agreement["difference"].notna().all() else None,
         pictures=_pictures(inputs, cells[1], epsilon),
         models=model_rows(study, auc, inputs.cards),
-        grids=pairing_grids(study, auc, inputs.cards, epsilon),
+        grids=pairing_grids(auc, inputs.cards, epsilon),
         missing=tables.missing_pairings(auc, study).to_dict("records"),
         provenance=inputs.provenance,
         signatures=_signatures(cells),
