@@ -7,7 +7,7 @@ the patient's effect and half of the noise with the clean ones. Per setting:
 AUC           one finding, clean images
 macro AUC     mean of three findings of different separation and prevalence
 relative AUC  attacked / clean
-difference    clean - attacked, normal on its own scale
+difference    clean - attacked, on its own scale
 unclustered   the AUC, as if every image were of another patient: what ignoring patients would do
 """
 
@@ -20,14 +20,13 @@ import numpy as np
 from common import write_result
 from numpy.typing import NDArray
 
-from raygrid.metrics import auc_with_influence, interval, ratio_influence, ratio_interval, standard_error
+from raygrid.metrics import auc_with_influence, half_width, interval, ratio_influence, ratio_interval
 from raygrid.progress import Progress
 
 NUM_STUDIES = 2_000
 IMAGES, VARIANCE = 3, 0.7
 PATIENTS, PREVALENCES, SEPARATIONS = (60, 300), (0.2, 0.5), (0.5, 1.2, 2.5)
 ATTACKED = 0.4  # of the separation that the attack leaves
-Z = 1.959963984540054
 
 
 def main() -> None:
@@ -57,7 +56,7 @@ def _coverage(generator: np.random.Generator, patients: int, prevalence: float, 
         naive = auc_with_influence(labels[:, :1], clean[None, :, :1], np.arange(len(labels)))
         (own, under), (influence, influence_under) = one.auc, one.influence
         ratio = ratio_influence(under, influence_under, own, influence)
-        reach = Z * standard_error(influence - influence_under)
+        reach = half_width(influence - influence_under)
         bounds: dict[str, tuple[tuple[float, float], float]] = {
             "AUC": (interval(own, influence, degenerate_n=counts), truths[0]),
             "macro AUC": (interval(macro.auc[0], macro.influence[0], degenerate_n=counts), float(np.mean(truths))),

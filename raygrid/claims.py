@@ -12,13 +12,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raygrid.metrics import Floats, standard_error
+from raygrid.metrics import Floats, half_width
 from raygrid.spec import Margins
 from raygrid.statements import SUMMARIES, Cells, Kind, Statement, Term, statements, transferred
 from raygrid.tables import INFLUENCES, label_of_init
@@ -38,10 +37,10 @@ class Contrast:
     problem: str = ""  # "missing" or "void": then there is no value to judge
 
     def bounds(self, level: float) -> tuple[float, float]:
-        """Return the interval, normal on the scale of the difference."""
+        """Return the interval, on the scale of the difference."""
         if self.influence is None:
             return self.value, self.value
-        reach = NormalDist().inv_cdf((1 + level) / 2) * standard_error(self.influence)
+        reach = half_width(self.influence, level)
         return self.value - reach, self.value + reach
 
 
@@ -187,8 +186,5 @@ def _between(one: Contrast, two: Contrast) -> Contrast:
     problem = one.problem or two.problem
     if one.influence is None or two.influence is None:
         return Contrast(one.value - two.value, None, problem)
-    # variances add: the influences of both stand side by side, each brought to the common factor P / (P - 1)
-    sides = [(c.influence, len(c.influence)) for c in (one, two) if c.influence is not None]
-    total = sum(n for _, n in sides)
-    scaled = [i * math.sqrt(n / (n - 1) * (total - 1) / total) for i, n in sides]
-    return Contrast(one.value - two.value, np.concatenate([scaled[0], -scaled[1]]), problem)
+    # variances add: the influences of both stand side by side
+    return Contrast(one.value - two.value, np.concatenate([one.influence, -two.influence]), problem)

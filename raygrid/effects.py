@@ -25,7 +25,7 @@ from scipy.stats import t as student
 
 from raygrid.errors import DataError
 from raygrid.keyed import keyed_generator
-from raygrid.metrics import Floats, ratio_influence, standard_error
+from raygrid.metrics import Floats, half_width, ratio_influence, standard_error
 from raygrid.spec import ENSEMBLE
 
 Outcome = Literal["relative", "logit"]
@@ -154,11 +154,12 @@ def _effects_of(rows: _Rows, modality: str, seed: int) -> Iterator[dict[str, Any
         spread = _pigeonhole(rows, design, contrasts, keyed_generator(seed, "effects", modality))
         between = spread * math.sqrt(fewest / (fewest - 1))  # a draw of n from n varies too little by (n - 1) / n
         identified = bool(np.isfinite(between).all())
-    quantile = float(student.ppf(0.975, freedom if identified else rows.influence.shape[1] - 1))
     for (effect, contrast), trainings in zip(effects, between, strict=True):
         weight = contrast @ inverse
-        patients, value = standard_error(weight @ rows.influence), float(weight @ rows.outcome)
-        reach = quantile * math.hypot(patients, trainings if identified else 0.0)
+        influence, value = weight @ rows.influence, float(weight @ rows.outcome)
+        patients, reach = standard_error(influence), half_width(influence)
+        if identified:
+            reach = max(reach, float(student.ppf(0.975, freedom)) * math.hypot(patients, trainings))
         yield {
             "factor": effect.factor,
             "from": effect.before,

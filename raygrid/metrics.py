@@ -8,7 +8,8 @@ Sources:
     DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837 (structural components of an AUC);
     Obuchowski 1997, Biometrics 53:567 (components summed per cluster);
     Hanley & McNeil 1982, Radiology 143:29 (standard error from the AUC alone; here only for AUCs of exactly 0 or 1);
-    Pepe 2003, The Statistical Evaluation of Medical Tests, 5.2 (interval on the logit scale).
+    Pepe 2003, The Statistical Evaluation of Medical Tests, 5.2 (interval on the logit scale);
+    Satterthwaite 1946, Biometrics Bulletin 2:110 (how many patients a variance rests on).
 """
 
 import math
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from raygrid.errors import DataError
 
@@ -51,9 +53,8 @@ def auc_with_influence(labels: NDArray[Any], scores: NDArray[Any], clusters: NDA
 
     With V10_i the share of negatives that positive i beats (ties count half), V01_j the share of positives that beat
     negative j and A the AUC, image i adds (V10_i - A) / m and image j adds (V01_j - A) / n to the influence of its
-    patient; findings are averaged. Then var(AUC) = P / (P - 1) · Σ_p influence_p².
-    (Obuchowski uses one such factor per class. One common factor keeps means additive; where few patients, m, have a
-    finding it makes the error too small by a share of about 1 / (2 m).)
+    patient; findings are averaged. Then var(AUC) = n / (n - 1) · Σ_p influence_p², see `effective_patients`.
+    (Obuchowski uses one such factor per class. One common factor keeps means additive.)
 
     Args:
         labels: (n, L) zeros and ones.
@@ -89,12 +90,39 @@ def auc_with_influence(labels: NDArray[Any], scores: NDArray[Any], clusters: NDA
     return AucEstimate(auc / len(used), influence / len(used), by_label, used, unused)
 
 
-def standard_error(influence: Floats) -> float:
-    """Return the standard error of the estimate whose influences, (P,), these are. Raises DataError for P < 2."""
+def effective_patients(influence: Floats) -> float:
+    """Return how many patients the variance of an estimate rests on, from 2 to P. Raises DataError for P < 2.
+
+    Where few patients have the finding, they carry most of the influence, and the variance is known no better than from
+    so few. n = 2 (Σ I²)² / Σ I⁴; it would be 3 for normal influences of patients who differ in spread alone
+    (Satterthwaite 1946), but those of few patients are skewed: with 2, intervals hold the truth as often as they say
+    (benchmarks/interval_coverage.py).
+    """
     num_patients = len(influence)
     if num_patients < 2:
         raise DataError(f"an interval needs at least 2 patients, got {num_patients}")
-    return math.sqrt(num_patients / (num_patients - 1) * float(np.sum(np.square(influence))))
+    squares = np.square(influence / (np.abs(influence).max() or 1.0))
+    total = float(squares.sum())
+    return min(float(num_patients), 2 * total**2 / float(np.square(squares).sum())) if total else float(num_patients)
+
+
+def standard_error(influence: Floats) -> float:
+    """Return the standard error of the estimate whose influences, (P,), these are. Raises DataError for P < 2."""
+    patients = effective_patients(influence)
+    return math.sqrt(patients / (patients - 1) * float(np.sum(np.square(influence))))
+
+
+def half_width(influence: Floats, level: float = 0.95) -> float:
+    """Return half the width of the interval of the estimate whose influences, (P,), these are.
+
+    Student's t with the effective number of patients, less one, as degrees of freedom.
+
+    Raises DataError for P < 2, or a level that is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise DataError(f"level is {level}; expected between 0 and 1")
+    freedom = effective_patients(influence) - 1
+    return float(stdtrit(freedom, (1 + level) / 2)) * standard_error(influence)
 
 
 def interval(
@@ -102,7 +130,7 @@ def interval(
 ) -> tuple[float, float]:
     """Return the (low, high) confidence interval of an AUC or of a mean of AUCs.
 
-    Normal on the logit scale, mapped back: expit(logit A ± z · se / (A (1 - A))), so that it stays inside (0, 1).
+    Made on the logit scale and mapped back: expit(logit A ± t · se / (A (1 - A))), so that it stays inside (0, 1).
     Where the structural components do not vary (AUC of exactly 0 or 1, or all scores tied) that width would be zero.
     There, the Hanley-McNeil standard error is taken at the AUC shrunk by half an image,
     A~ = (k A + 1/2) / (k + 1) with k = min(m, n), and the interval is widened to include the AUC itself.
@@ -121,11 +149,11 @@ def interval(
     """
     if not 0 <= value <= 1:
         raise DataError(f"an AUC lies between 0 and 1, got {value}")
-    error = standard_error(influence)
-    if 0 < value < 1 and error > 0:
-        return _logit_interval(value, error, level)
+    reach = half_width(influence, level)
+    if 0 < value < 1 and reach > 0:
+        return _logit_interval(value, reach)
     shrunk, error = _degenerate(value, degenerate_n)
-    low, high = _logit_interval(shrunk, error, level)
+    low, high = _logit_interval(shrunk, NormalDist().inv_cdf((1 + level) / 2) * error)
     return min(low, value), max(high, value)
 
 
@@ -134,7 +162,7 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """Return the (low, high) confidence interval of a relative AUC (attacked ÷ clean) or of a mean of them.
 
-    Normal on the log scale: value · exp(± z · se / value). A ratio of 0 gets the upper end that an AUC of 0 gets.
+    Made on the log scale: value · exp(± t · se / value). A ratio of 0 gets the upper end that an AUC of 0 gets.
     A ratio of 1 whose influences are all 0 (no rank moved) has no width: it is known exactly for these patients.
 
     Raises:
@@ -142,10 +170,9 @@ def ratio_interval(
     """
     if value < 0:
         raise DataError(f"a relative AUC is not negative, got {value}")
-    error = standard_error(influence)
     if value == 0:
         return interval(0.0, np.zeros_like(influence), level=level, degenerate_n=degenerate_n)
-    reach = min(_quantile(level) * error / value, 700.0)  # exp overflows beyond
+    reach = min(half_width(influence, level) / value, 700.0)  # exp overflows beyond
     return value * math.exp(-reach), value * math.exp(reach)
 
 
@@ -246,17 +273,11 @@ def _degenerate(value: float, degenerate_n: tuple[int, int]) -> tuple[float, flo
     return shrunk, hanley_mcneil_error(shrunk, num_positive, num_negative)
 
 
-def _logit_interval(value: float, error: float, level: float) -> tuple[float, float]:
+def _logit_interval(value: float, reach: float) -> tuple[float, float]:
     centre = math.log(value / (1 - value))
-    reach = _quantile(level) * error / (value * (1 - value))
-    return _expit(centre - reach), _expit(centre + reach)
+    logit_reach = reach / (value * (1 - value))
+    return _expit(centre - logit_reach), _expit(centre + logit_reach)
 
 
 def _expit(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
-
-
-def _quantile(level: float) -> float:
-    if not 0 < level < 1:
-        raise DataError(f"level is {level}; expected between 0 and 1")
-    return NormalDist().inv_cdf((1 + level) / 2)

@@ -35,8 +35,7 @@ def simulated_frame(
     effect |= {"data": 0.0, **(planted or {})}
     models = [(a, i, s, k) for a in "ab" for i, s in SPLITS for k in range(instances)]
     as_target, as_surrogate = (generator.normal(0, spread, len(models)) for _ in range(2))
-    shared = generator.normal(size=NUM_PATIENTS)
-    shared -= shared.mean()
+    shared = generator.permutation(np.resize([1.0, -1.0], NUM_PATIENTS))  # all carry the same
     influence = shared / np.sqrt(np.sum(shared**2) * NUM_PATIENTS / (NUM_PATIENTS - 1)) * patients
     drift = generator.normal() * patients  # the patients that were drawn move all AUCs alike
     rows = [_row("clean", None, t, "", 0.0, CLEAN, np.zeros(NUM_PATIENTS)) for t in models]

@@ -12,7 +12,8 @@ from raygrid.spec import Margins
 from raygrid.statements import Statement, Term
 from raygrid.tables import FACTORS, published_tables
 
-Z95, Z90 = 1.959963984540054, 1.6448536269514722
+T95, T90 = 4.302653, 2.919986  # Student's t, two degrees of freedom
+T95_OF_4 = 2.776445
 
 
 def published(**margins: float) -> pd.DataFrame:
@@ -55,7 +56,7 @@ def cells_of(*rows: dict[str, object]) -> dict[int, pd.DataFrame]:
     return {1: pd.DataFrame([blank | row for row in rows])}
 
 
-A, B = np.array([0.03, -0.01, -0.02]), np.array([0.01, 0.01, -0.02])
+A, B = np.array([0.0075, -0.0025, -0.005]), np.array([0.0025, 0.0025, -0.005])
 CELLS = cells_of(
     {"attack": "one", "auc": 0.7, "influence": A, "relative_influence": None},
     {"attack": "two", "auc": 0.6, "influence": B, "relative_influence": None},
@@ -86,11 +87,11 @@ def judged(kind: str, margin: float, *attacks: str) -> dict[str, object]:
 )
 def test_a_verdict_follows_from_the_interval_of_the_contrast(kind: str, margin: float, verdict: str) -> None:
     row = judged(kind, margin, "one", "two")
-    error = math.sqrt(3 / 2 * ((0.03 - 0.01) ** 2 + (-0.01 - 0.01) ** 2 + 0))
-    reach = (Z90 if kind == "alike" else Z95) * error
+    error = math.sqrt(3 / 2 * (0.005**2 + 0.005**2 + 0))  # 2 · (5e-5)² / 1.25e-9 = 4 patients, but there are 3
+    reach = (T90 if kind == "alike" else T95) * error
     assert list(row) == COLUMNS
     assert row["difference"] == pytest.approx(0.1)
-    assert (row["low"], row["high"]) == pytest.approx((0.1 - reach, 0.1 + reach))
+    assert (row["low"], row["high"]) == pytest.approx((0.1 - reach, 0.1 + reach), abs=1e-6)
     assert row["verdict"] == verdict
 
 
@@ -102,11 +103,11 @@ def test_what_is_missing_or_void_is_not_judged(attack: str, verdict: str) -> Non
 
 
 def test_modalities_have_different_patients_so_variances_add() -> None:
-    one, two = Contrast(0.4, A), Contrast(0.1, np.array([0.02, -0.02]))
+    one, two = Contrast(0.4, A), Contrast(0.1, np.array([0.005, -0.005]))
     low, high = _between(one, two).bounds(0.95)
-    variance = 3 / 2 * (0.03**2 + 0.01**2 + 0.02**2) + 2 / 1 * (2 * 0.02**2)
+    variance = 5 / 4 * ((0.0075**2 + 0.0025**2 + 0.005**2) + 2 * 0.005**2)  # all 5 patients carry it
     assert (low + high) / 2 == pytest.approx(0.3)
-    assert (high - low) / 2 == pytest.approx(Z95 * math.sqrt(variance))
+    assert (high - low) / 2 == pytest.approx(T95_OF_4 * math.sqrt(variance), abs=1e-6)
 
 
 def test_a_modality_that_the_paper_does_not_know_gets_no_direction() -> None:

@@ -9,6 +9,8 @@ from sklearn.metrics import roc_auc_score
 from raygrid.errors import DataError
 from raygrid.metrics import (
     auc_with_influence,
+    effective_patients,
+    half_width,
     hanley_mcneil_error,
     interval,
     mean_influence,
@@ -64,9 +66,14 @@ def test_variance_equals_delong_when_every_image_is_its_own_patient():
     auc, s10, s01, m, n = _delong_by_pairs(labels, scores)
     estimate = _binary(labels, scores)
     variance = standard_error(estimate.influence[0]) ** 2
-    # DeLong divides by m - 1 and n - 1; we divide by m and n and correct once, by P / (P - 1).
+    # DeLong divides by m - 1 and n - 1; we divide by m and n and correct once, for the effective number of patients.
+    influence = estimate.influence[0]
+    patients = 2 * sum(influence**2) ** 2 / sum(influence**4)
+    assert 150 < patients < 300
     assert estimate.auc[0] == pytest.approx(auc, abs=1e-12)
-    assert variance == pytest.approx(300 / 299 * (s10 * (m - 1) / m**2 + s01 * (n - 1) / n**2), rel=1e-10)
+    assert variance == pytest.approx(
+        patients / (patients - 1) * (s10 * (m - 1) / m**2 + s01 * (n - 1) / n**2), rel=1e-10
+    )
     assert variance == pytest.approx(s10 / m + s01 / n, rel=0.01)
 
 
@@ -99,22 +106,23 @@ def test_duplicated_images_of_a_patient_add_no_certainty():
     )
 
 
-def test_interval_covers_the_true_auc_of_clustered_images():
-    """400 simulated test sets, 80 patients, 3 images each, patient effect as large as the image effect."""
-    rng, runs, patients = RNG(6), 400, 80
+@pytest.mark.parametrize(("patients", "prevalence"), [(80, 0.5), (60, 0.2)])
+def test_interval_covers_the_true_auc_of_clustered_images(patients, prevalence):
+    """500 simulated test sets, 3 images of each patient, patient effect as large as the image effect."""
+    rng, runs = RNG(6), 500
     truth = 0.5 * math.erfc(-(1.2 / math.sqrt(2 * (0.7 + 0.7))) / math.sqrt(2))  # P(N(1.2, 2·1.4) > 0)
     clusters = np.repeat(np.arange(patients), 3)
     hits = naive_hits = 0
     for _ in range(runs):
-        labels = np.repeat(rng.random(patients) < 0.5, 3).astype(int)
+        labels = np.repeat(rng.random(patients) < prevalence, 3).astype(int)
         effect = np.repeat(rng.normal(scale=math.sqrt(0.7), size=patients), 3)
-        scores = 1.2 * labels + effect + rng.normal(scale=math.sqrt(0.7), size=240)
+        scores = 1.2 * labels + effect + rng.normal(scale=math.sqrt(0.7), size=3 * patients)
         for grouped in (True, False):
             one = _binary(labels, scores, clusters if grouped else None)
             low, high = interval(one.auc[0], one.influence[0], degenerate_n=(1, 1))
             hits += grouped and low <= truth <= high
             naive_hits += not grouped and low <= truth <= high
-    assert 0.92 <= hits / runs <= 0.98
+    assert 0.93 <= hits / runs <= 0.98
     assert naive_hits / runs < 0.90
 
 
@@ -146,9 +154,20 @@ def test_hanley_mcneil_example():
 def test_logit_interval_worked_out_by_hand():
     influence = np.array([0.05, -0.05])  # se = sqrt(2/1 · 0.005) = 0.1
     low, high = interval(0.8, influence, degenerate_n=(1, 1))
-    # logit(0.8) = ln 4 = 1.38629; reach = 1.959964 · 0.1 / 0.16 = 1.224977
-    assert low == pytest.approx(1 / (1 + math.exp(-(1.386294 - 1.224977))), abs=1e-6)
-    assert high == pytest.approx(1 / (1 + math.exp(-(1.386294 + 1.224977))), abs=1e-6)
+    # logit(0.8) = ln 4 = 1.386294; reach = 12.706205 (t, one degree of freedom) · 0.1 / 0.16 = 7.941378
+    assert low == pytest.approx(1 / (1 + math.exp(-(1.386294 - 7.941378))), abs=1e-6)
+    assert high == pytest.approx(1 / (1 + math.exp(-(1.386294 + 7.941378))), abs=1e-6)
+
+
+def test_patients_that_carry_nothing_do_not_make_an_interval_surer():
+    few = np.array([0.02, -0.02, 0.02, -0.02])
+    many = np.concatenate([few, np.zeros(96)])
+    # by hand: 2 · (4 · 0.0004)² / (4 · 0.0004²) = 8 of the 100, and the 4 themselves where there are no more
+    assert effective_patients(few) == 4
+    assert effective_patients(many) == pytest.approx(8)
+    # se = sqrt(8/7 · 0.0016) = 0.0427618; t with 7 degrees of freedom is 2.364624
+    assert half_width(many) == pytest.approx(2.364624 * 0.0427618, rel=1e-5)
+    assert effective_patients(np.full(300, 1e-200)) == 300
 
 
 def test_mean_and_ratio_carry_the_covariance():
@@ -169,7 +188,8 @@ def test_ratio_influence_is_the_derivative():
 def test_ratio_interval_by_hand_and_at_zero():
     influence = np.array([0.05, -0.05])  # se = 0.1
     low, high = ratio_interval(0.5, influence, degenerate_n=(10, 10))
-    assert (low, high) == pytest.approx((0.5 * math.exp(-0.3919928), 0.5 * math.exp(0.3919928)), abs=1e-6)
+    reach = 12.706205 * 0.1 / 0.5
+    assert (low, high) == pytest.approx((0.5 * math.exp(-reach), 0.5 * math.exp(reach)), rel=1e-5)
     low, high = ratio_interval(0.0, np.zeros(2), degenerate_n=(10, 10))
     assert low == 0
     assert high > 0.05

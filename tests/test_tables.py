@@ -81,13 +81,13 @@ def test_interval_of_a_cell_keeps_the_covariance_of_its_pairings():
     set_row(frame, A1, A0, "fgsm", 0.02, influence=[0.04, -0.04])
     set_row(frame, B0, A0, "fgsm", 0.02, influence=[0.04, -0.04])
     cell = _cell(tables.table1(frame), condition="adversarial", attack="fgsm", epsilon=0.02)
-    # Mean influence (0.02, -0.02); variance 2/1 · (0.0004 + 0.0004), error 0.04; mean AUC 0.51.
-    reach = 1.959964 * 0.04 / (0.51 * 0.49)
+    # Mean influence (0.02, -0.02); variance 2/1 · (0.0004 + 0.0004), error 0.04; mean AUC 0.51; t(1) = 12.7.
+    reach = 12.706205 * 0.04 / (0.51 * 0.49)
     centre = math.log(0.51 / 0.49)
     assert cell["auc_low"] == pytest.approx(1 / (1 + math.exp(-(centre - reach))), abs=1e-6)
     assert cell["auc_high"] == pytest.approx(1 / (1 + math.exp(-(centre + reach))), abs=1e-6)
     # Relative: two pairings with influence 0.04 / 0.8 = 0.05, mean 0.025, error 0.05, log scale around 0.66125.
-    factor = math.exp(1.959964 * 0.05 / 0.66125)
+    factor = math.exp(12.706205 * 0.05 / 0.66125)
     assert cell["relative_low"] == pytest.approx(66.125 / factor, abs=1e-4)
     assert cell["relative_high"] == pytest.approx(66.125 * factor, abs=1e-4)
 
