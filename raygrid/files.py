@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from raygrid.errors import StoreError
 
 TEMPORARY_PREFIX = ".writing-"
+ROOM_REMEDY = "make room (`raygrid clean` lists what a study no longer uses) and run the same command again"
 
 
 @contextmanager
@@ -34,6 +36,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def require_room(folder: Path, num_bytes: float, what: str, remedy: str) -> None:
+    """Return nothing if the disk of a folder has room for what is to come, however little is sure of a quota.
+
+    Args:
+        what: what is to come, as in "the decoded images".
+        remedy: what to do about it, without a full stop.
+
+    Raises StoreError that says how much is free and how much is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise StoreError(f"{folder} has {free / 1e9:.1f} GB free, {what} need {num_bytes / 1e9:.1f} GB; {remedy}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """Files of a node's own, made once from something slower to read: others on the node wait, then use the same file."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import BinaryIO
 from filelock import FileLock
 
 from raygrid.errors import StoreError
-from raygrid.files import TEMPORARY_PREFIX, atomic_path
+from raygrid.files import TEMPORARY_PREFIX, atomic_path, require_room
 
 CACHE_VARIABLE = "RAYGRID_CACHE"
 
@@ -50,12 +49,8 @@ def cached_file(name: str, num_bytes: int, write: Callable[[BinaryIO], None]) ->
             return path
         for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*-{name}"):  # of a process that was killed
             leftover.unlink()
-        free = shutil.disk_usage(path.parent).free
-        if free < num_bytes:
-            raise StoreError(
-                f"{path.parent} has {free / 1e9:.1f} GB free, the decoded images need {num_bytes / 1e9:.1f} GB; "
-                f"set {CACHE_VARIABLE} to a folder on a larger local disk"
-            )
+        remedy = f"set {CACHE_VARIABLE} to a folder on a larger local disk"
+        require_room(path.parent, num_bytes, "the decoded images", remedy)
         with atomic_path(path) as temporary:
             with temporary.open("wb") as file:
                 write(file)

@@ -16,14 +16,11 @@ from raygrid.datasets import open_dataset
 from raygrid.errors import MissingDataError, SpecError
 from raygrid.prepare import survey_modality
 from raygrid.progress import Progress
-from raygrid.scores import cases_of
+from raygrid.scores import cases_of, expected_bytes
 from raygrid.spec import ModalitySpec, ModelSpec, Recipe, StudySpec
 from raygrid.splits import ROLES, members
 from raygrid.study import missing_work, open_study
 from raygrid.zoo import Zoo
-
-_SCORE_BYTES = (2, 4)  # of one row of scores on disk, fixed and per output; measured on the demo: 5.8 with one output
-_PERCEPTIBILITY_BYTES = 16  # of one row on disk; measured on the demo: 15.9
 
 
 @dataclass(frozen=True)
@@ -211,8 +208,7 @@ def _work(
         transfer_s=transfer_s,
         samples_bytes=_num_images(sizes) * side.image_size**2 * side.channels,
         zoo_bytes=sum(4 * seconds[m].num_parameters for m in models),
-        scores_bytes=scores * (_SCORE_BYTES[0] + _SCORE_BYTES[1] * sizes.outputs)
-        + sizes.test * changed * _PERCEPTIBILITY_BYTES,
+        scores_bytes=expected_bytes(scores, sizes.outputs, sizes.test * changed),
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from raygrid.cluster import ray_data
 from raygrid.datasets import Dataset, Index, Reject, open_dataset
 from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
-from raygrid.files import checksum, read_json, write_json, write_text
+from raygrid.files import ROOM_REMEDY, checksum, read_json, require_room, write_json, write_text
 from raygrid.progress import Progress, tell
 from raygrid.samples import SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.signatures import samples_signature
@@ -21,6 +21,7 @@ from raygrid.split_files import splits_of
 from raygrid.split_lists import content_hashes, missing_split_files, read_split_files
 
 _SHOWN = 5  # rejects that an error message names
+_COMPRESSED = 0.4  # share of their bytes that images take on disk at least, if they are photographs
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def prepare_missing(
     progress = Progress("prepare: shards", len(jobs), done=len(jobs) - len(open_jobs))
     progress.note("reading images", always=True)
     if open_jobs:
+        folder = todo[0].folder.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        require_room(folder, _COMPRESSED * sum(map(_image_bytes, open_jobs)), "the prepared images", ROOM_REMEDY)
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
         for row in tasks.map(_prepare_in_task, fn_args=(str(data_root),)).iter_rows():
             if row["error"]:
@@ -140,6 +144,10 @@ def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
                 }
             )
     return jobs
+
+
+def _image_bytes(job: dict[str, Any]) -> int:
+    return len(job["image_ids"]) * int(job["dataset"]["image_size"]) ** 2 * int(job["dataset"]["channels"])
 
 
 def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:

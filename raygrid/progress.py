@@ -1,7 +1,10 @@
-"""Progress that a person can read, on a terminal and in a log alike."""
+"""Progress that a person can read, on a terminal and in a log alike; raygrid's logger gets all of it."""
 
+import logging
 import sys
 import time
+
+LOGGER = logging.getLogger("raygrid")
 
 _EVERY_S = 5.0
 _ENOUGH = 3  # pieces that a guess of the time left needs
@@ -21,7 +24,13 @@ class Progress:
         self.done += 1
         if self._first is None:
             self._first = (time.monotonic(), self.done)
+        self._log(detail)
         self.note(detail)
+
+    def fail(self, what: str, reason: str) -> None:
+        """Say that one piece failed; it is not counted."""
+        LOGGER.error("%s failed: %s", what, reason, extra={"fields": {"stage": self.title, "detail": what}})
+        self.note(f"{what} FAILED: {reason}")
 
     def note(self, detail: str = "", *, always: bool = False) -> None:
         """Print the state with a detail, if it is due."""
@@ -29,10 +38,14 @@ class Progress:
         if not (always or self.done == self.total or now - self._printed >= _EVERY_S):
             return
         self._printed = now
-        tell(
+        _print(
             f"{self.title} {self.done}/{self.total} after {_clock(now - self._begun)}{self._left(now)}"
             f"{'  ' if detail else ''}{detail}"
         )
+
+    def _log(self, detail: str) -> None:
+        fields = {"stage": self.title, "done": self.done, "total": self.total, "detail": detail}
+        LOGGER.info("%s %d/%d", self.title, self.done, self.total, extra={"fields": fields})
 
     def _left(self, now: float) -> str:
         """Return the time left at the pace since the first piece: what came before it is start-up."""
@@ -44,6 +57,11 @@ class Progress:
 
 def tell(text: str) -> None:
     """Print one line at once."""
+    LOGGER.info("%s", text)
+    _print(text)
+
+
+def _print(text: str) -> None:
     print(text, file=sys.stdout, flush=True)
 
 

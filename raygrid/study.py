@@ -19,6 +19,7 @@ from raygrid.errors import SpecError, StoreError, TrackingError, unknown_name
 from raygrid.files import read_json, write_json
 from raygrid.lease import lease
 from raygrid.progress import tell
+from raygrid.run_log import run_log
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 from raygrid.units import missing_files, plan_units
@@ -73,7 +74,7 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
     Raises RaygridError with what is wrong; what was finished stays. A tracking store that does not answer stops nothing
     but the tracking; it is raised at the end.
     """
-    with lease(options.study_dir), ExitStack() as stack:
+    with lease(options.study_dir), run_log(options.study_dir), ExitStack() as stack:
         zoo = _compute(study, options, stack)
         if options.wants("report"):
             from raygrid.publish import publish

@@ -19,10 +19,10 @@ import numpy as np
 
 from raygrid.cluster import Resources, ray_data
 from raygrid.errors import ClusterError, RaygridError, StoreError
-from raygrid.files import write_text
+from raygrid.files import ROOM_REMEDY, require_room, write_text
 from raygrid.progress import Progress
 from raygrid.samples import SampleBatch, Samples, samples_dir
-from raygrid.scores import read_metadata, write_perceptibility, write_scores
+from raygrid.scores import expected_bytes, read_metadata, write_perceptibility, write_scores
 from raygrid.spec import AttackSpec, ModalitySpec, ModelSpec, StudySpec
 from raygrid.units import ScoreFile, Tile, missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
@@ -41,6 +41,8 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
     missing = missing_files(units)
     if not missing:
         return 0
+    wanted_bytes = _bytes_of(missing, len(samples.labels))
+    require_room(zoo.study_dir, wanted_bytes, f"the scores of {modality.name}", ROOM_REMEDY)
     done = len(units) - len({id(file.unit) for file in missing})
     progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)
     progress.note(f"{resources.num_actors} actors load {len(zoo.study.models_of(modality.name))} models", always=True)
@@ -50,7 +52,7 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
         label = units[int(row["unit"])].label
         if row["error"]:
             failed[label] = row["error"]
-            progress.note(f"{label} FAILED: {row['error']}")
+            progress.fail(label, row["error"])
         else:
             progress.advance(f"{label} in {row['seconds']:.1f} s")
     if failed:
@@ -62,6 +64,13 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
             f"{modality.name}: {len(left)} score files are still missing; run the study again to continue"
         )
     return len(missing)
+
+
+def _bytes_of(missing: Sequence[ScoreFile], num_outputs: int) -> int:
+    images = [f.unit.stop - f.unit.start for f in missing]
+    cases = [2 * len(f.tile.attacks) for f in missing]  # adversarial and control
+    scores = sum(n * max(1, c) * len(f.tile.targets) for n, c, f in zip(images, cases, missing, strict=True))
+    return expected_bytes(scores, num_outputs, sum(n * c for n, c in zip(images, cases, strict=True)))
 
 
 def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,62 @@
+"""What a run leaves in log.jsonl, and that it looks before it fills a disk."""
+
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from raygrid.errors import StoreError
+from raygrid.files import require_room
+from raygrid.progress import Progress, tell
+from raygrid.run_log import LOG_FILE, run_log
+
+
+def lines_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+
+
+def test_every_finished_piece_is_a_line_also_those_that_the_terminal_passes_over(tmp_path: Path) -> None:
+    with run_log(tmp_path):
+        progress = Progress("transfer eye: units", 3)
+        for number in range(3):
+            progress.advance(f"block {number}")
+        progress.fail("block 9", "a reason\nof two lines")
+        tell("nothing is missing")
+    lines = lines_of(tmp_path)
+    assert [line["detail"] for line in lines if line["level"] == "info" and "done" in line] == [
+        "block 0",
+        "block 1",
+        "block 2",
+    ]
+    assert {(line["stage"], line["total"]) for line in lines if "done" in line} == {("transfer eye: units", 3)}
+    (failed,) = [line for line in lines if line["level"] == "error"]
+    assert failed["message"] == "block 9 failed: a reason\nof two lines"
+    assert [lines[0]["message"], lines[-2]["message"], lines[-1]["message"]] == [
+        "run begins",
+        "nothing is missing",
+        "run ends",
+    ]
+    assert {"time", "host", "pid"} <= set(lines[0])
+
+
+def test_runs_are_appended_and_what_stopped_one_is_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError), run_log(tmp_path):
+        raise StoreError("the disk is gone")
+    with pytest.raises(ZeroDivisionError), run_log(tmp_path):
+        1 / 0  # noqa: B018
+    tell("not of a run")
+    first, second = (line for line in lines_of(tmp_path) if line["level"] == "error")
+    assert (first["kind"], first["message"]) == ("StoreError", "run stops: the disk is gone")
+    assert "traceback" not in first
+    assert "1 / 0" in str(second["traceback"])
+    assert len(lines_of(tmp_path)) == 4
+
+
+def test_a_disk_without_room_is_told_before_work_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")(10**12, 10**12 - 2 * 10**9, 2 * 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    require_room(tmp_path, 2e9, "the scores", "make room")
+    with pytest.raises(StoreError, match=r"has 2\.0 GB free, the scores need 2\.1 GB; make room"):
+        require_room(tmp_path, 2.1e9, "the scores", "make room")
