@@ -160,4 +160,12 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
             ray.init(**options)  # a busy machine can outlast Ray's fixed 30 s for its own start
     except (RuntimeError, ConnectionError, ValueError) as error:
         where = "on this machine" if address is None else f"at {address}"
-        raise ClusterError(f"no Ray cluster {where}: {error}") from error
+        raise ClusterError(f"no Ray cluster {where}: {error}{_token_hint(error)}") from error
+
+
+def _token_hint(error: BaseException) -> str:
+    """Return what to do if the cluster asked for a token: with an address Ray sends the one it has only if told to."""
+    causes = [error, error.__cause__, error.__context__]
+    if not any(type(cause).__name__ == "AuthenticationError" for cause in causes):
+        return ""
+    return "; it asks for a token: set RAY_AUTH_MODE=token, and have its ~/.ray/auth_token on this machine"

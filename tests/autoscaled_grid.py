@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import psutil
 
 GRID = Path(__file__).with_name("chaos_grid.py")
 MOST_WORKERS, IDLE_MINUTES, PATIENCE_S = 2, 0.2, 180
@@ -27,8 +26,8 @@ _NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"  # how Ray names its fake nodes, i
 def main(folder: Path) -> int:
     """Run the grid twice; return the exit status."""
     local = [sys.executable, str(GRID), "--num-cpus", "2", "--output", str(folder / "local")]
-    subprocess.run([*local, "--only", "prepare"], check=True)
     subprocess.run(local, check=True)
+    os.environ["RAY_AUTH_MODE"] = "token"  # the local run has made one, and `ray start` takes what it finds
     with _cluster(folder) as address:
         seen = _run_and_watch(address, folder / "scaled")
     same = _auc(folder / "local").equals(_auc(folder / "scaled"))
@@ -51,7 +50,7 @@ def _run_and_watch(address: str, output: Path) -> dict[str, int | str]:
         scored = list(output.glob("scores/*/*/*/block-*.parquet"))
         if len(workers) == MOST_WORKERS and scored and not killed:
             killed = workers[0]
-            _kill_node(killed)
+            _kill_all_with(_NODE_ID, killed)
             print(f"killed node {killed[-5:]} with {len(scored)} score files there")
         time.sleep(0.5)
     if driver.returncode:
@@ -69,26 +68,29 @@ def _workers(ray: object) -> list[str]:
     return sorted(n["NodeID"] for n in nodes if n["Alive"] and n["NodeID"].startswith("fffff"))
 
 
-def _kill_node(node: str) -> None:
-    for process in psutil.process_iter():
+def _kill_all_with(variable: str, value: str) -> None:
+    """Kill the processes that have an environment variable of this value (Linux)."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if process.environ().get(_NODE_ID) == node:
-                process.kill()
-        except psutil.Error:  # ended meanwhile, or somebody else's
+            if f"{variable}={value}".encode() in path.read_bytes().split(b"\0"):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+        except OSError:  # ended meanwhile, or somebody else's
             continue
 
 
 @contextmanager
 def _cluster(folder: Path) -> Iterator[str]:
     """Yield the address of a cluster with an autoscaler, whose processes all end with the block."""
+    from ray.util import get_node_ip_address
+
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.bind(("", 0))
+        address = f"{get_node_ip_address()}:{free.getsockname()[1]}"
     config = folder / "autoscaler.json"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(json.dumps(_config(address)))
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
-    command += [f"--autoscaling-config={config}", "--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}"]
+    command += [f"--autoscaling-config={config}", f"--port={address.partition(':')[2]}"]
     command += ["--num-cpus=1", "--object-store-memory=200000000"]
     environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAYGRID_AUTOSCALED": address}
@@ -99,12 +101,7 @@ def _cluster(folder: Path) -> Iterator[str]:
     finally:
         head.send_signal(signal.SIGTERM)
         head.wait(30)
-        for process in psutil.process_iter():  # the fake nodes are nobody's children
-            try:
-                if process.environ().get("RAYGRID_AUTOSCALED") == address:
-                    process.kill()
-            except psutil.Error:
-                continue
+        _kill_all_with("RAYGRID_AUTOSCALED", address)  # the fake nodes are nobody's children
 
 
 def _config(address: str) -> dict[str, object]:
