@@ -15,7 +15,7 @@ TARGET_KINDS = (
     "export",  # a torch.export program, a .pt2 file
     "onnx",  # run by onnxruntime
     "callable",  # a Python function, array of images -> array of answers
-    "http",  # an endpoint that is asked with PNG images
+    "http",  # an endpoint that is asked with image files or arrays
 )
 ANSWERS = ("logit", "probability")
 RECEIVED = ("exact", "png", "dicom", "jpeg:<quality>")
@@ -30,13 +30,15 @@ _JPEG = re.compile(r"jpeg:(\d{1,3})")
 class InputSpec:
     """The images that a target takes; raygrid's own, of range [-1, 1], are converted to them.
 
+    An endpoint that is sent PNG, JPEG or DICOM files takes files of `size` and `channels`; what follows is its own work.
+
     A pixel is scaled from black..white to `black`..`white`, then (value - mean) / std, channel by channel.
 
     Attributes:
         size: height and width, pixels; 0 takes images of the study's size.
         channels: 1 or 3; 0 takes the study's. Grey images are repeated for 3; colours become luminance for 1.
         black, white: values of a black and of a white pixel, such as 0 and 255.
-        mean, std: in the units of `black` and `white`, one per channel or none.
+        mean, std: in the units of `black` and `white`, red, green, blue (also with `bgr`); one for all, or none.
         bgr: blue first.
         channels_last: (batch, height, width, channel) instead of (batch, channel, height, width).
         dtype: of the array; `uint8` rounds.
@@ -57,6 +59,10 @@ class InputSpec:
         require(self.channels in (0, 1, 3), f"channels is {self.channels}; expected 1, 3, or 0 for the study's")
         require(self.black != self.white, f"black and white are both {self.black}; no image could be seen")
         require(len(self.mean) == len(self.std), "mean and std must have as many values, one per channel")
+        require(
+            len(self.mean) in (0, 1, 3), f"mean has {len(self.mean)} values; expected one, one per channel, or none"
+        )
+        require(not (self.channels == 1 and len(self.mean) == 3), "mean and std have 3 values for 1 channel")
         require(all(value > 0 for value in self.std), f"std is {self.std}; expected values above 0")
         require(not (self.bgr and self.channels == 1), "bgr needs three channels")
         require(self.dtype in ("float32", "uint8"), unknown_name("dtype", self.dtype, ("float32", "uint8")))
@@ -160,6 +166,11 @@ class TargetSpec:
                 self.source.startswith(("http://", "https://")), f"{who}: source is {self.source!r}; expected a URL"
             )
             require("@" not in self.source, f"{who}: the URL holds credentials; name token_variable instead")
+            require(
+                self.received == "exact" or self.input == InputSpec(size=self.input.size, channels=self.input.channels),
+                f"{who}: the endpoint is sent files and scales the pixels in them itself; of input, set size and channels "
+                "only",
+            )
         require(
             bool(self.weights) == (self.kind == "checkpoint"),
             f"{who}: a checkpoint needs a file of weights, other kinds have none",
