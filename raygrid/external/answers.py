@@ -65,7 +65,7 @@ class AnswerStore:
             self.reload()
             missing = [image for image in images if image not in self._answers]
             self._require_budget(missing)
-            under_way = self.folder / f"{digest(sorted(missing))[:32]}{_ASKED}"
+            under_way = self.folder / f"{digest([self.endpoint, sorted(missing)])[:32]}{_ASKED}"
             if missing:
                 write_json(under_way, {"endpoint": self.endpoint, "images": missing})
         try:
@@ -81,13 +81,14 @@ class AnswerStore:
             self._take(path)
 
     def _require_budget(self, missing: Sequence[str]) -> None:
+        if not missing or not self.max_images:
+            return
         sent = self._sent | self._under_way()
-        wanted = len(sent | {(self.endpoint, image) for image in missing})
-        if missing and self.max_images and wanted > self.max_images:
+        if len(sent | {(self.endpoint, image) for image in missing}) > self.max_images:
             raise BudgetSpentError(
                 f"{len(sent)} images were sent to this endpoint, {len(missing)} more would pass max_images="
-                f"{self.max_images}; every answer is kept in {self.folder}: raise max_images of its EndpointSpec and run "
-                "the same command again, or make the report of what there is"
+                f"{self.max_images}; every answer is kept in {self.folder}: raise max_images of its EndpointSpec and "
+                "run the same command again, or make the report of what there is"
             )
 
     def _under_way(self) -> set[tuple[str, str]]:

@@ -31,7 +31,8 @@ def check_target(spec: TargetSpec, target: ExternalTarget, images: NDArray[np.ui
     """
     if len(images) < 2:
         raise SpecError(f"a target is checked by 2 images or more, got {len(images)}")
-    shown = to_unit_range(images[: max(2, spec.endpoint.batch_size)], device)
+    few = images[: max(2, spec.endpoint.batch_size)] if spec.kind == "http" else images
+    shown = to_unit_range(few, device)
     rows = target.answers(shown)
     to_logits(target.who, rows, spec.answer, target.columns)
     _require_sums(target.who, spec, rows)
@@ -48,8 +49,8 @@ def _require_sums(who: str, spec: TargetSpec, rows: NDArray[np.float64]) -> None
     to_one = bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
     if spec.answer.kind == "logit" and rows.shape[1] > 1 and to_one and _like_probabilities(rows):
         raise DataError(
-            f"{who}: every row is from 0 to 1 and sums to 1: these are probabilities of exclusive classes, where logits "
-            "were declared; declare kind='probability', exclusive=True in its AnswerSpec"
+            f"{who}: every row is from 0 to 1 and sums to 1: these are probabilities of exclusive classes, where "
+            "logits were declared; declare kind='probability', exclusive=True in its AnswerSpec"
         )
     if spec.answer.kind == "probability" and spec.answer.exclusive and not to_one:
         raise DataError(
@@ -61,8 +62,8 @@ def _require_sums(who: str, spec: TargetSpec, rows: NDArray[np.float64]) -> None
 def _require_an_image_to_matter(target: ExternalTarget, rows: NDArray[np.float64], shown: Tensor) -> None:
     if (target.answers(_black_and_white(shown)) == rows[0]).all():
         raise DataError(
-            f"{target.who} answered {rows[0].tolist()} to each of {len(rows)} images, to black and to white: it does not "
-            "look at them; see to black, white, mean and std of its InputSpec, and to the target"
+            f"{target.who} answered {rows[0].tolist()} to each of {len(rows)} images, to black and to white: it does "
+            "not look at them; see to black, white, mean and std of its InputSpec, and to the target"
         )
 
 
@@ -86,8 +87,8 @@ def _require_independent(target: ExternalTarget, rows: NDArray[np.float64], show
     change = np.abs(alone - rows[:_NUM_ALONE])
     if (change > _NEIGHBOUR_TOLERANCE * (1 + np.abs(alone))).any():
         raise DataError(
-            f"{target.who}: an image asked alone is answered otherwise than beside others, by up to {change.max():.3g}; "
-            "its batch normalisation is in training mode, or it scales each batch by itself"
+            f"{target.who}: an image asked alone is answered otherwise than beside others, by up to "
+            f"{change.max():.3g}; its batch normalisation is in training mode, or it scales each batch by itself"
         )
 
 

@@ -64,8 +64,8 @@ def load_program(path: Path) -> Program:
         raise
     except Exception as error:  # damage shows as anything, from zipfile.BadZipFile to a KeyError
         raise WeightsError(
-            f"{path} cannot be opened as an exported program ({type(error).__name__}: {str(error)[:200]}); make it with "
-            "torch.export.save, by the same version of PyTorch"
+            f"{path} cannot be opened as an exported program ({type(error).__name__}: {str(error)[:200]}); make it "
+            "with torch.export.save, by the same version of PyTorch"
         ) from error
     takes = [n for n in loaded.graph.nodes if n.op == "placeholder" and n.name in loaded.graph_signature.user_inputs]
     if len(takes) != 1 or not isinstance(takes[0].meta.get("val"), torch.Tensor):
@@ -118,7 +118,7 @@ def _require_plain_graph(path: Path, graph: Any) -> None:
 
 
 def _is_plain(expression: str) -> bool:
-    """Whether an expression is made of symbols, numbers and the functions of shapes alone: evaluated, it does nothing."""
+    """Whether an expression is of symbols, numbers and the functions of shapes alone: evaluated, it does nothing."""
     words = _WORDS.findall(expression)
     return bool(_CHARACTERS.fullmatch(expression)) and all(_KNOWN_WORDS.fullmatch(word) for word in words)
 
@@ -135,6 +135,6 @@ def _mappings(value: Any) -> Iterator[dict[str, Any]]:
 
 def _refused(path: Path, what: str) -> WeightsError:
     return WeightsError(
-        f"{path}: {what}, and raygrid executes nothing from a file; name its network as a checkpoint instead: a factory "
-        "and a file of its weights"
+        f"{path}: {what}, and raygrid executes nothing from a file; name its network as a checkpoint instead: a "
+        "factory and a file of its weights"
     )

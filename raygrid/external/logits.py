@@ -42,8 +42,8 @@ def as_rows(who: str, answers: Any, num_images: int, num_outputs: int) -> NDArra
         rows = rows[:, None]
     if rows.shape != (num_images, num_outputs):
         raise DataError(
-            f"{who} answered with an array of {list(rows.shape)}; {expected}, one per image and output. If it has other "
-            "outputs than the study has labels, name them in labels of its AnswerSpec"
+            f"{who} answered with an array of {list(rows.shape)}; {expected}, one per image and output. If it has "
+            "other outputs than the study has labels, name them in labels of its AnswerSpec"
         )
     if not np.isfinite(rows).all():
         image, output = np.argwhere(~np.isfinite(rows))[0]

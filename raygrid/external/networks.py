@@ -99,7 +99,8 @@ def in_batches(run: Callable[[Tensor], Any], images: Tensor, size: int | None) -
     if size is None:
         return run(images)
     answers = []
-    for part in images.split(size):
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
         missing = size - len(part)
         padding = [0, 0] * (part.ndim - 1) + [0, missing]  # black images behind the last
         answers.append(run(F.pad(part, padding) if missing else part)[: len(part)])

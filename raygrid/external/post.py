@@ -82,8 +82,8 @@ class Poster:
             return json.loads(text)
         except ValueError as error:
             raise DataError(
-                f"{self._who}: expected JSON, got {kind} that begins with {self._masked(text)!r}; see to the URL, and to "
-                "what stands between here and the endpoint"
+                f"{self._who}: expected JSON, got {kind} that begins with {self._masked(text)!r}; see to the URL, and "
+                "to what stands between here and the endpoint"
             ) from error
 
     def _require_passing(self, status: int, failure: str, wait_s: float | None) -> None:
@@ -95,7 +95,7 @@ class Poster:
             raise EndpointError(f"{self._who} wants no request for {wait_s:.0f} s ({failure}); {_KEPT} then")
 
     def _wait(self, attempt: int, wait_s: float | None) -> None:
-        """Wait longer each time, by a random factor so that workers do not come back together, or as the server says."""
+        """Wait longer each time, at random so that workers do not come back together, or as the server asks."""
         if wait_s is not None:
             self._pace.postpone(wait_s)  # for every worker of the node
         else:

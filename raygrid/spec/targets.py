@@ -30,7 +30,7 @@ _JPEG = re.compile(r"jpeg:(\d{1,3})")
 class InputSpec:
     """The images that a target takes; raygrid's own, of range [-1, 1], are converted to them.
 
-    An endpoint that is sent PNG, JPEG or DICOM files takes files of `size` and `channels`; what follows is its own work.
+    An endpoint that is sent PNG, JPEG or DICOM files gets them of `size` and `channels`; what follows is its own work.
 
     A pixel is scaled from black..white to `black`..`white`, then (value - mean) / std, channel by channel.
 
@@ -168,8 +168,8 @@ class TargetSpec:
             require("@" not in self.source, f"{who}: the URL holds credentials; name token_variable instead")
             require(
                 self.received == "exact" or self.input == InputSpec(size=self.input.size, channels=self.input.channels),
-                f"{who}: the endpoint is sent files and scales the pixels in them itself; of input, set size and channels "
-                "only",
+                f"{who}: the endpoint is sent files and scales the pixels in them itself; of input, set size and "
+                "channels only",
             )
         require(
             bool(self.weights) == (self.kind == "checkpoint"),
