@@ -32,6 +32,7 @@ class NetworkTarget(nn.Module):
     def __init__(self, network: nn.Module, spec: TargetSpec, batch: int | None = None) -> None:
         super().__init__()
         self.network, self.spec, self.batch = network, spec, batch
+        self.training = False
 
     def forward(self, images: Tensor) -> Any:
         """Return the network's answers to images (batch, channel, height, width) in [-1, 1]."""
