@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from raygrid.spec import TargetSpec
+from raygrid.external import ExternalTarget, open_target
+from raygrid.spec import AnswerSpec, TargetSpec
 
 LABELS = ("first", "second", "third")
 SIZE = 32
@@ -43,6 +45,12 @@ def as_list(images: np.ndarray) -> list:
 
 def probabilities(images: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-scores(images).astype(np.float64)))
+
+
+def of_levels(images: np.ndarray) -> np.ndarray:
+    """Return the logits of grey levels (n, 32, 32, 3), as a program that opens files has them."""
+    assert images.dtype == np.uint8
+    return scores(images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
 
 
 def softmax(images: np.ndarray) -> np.ndarray:
@@ -102,6 +110,16 @@ def save_export(path: Path, batch: int | None = None) -> Path:
     return path
 
 
+def save_files(folder: Path) -> Path:
+    """Write the network as weights, programs and ONNX files, and return the folder."""
+    save_file(make_network().state_dict(), folder / "clinic.safetensors")
+    torch.save({"state_dict": make_network().state_dict()}, folder / "clinic.pt")
+    for batch in (None, 4):
+        save_onnx(folder / f"clinic{batch or ''}.onnx", batch)
+        save_export(folder / f"clinic{batch or ''}.pt2", batch)
+    return folder
+
+
 def target(kind: str, source: str, **changes) -> TargetSpec:
     return TargetSpec(modality="toy", label="clinic", kind=kind, source=source, **changes)
 
@@ -109,3 +127,22 @@ def target(kind: str, source: str, **changes) -> TargetSpec:
 def function(name: str, **changes) -> TargetSpec:
     """Return the spec of a function or factory of this module."""
     return target(changes.pop("kind", "callable"), f"target_models:{name}", **changes)
+
+
+def opened(spec: TargetSpec, folder: Path = Path("unused"), channels: int = 3) -> ExternalTarget:
+    return open_target(spec, labels=LABELS, channels=channels, image_size=SIZE, answers_dir=folder)
+
+
+def specs(files: Path) -> dict[str, TargetSpec]:
+    return {
+        "checkpoint": function("make_network", kind="checkpoint", weights=str(files / "clinic.safetensors")),
+        "state_dict": function("make_network", kind="checkpoint", weights=str(files / "clinic.pt")),
+        "export": target("export", str(files / "clinic.pt2")),
+        "export of 4": target("export", str(files / "clinic4.pt2")),
+        "onnx": target("onnx", str(files / "clinic.onnx")),
+        "onnx of 4": target("onnx", str(files / "clinic4.onnx")),
+        "callable": function("scores"),
+        "tensor": function("as_tensor"),
+        "list": function("as_list"),
+        "probability": function("probabilities", answer=AnswerSpec(kind="probability")),
+    }

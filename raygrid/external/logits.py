@@ -54,8 +54,9 @@ def as_rows(who: str, answers: Any, num_images: int, num_outputs: int) -> NDArra
 def to_logits(who: str, rows: NDArray[np.float64], answer: AnswerSpec, columns: Sequence[int]) -> NDArray[np.float32]:
     """Return logits (images, labels) of answers (images, outputs).
 
-    A probability p becomes log(p / (1 - p)). Of exclusive outputs each is set against all others, which for
-    probabilities that sum to 1 is the same, and keeps ranks that 1 - p has lost to rounding.
+    A probability p becomes log(p / (1 - p)), in float64; two that differ by less than two millionths of p may come out
+    equal as float32. Of exclusive outputs each is set against all others, which for probabilities that sum to 1 is the
+    same, and keeps ranks that 1 - p has lost to rounding.
 
     Raises DataError for a probability outside [0, 1].
     """

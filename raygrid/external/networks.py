@@ -129,7 +129,7 @@ def _onnx_session(who: str, path: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise SpecError(f"{who} is an ONNX file, and onnxruntime is absent: pip install 'raygrid[onnx]'") from error
+        raise SpecError(f"{who} is an ONNX file, and onnxruntime is absent: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # a worker has one core; more would wait on others
     options.log_severity_level = 3
