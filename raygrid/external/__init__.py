@@ -8,15 +8,15 @@ check_target      whether it answers as it was declared to, asked before anythin
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from raygrid.external.identity import target_identity
+from raygrid.external.identity import target_identity as target_identity
 
 if TYPE_CHECKING:
-    from raygrid.external.checks import check_target
-    from raygrid.external.target import ExternalTarget, open_target
+    from raygrid.external.checks import check_target as check_target
+    from raygrid.external.target import ExternalTarget as ExternalTarget
+    from raygrid.external.target import open_target as open_target
 
-__all__ = ["ExternalTarget", "check_target", "open_target", "target_identity"]
-
-# PyTorch takes seconds to import; asking what stands for a target needs none of it
+# PyTorch takes seconds to import; asking what stands for a target needs none of it. There is no __all__: the reference
+# lists the modules below instead of names that are not there yet.
 _LATER = {
     "ExternalTarget": "raygrid.external.target",
     "check_target": "raygrid.external.checks",
