@@ -23,7 +23,14 @@ def read_images(request: dict[str, Any]) -> list[np.ndarray]:
 
 
 class Reply:
-    """What a request gets instead of answers. `headers` may hold Retry-After; `body` is sent as it is."""
+    """What a request gets instead of answers. `headers` may hold Retry-After; `body` is sent as it is.
+
+    Attributes:
+        drips: the body comes byte by byte, a hundredth of a second apart.
+        missing: bytes that are announced and never come.
+    """
+
+    drips, missing = False, 0
 
     def __init__(self, status: int = 200, body: str = "", kind: str = "application/json", **headers: str) -> None:
         self.status, self.body, self.kind = status, body.encode(), kind
@@ -86,11 +93,19 @@ class TargetServer:
                 reply = owner.reply(request, self.headers.get("Authorization"))
                 try:
                     self.send_response(reply.status)
-                    headers = {"Content-Type": reply.kind, "Content-Length": str(len(reply.body)), **reply.headers}
+                    headers = {
+                        "Content-Type": reply.kind,
+                        "Content-Length": str(len(reply.body) + reply.missing),
+                        **reply.headers,
+                    }
                     for name, value in headers.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    self.wfile.write(reply.body)
+                    step = 1 if reply.drips else max(1, len(reply.body))
+                    for start in range(0, len(reply.body), step):
+                        self.wfile.write(reply.body[start : start + step])
+                        if reply.drips:
+                            owner.release.wait(0.01)
                 except (BrokenPipeError, ConnectionResetError):  # who asked was killed
                     self.close_connection = True
 

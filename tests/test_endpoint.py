@@ -36,6 +36,12 @@ def test_an_image_is_asked_once(server: TargetServer, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.asked"))
 
 
+def test_requests_are_filled_with_what_is_not_known(server: TargetServer, tmp_path: Path) -> None:
+    asked(spec_of(server), tmp_path, IMAGES[::3])
+    asked(spec_of(server), tmp_path)
+    assert [len(images) for images in server.requests] == [2, 4]
+
+
 def test_answers_are_kept_for_what_was_sent_to_whom(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server, max_images=12)
     asked(spec, tmp_path)

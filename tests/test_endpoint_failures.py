@@ -57,6 +57,24 @@ def test_a_slow_server_is_not_waited_for(server: TargetServer, tmp_path: Path) -
     assert found(IMAGES) == pytest.approx(EXPECTED)
 
 
+def test_a_server_that_drips_is_not_waited_for(server: TargetServer, tmp_path: Path) -> None:
+    drip = Reply(body=" " * 5000)  # 50 seconds, and never as long as the timeout without a byte
+    drip.drips = True
+    server.replies = [drip]
+    found, _ = patient(spec_of(server, timeout_s=0.5, retries=0), tmp_path)
+    with pytest.raises(EndpointError, match="the last with Timeout"):
+        found(IMAGES)
+
+
+def test_a_reply_that_breaks_off_is_asked_for_again(server: TargetServer, tmp_path: Path) -> None:
+    broken = Reply(body='{"answers": [[1]')
+    broken.missing = 9
+    server.replies = [broken]
+    found, _ = patient(spec_of(server), tmp_path)
+    assert found(IMAGES[:4]) == pytest.approx(EXPECTED[:4])
+    assert len(server.requests) == 2
+
+
 def test_nobody_there_is_an_error_that_says_so(tmp_path: Path) -> None:
     with TargetServer(brightness) as server:
         spec = spec_of(server)
@@ -66,14 +84,22 @@ def test_nobody_there_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert len([wait for wait in waits if wait > 0.1]) == 2
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 404, 413])
+@pytest.mark.parametrize("status", [400, 401, 404, 413])
 def test_a_refusal_is_not_repeated(status: int, server: TargetServer, tmp_path: Path) -> None:
-    server.replies = [Reply(status, "no: " + "x" * 5000, Location="http://127.0.0.1:1/")]
+    server.replies = [Reply(status, "no: " + "x" * 5000)]
     with pytest.raises(EndpointError, match=rf"refused with status {status}: no: x+\.\.\.") as raised:
         asked(spec_of(server), tmp_path)
     assert len(server.requests) == 1
     assert len(str(raised.value)) < 500
     assert not list(tmp_path.iterdir())
+
+
+def test_a_redirect_is_not_followed(server: TargetServer, tmp_path: Path) -> None:
+    with TargetServer(brightness) as other:
+        server.replies = [Reply(307, Location=other.url)]
+        with pytest.raises(EndpointError, match=f"refused with status 307.*it leads to {other.url}: name that URL"):
+            asked(spec_of(server), tmp_path)
+        assert not other.requests
 
 
 NAN = '{"answers": [[NaN], [1], [2], [3]]}'

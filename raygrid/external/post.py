@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from raygrid.errors import DataError, EndpointError, SpecError
 from raygrid.external.pace import Pace
@@ -34,6 +35,7 @@ class Poster:
         self._sleep = sleep
         self._jitter = random.Random()  # no result depends on it
         self._session = requests.Session()
+        self._session.headers["Accept-Encoding"] = "identity"  # replies are small, and are measured as they come
         self._session.auth = self._authorise  # in any case, or requests would send what ~/.netrc has for the host
 
     def post(self, request: dict[str, Any]) -> Any:
@@ -54,7 +56,7 @@ class Poster:
                 if status == 200:
                     return self._parsed(text, headers.get("Content-Type", "no content type"))
                 failure, wait_s = f"status {status}: {self._masked(text)}", _retry_after(headers.get("Retry-After"))
-                self._require_passing(status, failure, wait_s)
+                self._require_passing(status, failure, wait_s, headers.get("Location", ""))
             if attempt < self._endpoint.retries:
                 self._wait(attempt, wait_s)
         raise EndpointError(
@@ -63,19 +65,28 @@ class Poster:
         )
 
     def _send(self, request: dict[str, Any]) -> tuple[int, Any, str]:
+        """Return status, headers and text. Raises what requests raises, and DataError for a reply without end."""
         limit_s = self._endpoint.timeout_s
         deadline = time.monotonic() + limit_s
         with self._session.post(
             self._url, json=request, timeout=limit_s, allow_redirects=False, stream=True
         ) as response:
-            content = bytearray()
-            for chunk in response.iter_content(65536):
-                content += chunk
-                if len(content) > _MOST_BYTES:
-                    raise DataError(f"{self._who} sent more than {_MOST_BYTES} bytes, where a few rows were expected")
-                if time.monotonic() > deadline:  # the library's timeout is for each part, however many there are
-                    raise requests.Timeout("the reply came too slowly")
-            return response.status_code, response.headers, content.decode("utf-8", errors="replace")
+            try:
+                text = self._read(response, deadline)
+            except HTTPError as error:  # requests passes on what it did not read by itself
+                raise requests.ConnectionError(f"the reply broke off: {type(error).__name__}") from error
+            return response.status_code, response.headers, text
+
+    def _read(self, response: requests.Response, deadline: float) -> str:
+        content = bytearray()
+        # what has come, however little: to wait for a full part would be to wait for ever on a server that drips
+        while chunk := response.raw.read1(65536):
+            content += chunk
+            if len(content) > _MOST_BYTES:
+                raise DataError(f"{self._who} sent more than {_MOST_BYTES} bytes, where a few rows were expected")
+            if time.monotonic() > deadline:  # the library's timeout is for each part, not for all
+                raise requests.Timeout("the reply came too slowly")
+        return content.decode("utf-8", errors="replace")
 
     def _parsed(self, text: str, kind: str) -> Any:
         try:
@@ -86,10 +97,12 @@ class Poster:
                 "to what stands between here and the endpoint"
             ) from error
 
-    def _require_passing(self, status: int, failure: str, wait_s: float | None) -> None:
+    def _require_passing(self, status: int, failure: str, wait_s: float | None, leads_to: str) -> None:
         """Raise EndpointError for a failure that asking again would only repeat, or that lasts too long."""
         if status not in _MAY_PASS and status < 500:
             hint = "; see to the token that token_variable names" if status in (401, 403) else ""
+            if leads_to:  # images go where the study says, nowhere else
+                hint = f"; it leads to {self._masked(leads_to)}: name that URL if you may ask it"
             raise EndpointError(f"{self._who} refused with {failure}{hint}; {_KEPT} when it is put right")
         if wait_s is not None and wait_s > _LONGEST_WAIT_S:
             raise EndpointError(f"{self._who} wants no request for {wait_s:.0f} s ({failure}); {_KEPT} then")
