@@ -6,7 +6,9 @@ RaygridError
 │   └── MissingDataError   files that a data set needs are not there
 ├── WeightsError      pre-trained weights cannot be had or do not fit
 ├── TrainingError     a training went wrong (a loss that is not finite, too little data)
+├── EndpointError     an HTTP target does not answer, or refuses
 ├── StoreError        a study folder is locked, damaged or incomplete
+│   └── BudgetSpentError   an HTTP target was sent as many images as the study allows
 ├── ClusterError      the Ray cluster cannot give what the study asks for
 └── TrackingError     the MLflow store does not answer
 """
@@ -43,6 +45,14 @@ class TrainingError(RaygridError):
 
 class StoreError(RaygridError):
     """A study folder is held by another driver, damaged, or lacks what was asked of it."""
+
+
+class BudgetSpentError(StoreError):
+    """An HTTP target was sent as many images as the study allows; every answer so far is kept."""
+
+
+class EndpointError(RaygridError):
+    """An HTTP target does not answer, or refuses; every answer so far is kept."""
 
 
 class ClusterError(RaygridError):

@@ -1,17 +1,16 @@
 """Architectures: images in [-1, 1] in, logits out; and the weights they start from."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raygrid.errors import SpecError, WeightsError, unknown_name
+from raygrid.tensors import read_tensors
 from raygrid.weights import HUB, MODEL, weights_path
 
 
@@ -170,7 +169,7 @@ def _require_plain(network: Any, name: str, arch: str) -> None:
 
 
 def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
-    state, own = _read_tensors(path), network.state_dict()
+    state, own = read_tensors(path), network.state_dict()
     if in_order and set(state) != set(own):
         # the packages name the tensors of the reference implementation, in the same order as timm's
         state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
@@ -185,27 +184,3 @@ def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
             f"{path.name} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}"
         )
     network.load_state_dict({k: state[k] for k in wanted}, strict=False)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a weights file by name; the usual wrappings of checkpoints are taken off."""
-    try:
-        found: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); raygrid executes nothing from "
-            "a file: save the state_dict as .safetensors"
-        ) from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}; expected tensors by name, a state_dict")
-    for wrapping in ("state_dict", "model"):
-        if isinstance(found.get(wrapping), dict):
-            found = found[wrapping]
-    tensors = {str(k).removeprefix("module."): v for k, v in found.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise WeightsError(f"{path} holds no tensors by name; expected a state_dict")
-    return tensors

@@ -35,3 +35,21 @@ def samples(tmp_path_factory: pytest.TempPathFactory, own_cache):
     from toy_zoo import make_samples
 
     return make_samples(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="session")
+def target_files(tmp_path_factory: pytest.TempPathFactory):
+    """Files of the network of `target_models`, in every form a target comes in; read-only."""
+    from target_models import save_files
+
+    return save_files(tmp_path_factory.mktemp("targets"))
+
+
+@pytest.fixture
+def server():
+    """A target server that answers with the brightness of images."""
+    from endpoint_cases import brightness
+    from target_server import TargetServer
+
+    with TargetServer(brightness) as server:
+        yield server

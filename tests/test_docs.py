@@ -4,9 +4,18 @@ import re
 import runpy
 import subprocess
 import sys
+import threading
+from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+from raygrid.attacks import to_unit_range
+from raygrid.external import check_target, open_target
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,3 +50,35 @@ def test_the_reference_is_built(tmp_path: Path) -> None:
 def test_the_page_of_benchmarks_is_that_of_the_result_files() -> None:
     made = runpy.run_path(str(ROOT / "benchmarks" / "page.py"))
     assert made["PAGE"].read_text() == made["page"](), "run python benchmarks/page.py"
+
+
+def snippets(page: str) -> list[str]:
+    """Return the Python that a document shows."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+def test_the_server_that_the_page_on_targets_shows_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared: dict[str, Any] = {}
+    exec(snippets("targets.md")[0], declared)
+    spec = next(t for t in declared["TARGETS"] if t.kind == "http")
+    lab = ModuleType("lab_models.pipeline")
+    lab.scores = lambda images: images.mean(axis=(1, 2))[:, :1] / 255
+    monkeypatch.setitem(sys.modules, "lab_models", ModuleType("lab_models"))
+    monkeypatch.setitem(sys.modules, "lab_models.pipeline", lab)
+    monkeypatch.setenv(spec.endpoint.token_variable, "token")
+    served: dict[str, Any] = {"__name__": "serve"}
+    exec(snippets("targets.md")[1], served)
+    served["Handler"].log_message = lambda *arguments: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), served["Handler"]) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            local = replace(spec, source=f"http://127.0.0.1:{server.server_address[1]}")
+            target = open_target(local, labels=("tumour",), channels=3, image_size=9, answers_dir=tmp_path)
+            images = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8)
+            check_target(local, target, images)
+            p = images.mean(axis=(1, 2))[:, :1] / 255
+            assert target(to_unit_range(images)).numpy() == pytest.approx(np.log(p / (1 - p)), abs=1e-5)
+        finally:
+            server.shutdown()
+            thread.join()

@@ -33,11 +33,13 @@ from raygrid.spec.models import (
     SurrogateSpec,
 )
 from raygrid.spec.study import StudySpec
+from raygrid.spec.targets import EXTERNAL, AnswerSpec, EndpointSpec, InputSpec, TargetSpec
 
 __all__ = [
     "ATTACKS",
     "AUGMENTATIONS",
     "ENSEMBLE",
+    "EXTERNAL",
     "MAX_REJECTED_SHARE",
     "MEASURES",
     "PRECISIONS",
@@ -46,11 +48,14 @@ __all__ = [
     "SPLITS",
     "SPLIT_FILES",
     "WEIGHTS",
+    "AnswerSpec",
     "AttackSpec",
     "Case",
     "Condition",
     "DatasetSpec",
+    "EndpointSpec",
     "EnsembleSpec",
+    "InputSpec",
     "Margins",
     "ModalitySpec",
     "ModelSpec",
@@ -60,6 +65,7 @@ __all__ = [
     "SplitSpec",
     "StudySpec",
     "SurrogateSpec",
+    "TargetSpec",
     "TransferSpec",
     "attack",
     "attack_grid",

@@ -1,0 +1,31 @@
+"""Classifiers that raygrid did not train, asked as an attacker's victim would be (docs/targets.md).
+
+target_identity   what stands for a target in a signature
+open_target       the target as a network: images in [-1, 1] -> logits
+check_target      whether it answers as it was declared to, asked before anything starts
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from raygrid.external.identity import target_identity as target_identity
+
+if TYPE_CHECKING:
+    from raygrid.external.checks import check_target as check_target
+    from raygrid.external.target import ExternalTarget as ExternalTarget
+    from raygrid.external.target import open_target as open_target
+
+# PyTorch takes seconds to import; asking what stands for a target needs none of it. There is no __all__: the reference
+# lists the modules below instead of names that are not there yet.
+_LATER = {
+    "ExternalTarget": "raygrid.external.target",
+    "check_target": "raygrid.external.checks",
+    "open_target": "raygrid.external.target",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name whose module is imported when it is first asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

@@ -1,0 +1,89 @@
+"""A target's answers as the study's logits: finite, in the study's order of labels, ranked as the answers are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from torch import Tensor
+
+from raygrid.errors import DataError, SpecError, unknown_name
+from raygrid.spec import AnswerSpec
+
+_ROUNDING = 1e-5  # that a probability may pass 0 or 1 by; a float32 softmax does by 1e-7
+_LEAST, _MOST = np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0)  # the outermost values whose logit is finite
+
+
+def label_columns(who: str, answer: AnswerSpec, labels: Sequence[str]) -> list[int]:
+    """Return for each label of the study which output stands for it. Raises SpecError if one has none."""
+    outputs = answer.labels or tuple(labels)
+    for name in outputs:
+        if name and name not in labels:
+            raise SpecError(f"{who}: {unknown_name('label', name, labels)}; an output without a label is named ''")
+    absent = [label for label in labels if label not in outputs]
+    if absent:
+        raise SpecError(f"{who} has no output for {absent[0]!r} of the study's labels {list(labels)}; name all of them")
+    return [outputs.index(label) for label in labels]
+
+
+def as_rows(who: str, answers: Any, num_images: int, num_outputs: int) -> NDArray[np.float64]:
+    """Return answers, an array, tensor or nested list, as float64 (images, outputs).
+
+    Raises DataError for another shape, for what is no number, and for NaN and infinity.
+    """
+    expected = f"expected {num_images} rows of {num_outputs} numbers"
+    try:
+        given = answers.detach().cpu().double().numpy() if isinstance(answers, Tensor) else answers
+        rows = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{who} answered with {type(answers).__name__}, no array of numbers; {expected}") from error
+    if rows.shape == (num_images,) and num_outputs == 1:
+        rows = rows[:, None]
+    if rows.shape != (num_images, num_outputs):
+        raise DataError(
+            f"{who} answered with an array of {list(rows.shape)}; {expected}, one per image and output. If it has "
+            "other outputs than the study has labels, name them in labels of its AnswerSpec"
+        )
+    if not np.isfinite(rows).all():
+        image, output = np.argwhere(~np.isfinite(rows))[0]
+        raise DataError(f"{who} answered {rows[image, output]} for image {image}, output {output}; {expected}")
+    return rows
+
+
+def to_logits(who: str, rows: NDArray[np.float64], answer: AnswerSpec, columns: Sequence[int]) -> NDArray[np.float32]:
+    """Return logits (images, labels) of answers (images, outputs).
+
+    A probability p becomes log(p / (1 - p)), in float64; two that differ by less than two millionths of p may come out
+    equal as float32. Of exclusive outputs each is set against all others, which for probabilities that sum to 1 is the
+    same, and keeps ranks that 1 - p has lost to rounding.
+
+    Raises DataError for a probability outside [0, 1].
+    """
+    if answer.kind == "probability":
+        rows = _require_probabilities(who, rows)
+    logits = _against_others(rows, answer.kind) if answer.exclusive else _alone(rows, answer.kind)
+    return logits[:, columns].astype(np.float32)
+
+
+def _require_probabilities(who: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = float(rows.min(initial=0)), float(rows.max(initial=0))
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise DataError(
+            f"{who} answered {low if low < -_ROUNDING else high:g} where a probability from 0 to 1 was declared; "
+            "if its answers are logits, declare kind='logit' in its AnswerSpec"
+        )
+    return rows.clip(0, 1)
+
+
+def _alone(rows: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    if kind == "logit":
+        return rows
+    p = rows.clip(_LEAST, _MOST)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def _against_others(rows: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    logs = rows if kind == "logit" else np.log(rows.clip(_LEAST, None))
+    others = [logsumexp(np.delete(logs, output, axis=1), axis=1) for output in range(rows.shape[1])]
+    return np.asarray(logs - np.stack(others, axis=1))

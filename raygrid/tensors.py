@@ -1,0 +1,41 @@
+"""Files of tensors by name, read without executing anything in them (docs/design.md, invariant 7)."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from raygrid.errors import WeightsError
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a weights file by name; the usual wrappings of checkpoints are taken off.
+
+    Raises WeightsError for a file that is not there, or holds more than tensors.
+    """
+    try:
+        found: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except FileNotFoundError as error:
+        raise WeightsError(f"weights file {path} is not there") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); raygrid executes nothing from "
+            "a file: save the state_dict as .safetensors"
+        ) from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds a {type(found).__name__}; expected tensors by name, a state_dict")
+    for wrapping in ("state_dict", "model"):
+        if isinstance(found.get(wrapping), dict):
+            found = found[wrapping]
+    tensors = {str(k).removeprefix("module."): v for k, v in found.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors by name; expected a state_dict")
+    return tensors
