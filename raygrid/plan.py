@@ -13,6 +13,7 @@ import pandas as pd
 
 from raygrid.calibration import Seconds, measure, num_gradients
 from raygrid.errors import MissingDataError, SpecError
+from raygrid.mirror import exists
 from raygrid.prepare import open_raw, survey_modality
 from raygrid.progress import Progress
 from raygrid.scores import cases_of
@@ -165,7 +166,7 @@ _STORAGE = {
 
 def _opened(study: StudySpec, study_dir: Path) -> Zoo | None:
     """Return the study folder's zoo if it belongs to this very study: then some of its work may be done."""
-    if not (study_dir / "study.json").exists():
+    if not exists(study_dir / "study.json"):
         return None
     zoo = open_study(study_dir)
     return zoo if zoo.study == study else None
