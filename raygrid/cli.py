@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raygrid import __version__
 from raygrid.errors import ClusterError, RaygridError, SpecError
+from raygrid.mirror import attach, shown
 from raygrid.progress import tell
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
@@ -33,9 +34,11 @@ def run_experiment(
         "--preset", choices=sorted(presets), default=default, help="which study to run (default: %(default)s)"
     )
     parser.add_argument(
-        "--data-root", type=Path, default=Path("data"), help="folder with the raw data sets (default: %(default)s)"
+        "--data-root", default="data", help="folder with the raw data sets, or its URL (default: %(default)s)"
     )
-    parser.add_argument("--output", type=Path, help="study folder (default: studies/<study name>)")
+    parser.add_argument(  # a Path would make s3:/ of s3://
+        "--output", help="study folder, or URL of one (s3://, gs://) in object storage (default: studies/<study name>)"
+    )
     parser.add_argument(
         "--address", help="address of a running Ray cluster, or auto; without it a local one is started and ended"
     )
@@ -78,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         ("inspect-data", _inspect, "show the prepared images: counts, prevalence, sizes, rejects, a contact sheet"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("study", type=Path, help="study folder")
+        sub.add_argument("study", help="study folder, or its URL")
         if name == "track":
             sub.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
         if name == "status":
@@ -113,7 +116,7 @@ def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
 
     if options.device == "cuda" and not has_gpu():
         raise ClusterError("--plan times the networks on this machine, which has no GPU; plan on one that has")
-    work = plan_study(study, (options.output or Path("studies") / study.name).absolute(), options.data_root.absolute())
+    work = plan_study(study, _study_dir(study, options).absolute(), attach(options.data_root).absolute())
     tell(describe(work, study, price=options.price, device=device_name()))
 
 
@@ -123,8 +126,8 @@ def _run(study: StudySpec, options: argparse.Namespace) -> None:
     run_study(
         study,
         RunOptions(
-            study_dir=options.output or Path("studies") / study.name,
-            data_root=options.data_root,
+            study_dir=_study_dir(study, options),
+            data_root=attach(options.data_root),
             address=options.address,
             tracking_uri=options.tracking_uri,
             only=options.only,
@@ -134,6 +137,10 @@ def _run(study: StudySpec, options: argparse.Namespace) -> None:
             max_rejected_share=options.max_rejected_share,
         ),
     )
+
+
+def _study_dir(study: StudySpec, options: argparse.Namespace) -> Path:
+    return attach(options.output or Path("studies") / study.name)
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -149,7 +156,7 @@ def _report(options: argparse.Namespace) -> None:
     from raygrid.study import open_study
 
     zoo = open_study(options.study)  # before the lease, which would make a folder
-    with lease(options.study):
+    with lease(zoo.study_dir):
         publish(zoo, again=True)
 
 
@@ -158,7 +165,7 @@ def _track(options: argparse.Namespace) -> None:
     from raygrid.study import open_study, track
 
     zoo = open_study(options.study)  # before the lease, which would make a folder
-    with lease(options.study):
+    with lease(zoo.study_dir):
         track(zoo, options.tracking_uri)
 
 
@@ -168,11 +175,11 @@ def _clean(options: argparse.Namespace) -> None:
     from raygrid.study import open_study
 
     zoo = open_study(options.study)  # before the lease, which would make a folder
-    with lease(options.study):  # nobody writes meanwhile
+    with lease(zoo.study_dir):  # nobody writes meanwhile
         found = [*find_leftovers(zoo), *find_half_written(zoo.study_dir)]
         sizes = [leftover.num_bytes for leftover in found]
         for leftover, size in zip(found, sizes, strict=True):
-            tell(f"{size / 1e6:10.1f} MB  {leftover.path}: {leftover.why}")
+            tell(f"{size / 1e6:10.1f} MB  {shown(leftover.path)}: {leftover.why}")
             if options.delete:
                 leftover.delete()
         done = "deleted" if options.delete else "can go: raygrid clean --delete STUDY" if found else "nothing to clean"

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from raygrid.attacks import Crafter, to_unit_range
 from raygrid.errors import SpecError, unknown_name
+from raygrid.mirror import pull
 from raygrid.numerics import set_numerics
-from raygrid.samples import Samples
+from raygrid.samples import DEVELOPMENT_FILES, Samples
 from raygrid.spec import ModelSpec
 from raygrid.zoo import Zoo
 
@@ -35,12 +36,15 @@ def craft_examples(
     chosen = attack or ("fgsm" if "fgsm" in names else names[0])
     if chosen not in names:
         raise SpecError(unknown_name("attack of the study", chosen, names))
+    model = surrogate_of_figure(zoo, modality)
+    pull(samples.folder, without=DEVELOPMENT_FILES)
+    pull(zoo.folder(model))
     block = samples.test_block(0, min(zoo.study.transfer.block_size, samples.num_test))
     positive = np.flatnonzero(block.labels.any(axis=1))
     position = slice(int(positive[0]), int(positive[0]) + 1) if len(positive) else slice(0, 1)
     set_numerics(threads=zoo.study.transfer.threads)
     image = to_unit_range(block.images[position])
-    crafted = Crafter(zoo.load_frozen(surrogate_of_figure(zoo, modality))).craft(
+    crafted = Crafter(zoo.load_frozen(model)).craft(
         image,
         torch.from_numpy(block.labels[position]),
         [a for a in zoo.study.transfer.attacks if a.name == chosen],

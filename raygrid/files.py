@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.errors import StoreError
+from raygrid.replica import publish, remove
+
+__all__ = ["TEMPORARY_PREFIX", "atomic_path", "checksum", "read_json", "remove", "write_json", "write_text"]
 
 TEMPORARY_PREFIX = ".writing-"
 ROOM_REMEDY = "make room (`raygrid clean` lists what a study no longer uses) and run the same command again"
@@ -20,7 +23,9 @@ ROOM_REMEDY = "make room (`raygrid clean` lists what a study no longer uses) and
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it is synced and renamed to `path`.
 
-    Raises StoreError if it cannot be written: a full disk, a folder that may not be made.
+    In a study folder in object storage it is uploaded first, so that what is there on one node is there on all.
+
+    Raises StoreError if it cannot be written: a full disk, a folder that may not be made, storage that does not answer.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}"
     try:
@@ -28,6 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        publish(temporary, path)
         temporary.replace(path)
     except OSError as error:
         raise StoreError(

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from raygrid.files import atomic_path, write_text
+from raygrid.mirror import pull
 from raygrid.progress import tell
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import SPLITS
@@ -26,6 +27,7 @@ def inspect_samples(zoo: Zoo) -> None:
     folder = zoo.study_dir / "data"
     for modality in zoo.study.modalities:
         samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+        pull(samples.folder)
         table = split_counts(samples)
         write_text(folder / f"{modality.name}.csv", table.to_csv(index=False))
         tell("\n".join([*_headlines(modality.name, samples.manifest), "", _readable(table), ""]))

@@ -5,21 +5,24 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 from raygrid.errors import StoreError
+from raygrid.heartbeat import held
+from raygrid.replica import replica_of
 
 
 @contextmanager
 def lease(study_dir: Path) -> Iterator[None]:
     """Hold the study folder while the block runs. Raises StoreError, naming the holder, if another driver has it.
 
-    The lock belongs to the process: the operating system takes it back when the process ends, however it ends.
+    The lock belongs to the process: the operating system takes it back when the process ends, however it ends. A
+    study in object storage is held against other machines, too (raygrid.heartbeat).
     """
     study_dir.mkdir(parents=True, exist_ok=True)
-    path = study_dir / "driver.lock"
+    path, replica = study_dir / "driver.lock", replica_of(study_dir)
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,4 +36,5 @@ def lease(study_dir: Path) -> Iterator[None]:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}))
         file.flush()
-        yield
+        with nullcontext() if replica is None else held(replica.remote, replica.identity):
+            yield

@@ -4,12 +4,12 @@ Only what has a name such as raygrid gives is looked at: other things in the fol
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raygrid.files import TEMPORARY_PREFIX
+from raygrid.files import TEMPORARY_PREFIX, remove
+from raygrid.mirror import num_bytes
 from raygrid.samples import Samples, samples_dir
 from raygrid.units import plan_units, score_files
 from raygrid.zoo import Zoo
@@ -27,16 +27,12 @@ class Leftover:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes on disk."""
-        files = [self.path] if self.path.is_file() else [p for p in self.path.rglob("*") if p.is_file()]
-        return sum(file.stat().st_size for file in files)
+        """Bytes on disk, or in object storage."""
+        return num_bytes(self.path)
 
     def delete(self) -> None:
         """Delete it."""
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink(missing_ok=True)
+        remove(self.path)
 
 
 def find_leftovers(zoo: Zoo) -> list[Leftover]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from raygrid.calibration import Seconds, measure, num_gradients
-from raygrid.datasets import open_dataset
 from raygrid.errors import MissingDataError, SpecError
-from raygrid.prepare import survey_modality
+from raygrid.mirror import exists
+from raygrid.prepare import open_raw, survey_modality
 from raygrid.progress import Progress
 from raygrid.scores import cases_of, expected_bytes
 from raygrid.spec import ModalitySpec, ModelSpec, Recipe, StudySpec
@@ -83,7 +83,7 @@ def plan_study(study: StudySpec, study_dir: Path, data_root: Path) -> pd.DataFra
 
 def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_root: Path) -> Sizes:
     """Return how many images each split of a modality has. Raises MissingDataError if that cannot be known."""
-    dataset = open_dataset(modality.dataset, data_root)
+    dataset = open_raw(modality, data_root)
     absent = dataset.missing()
     if not absent:
         surveyed = survey_modality(study, modality, dataset, dataset.index(), study_dir, data_root)
@@ -163,7 +163,7 @@ _STORAGE = {
 
 def _opened(study: StudySpec, study_dir: Path) -> Zoo | None:
     """Return the study folder's zoo if it belongs to this very study: then some of its work may be done."""
-    if not (study_dir / "study.json").exists():
+    if not exists(study_dir / "study.json"):
         return None
     zoo = open_study(study_dir)
     return zoo if zoo.study == study else None

@@ -1,8 +1,9 @@
 """Raw data sets to prepared samples: one Ray Data pipeline over all shards of all modalities."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from raygrid.cluster import ray_data
 from raygrid.datasets import Dataset, Index, Reject, open_dataset
 from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
 from raygrid.files import ROOM_REMEDY, checksum, read_json, require_room, write_json, write_text
+from raygrid.mirror import exists, folder_at, location, pull
 from raygrid.progress import Progress, tell
-from raygrid.samples import SampleBatch, samples_dir, shard_rows, write_shard
+from raygrid.samples import IMAGE_FILES, SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.signatures import samples_signature
 from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
 from raygrid.split_files import splits_of
@@ -22,6 +24,7 @@ from raygrid.split_lists import content_hashes, missing_split_files, read_split_
 
 _SHOWN = 5  # rejects that an error message names
 _COMPRESSED = 0.4  # share of their bytes that images take on disk at least, if they are photographs
+_pull_once = cache(pull)  # in a process that prepares many shards: listing raw data can take seconds
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def survey(
     Raises MissingDataError, listing the missing files of all data sets at once, and DataError if the label files
     alone show that more than `max_rejected_share` of a modality's images cannot be used.
     """
-    datasets = [(modality, open_dataset(modality.dataset, data_root)) for modality in study.modalities]
+    datasets = [(modality, open_raw(modality, data_root)) for modality in study.modalities]
     missing = [line for _, dataset in datasets for line in dataset.missing()]
     missing += [line for m in study.modalities for line in missing_split_files(m.splits.files, data_root)]
     if missing:
@@ -90,12 +93,30 @@ def prepare_missing(
         folder.mkdir(parents=True, exist_ok=True)
         require_room(folder, _COMPRESSED * sum(map(_image_bytes, open_jobs)), "the prepared images", ROOM_REMEDY)
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
-        for row in tasks.map(_prepare_in_task, fn_args=(str(data_root),)).iter_rows():
+        for row in tasks.map(_prepare_in_task, fn_args=(location(data_root),)).iter_rows():
             if row["error"]:
                 raise StoreError(row["error"])
             progress.advance(f"{row['file']}, {row['rows']} images")
     for one in todo:
+        pull(one.folder, without=IMAGE_FILES)  # what other nodes reported
         _finish(one, max_rejected_share)
+
+
+def open_raw(modality: ModalitySpec, data_root: Path) -> Dataset:
+    """Return the raw data set of a modality; raw data in object storage are first copied to this node, whole.
+
+    Raises StoreError if the storage refuses or does not answer, and what `open_dataset` raises.
+    """
+    for path in modality.splits.files.values():
+        pull(data_root / path)
+    return _open(modality.dataset, data_root, pull)
+
+
+def _open(spec: DatasetSpec, data_root: Path, bring: Callable[[Path], None]) -> Dataset:
+    dataset = open_dataset(spec, data_root)
+    if not dataset.phantom:
+        bring(data_root if spec.loader == "table" else data_root / spec.loader)  # a table may name any file
+    return dataset
 
 
 def _noted(index: Index, modality: ModalitySpec) -> Index:
@@ -133,7 +154,7 @@ def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
                 {
                     "file": f"{part}-{number:05d}.parquet",
                     "part": str(part),
-                    "folder": str(prepared.folder),
+                    "folder": location(prepared.folder),
                     "dataset": {"loader": spec.loader, "image_size": spec.image_size, "channels": spec.channels},
                     "options": dict(spec.options),
                     "label_names": list(labels),
@@ -160,7 +181,8 @@ def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
 
 def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
     """Read, prepare and write the images of one shard; images that cannot be read are rejected by name."""
-    dataset = open_dataset(DatasetSpec(**job["dataset"], options=job["options"]), Path(data_root))
+    spec = DatasetSpec(**job["dataset"], options=job["options"])
+    dataset = _open(spec, folder_at(data_root), _pull_once)
     images, kept, rejects = [], [], []
     sizes: Counter[str] = Counter()
     for position, locator in enumerate(job["locators"]):
@@ -181,16 +203,16 @@ def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
             labels=np.asarray(job["labels"], dtype=np.uint8)[kept],
             images=np.stack(images),
         )
-        path = Path(job["folder"]) / job["file"]
+        path = folder_at(job["folder"]) / job["file"]
         write_shard(path, list(job["label_names"]), batch)
         report["sha256"] = checksum(path)  # so that what is cached of a shard is known by its pixels
     write_json(_report_path(job), report)
-    return {"file": f"{Path(job['folder']).name}/{job['file']}", "rows": len(kept)}
+    return {"file": f"{folder_at(job['folder']).name}/{job['file']}", "rows": len(kept)}
 
 
 def _report_path(job: dict[str, Any]) -> Path:
     """The shard's done-marker: its counts and rejects."""
-    return Path(job["folder"]) / "shards" / f"{job['file']}.json"
+    return folder_at(job["folder"]) / "shards" / f"{job['file']}.json"
 
 
 def _is_done(job: dict[str, Any]) -> bool:
@@ -199,7 +221,7 @@ def _is_done(job: dict[str, Any]) -> bool:
     if not path.exists():
         return False
     report = read_json(path)
-    return not report["rejects"] and (Path(job["folder"]) / job["file"]).exists()
+    return not report["rejects"] and exists(folder_at(job["folder"]) / job["file"])
 
 
 def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:

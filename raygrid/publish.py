@@ -1,6 +1,5 @@
 """Results of a study folder: the AUC frame, tables, figures and the report, made again only where something changed."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ import pandas as pd
 from raygrid import tables
 from raygrid.claims import judge_claims
 from raygrid.effects import all_effects
-from raygrid.files import read_json, write_json, write_text
+from raygrid.files import read_json, remove, write_json, write_text
 from raygrid.keyed import digest
+from raygrid.mirror import pull, shown
 from raygrid.progress import tell
 from raygrid.results import (
     result_frames,
@@ -22,7 +22,7 @@ from raygrid.results import (
     write_decisions,
     write_visibility,
 )
-from raygrid.samples import Samples, samples_dir
+from raygrid.samples import DEVELOPMENT_FILES, Samples, samples_dir
 from raygrid.spec import ModelSpec, StudySpec
 from raygrid.units import plan_units, score_files
 from raygrid.zoo import Zoo
@@ -52,7 +52,9 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         from raygrid.report import render_report
 
         tell("report: computing AUCs, tables and figures")
-        shutil.rmtree(results, ignore_errors=True)
+        remove(results)
+        for opened in samples.values():
+            pull(opened.folder, without=DEVELOPMENT_FILES)
         frames = [result_frames(zoo, name, opened) for name, opened in samples.items()]
         auc, decisions = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
         seen = [visibility_frame(zoo, name, opened.num_test) for name, opened in samples.items()]
@@ -72,7 +74,8 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         write_json(summary_path, {"state": state, **_summary(auc)})
     for number in TABLE_MAKERS:
         tell("\n" + (results / "tables" / f"table{number}.txt").read_text(encoding="utf-8"))
-    tell(f"report: {(results / 'report.html').absolute()}")
+    page_path = (results / "report.html").absolute()
+    tell(f"report: {page_path}{'' if shown(page_path) == str(page_path) else f' ({shown(page_path)})'}")
 
 
 def make_tables(auc: pd.DataFrame, study: StudySpec) -> dict[int, pd.DataFrame]:

@@ -11,14 +11,16 @@ import os
 import socket
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from raygrid import __version__
 from raygrid.errors import RaygridError, StoreError
+from raygrid.mirror import pull
 from raygrid.progress import LOGGER
+from raygrid.replica import publish
 
 LOG_FILE = "log.jsonl"
 
@@ -27,6 +29,8 @@ LOG_FILE = "log.jsonl"
 def run_log(study_dir: Path) -> Iterator[None]:
     """Append what happens while the block runs, and how it ended. Raises StoreError if the file cannot be written."""
     path = study_dir / LOG_FILE
+    if not path.exists():
+        pull(path)  # what earlier runs on other machines wrote
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
@@ -46,6 +50,8 @@ def run_log(study_dir: Path) -> Iterator[None]:
         LOGGER.setLevel(level)
         LOGGER.removeHandler(handler)
         handler.close()
+        with suppress(StoreError):  # of a storage that is gone the run has told; this node keeps its lines
+            publish(path, path)
 
 
 def _ending(error: BaseException) -> dict[str, str]:

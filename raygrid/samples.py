@@ -27,6 +27,8 @@ from raygrid.keyed import digest
 from raygrid.mapped import MappedImages, map_images
 from raygrid.splits import members
 
+IMAGE_FILES = ("*.parquet",)  # names of the files that hold the images, the bulk of a folder
+DEVELOPMENT_FILES, TEST_FILES = ("development*.parquet",), ("test*.parquet",)
 _SHARD_BYTES = 64 * 2**20  # of decoded images: a worker holds a few times that while it writes a shard
 _FEWEST_SHARDS = 4  # so that a small data set, too, is read by several workers
 _FEWEST_SHARD_ROWS, _MOST_SHARD_ROWS = 256, 2048  # handing a shard to a worker takes as long as reading 300 patches

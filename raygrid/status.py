@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raygrid.leftovers import find_leftovers
+from raygrid.mirror import shown
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModalitySpec
 from raygrid.units import Unit, missing_files, plan_units, score_files
@@ -44,7 +45,7 @@ def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
         prepared = f"{len(mine) - len(missing)} of {len(mine)} units scored" if mine else "samples not prepared yet"
         lines.append(f"  {modality.name}: {prepared}")
     missing_count = len(missing_files(units))
-    lines += [f"  not used any more: {leftover.path} ({leftover.why})" for leftover in find_leftovers(zoo)]
+    lines += [f"  not used any more: {shown(leftover.path)} ({leftover.why})" for leftover in find_leftovers(zoo)]
     lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
     for failure in failures(zoo, units):
         lines.append(f"  FAILED {failure.what}: {failure.reason}")

@@ -18,12 +18,13 @@ from raygrid import __version__
 from raygrid.errors import SpecError, StoreError, TrackingError, unknown_name
 from raygrid.files import read_json, write_json
 from raygrid.lease import lease
+from raygrid.mirror import attach, pull, shown
 from raygrid.progress import tell
 from raygrid.run_log import run_log
-from raygrid.samples import Samples, samples_dir
+from raygrid.samples import IMAGE_FILES, Samples, samples_dir
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 from raygrid.units import missing_files, plan_units
-from raygrid.zoo import Zoo
+from raygrid.zoo import WEIGHT_FILES, Zoo
 
 DEVICES = ("auto", "cpu", "cuda")
 STAGES = ("prepare", "train", "transfer", "report", "track")
@@ -52,8 +53,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         # Ray's workers have working directories of their own
-        object.__setattr__(self, "study_dir", self.study_dir.absolute())
-        object.__setattr__(self, "data_root", self.data_root.absolute())
+        object.__setattr__(self, "study_dir", attach(self.study_dir).absolute())
+        object.__setattr__(self, "data_root", attach(self.data_root).absolute())
         if self.only is not None and self.only not in STAGES:
             raise SpecError(unknown_name("stage", self.only, STAGES))
         if self.device not in DEVICES:
@@ -85,13 +86,24 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
             track(zoo, options.tracking_uri)
 
 
-def open_study(study_dir: Path) -> Zoo:
-    """Return the zoo of a study folder. Raises StoreError if the folder holds no study."""
+def open_study(location: str | Path) -> Zoo:
+    """Return the zoo of a study folder, or of the study at a URL. Raises StoreError if there is none."""
+    study_dir = attach(location)
+    refresh(study_dir)
     path = study_dir / "study.json"
     if not path.exists():
-        raise StoreError(f"{study_dir} holds no study: {path} is not there")
+        raise StoreError(f"{shown(study_dir)} holds no study: {shown(path)} is not there")
     values = read_json(path)
     return Zoo(study_dir, StudySpec.from_dict(values["study"]), values["samples"])
+
+
+def refresh(study_dir: Path) -> None:
+    """Bring this node's mirror of a study to what object storage has, but for images and weights, whose readers do."""
+    pull(study_dir / "study.json")
+    pull(study_dir / "samples", without=IMAGE_FILES)
+    pull(study_dir / "zoo", without=WEIGHT_FILES)
+    for part in ("scores", "perceptibility", "results"):
+        pull(study_dir / part)
 
 
 def missing_work(zoo: Zoo) -> dict[str, int]:
@@ -117,6 +129,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
 
     if options.only in ("report", "track"):
         return open_study(options.study_dir)
+    refresh(options.study_dir)
     zoo = _prepare(study, options, cluster)
     if options.wants("train") and zoo.untrained():
         ray = cluster()

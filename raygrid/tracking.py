@@ -8,7 +8,9 @@ lost is filled again from the folder.
 import json
 import math
 import os
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ import pandas as pd
 from raygrid.errors import TrackingError
 from raygrid.files import checksum, read_json
 from raygrid.keyed import digest
+from raygrid.mirror import pull, push
 from raygrid.progress import Progress
 from raygrid.samples import samples_dir
 from raygrid.spec import StudySpec
 from raygrid.zoo import Zoo
 
+_DATABASE, _ARTEFACTS = "mlflow.db", "mlartifacts"  # of the study's own store
 _KEY = "raygrid.key"
 _PARENT_KEY = "raygrid.parent"
 _MAX_RESULTS = 1000
@@ -57,7 +61,7 @@ class _Run:
 
 def default_uri(study_dir: Path) -> str:
     """Return the URI of the study's own SQLite store."""
-    return f"sqlite:///{(study_dir / 'mlflow.db').absolute()}"
+    return f"sqlite:///{(study_dir / _DATABASE).absolute()}"
 
 
 def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool) -> int:
@@ -68,7 +72,13 @@ def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # MLflow's own 7 take four minutes
     try:
-        return _mirror(zoo, auc, uri, phantom=phantom)
+        if uri is None:
+            pull(zoo.study_dir / _DATABASE)
+        new = _mirror(zoo, auc, uri, phantom=phantom)
+        if uri is None:
+            push(zoo.study_dir / _ARTEFACTS)
+            push(zoo.study_dir / _DATABASE)
+        return new
     except Exception as error:  # MLflow's, SQLAlchemy's, a driver's, a disk's: none of them may stop a study
         raise TrackingError(
             f"mlflow: {without_password(uri or default_uri(zoo.study_dir))} does not answer as it must: "
@@ -125,10 +135,19 @@ def _mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None, *, phantom: bool) -> i
 
 def _experiment(client: Any, name: str, study_dir: Path | None) -> str:
     found = client.get_experiment_by_name(name)
+    location = None if study_dir is None else (study_dir / _ARTEFACTS).absolute().as_uri()
     if found is not None:
+        if study_dir is not None and found.artifact_location != location:
+            _move_artefacts(study_dir / _DATABASE, str(found.artifact_location), str(location))
         return str(found.experiment_id)
-    location = None if study_dir is None else (study_dir / "mlartifacts").absolute().as_uri()
     return str(client.create_experiment(name, artifact_location=location))
+
+
+def _move_artefacts(database: Path, before: str, now: str) -> None:
+    """Let a store that came from another folder or machine look for its artefacts here; MLflow cannot be asked to."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (before, now))
 
 
 def _known_runs(client: Any, experiment: str, parent_key: str) -> dict[str, Any]:

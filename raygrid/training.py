@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from raygrid.errors import StoreError, TrainingError
-from raygrid.files import atomic_path, checksum, write_json
+from raygrid.files import atomic_path, checksum, remove, write_json
 from raygrid.fitting import Epoch, TrainingState, learning_rate, start, train_epoch, validate
 from raygrid.keyed import keyed_seed
 from raygrid.numerics import set_numerics
@@ -193,7 +193,7 @@ def _finish(folder: Path, state: TrainingState, card: dict[str, Any]) -> dict[st
     card = {**card, "weights_sha256": checksum(weights)}
     write_json(folder / "card.json", card)
     for leftover in ("resume.pt", "failure.txt"):
-        (folder / leftover).unlink(missing_ok=True)
+        remove(folder / leftover)
     return card
 
 

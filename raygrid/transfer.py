@@ -12,16 +12,16 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raygrid.cluster import Resources, ray_data
 from raygrid.errors import ClusterError, RaygridError, StoreError
-from raygrid.files import ROOM_REMEDY, require_room, write_text
+from raygrid.files import ROOM_REMEDY, remove, require_room, write_text
+from raygrid.mirror import folder_at, location, pull
 from raygrid.progress import Progress
-from raygrid.samples import SampleBatch, Samples, samples_dir
+from raygrid.samples import DEVELOPMENT_FILES, IMAGE_FILES, SampleBatch, Samples, samples_dir
 from raygrid.scores import expected_bytes, read_metadata, write_perceptibility, write_scores
 from raygrid.spec import AttackSpec, ModalitySpec, ModelSpec, StudySpec
 from raygrid.units import ScoreFile, Tile, missing_files, plan_units, score_files
@@ -58,6 +58,8 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
     if failed:
         reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed.values()))
         raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
+    for kind in ("scores", "perceptibility"):
+        pull(zoo.study_dir / kind / f"modality={modality.name}")  # what other nodes wrote
     left = missing_files(units)
     if left:
         raise ClusterError(
@@ -90,7 +92,7 @@ def _scored(
     """Run the pipeline over score files and the numbers of their units; yield what `_Scorer` says of each."""
     job = {
         "study": zoo.study.to_dict(),
-        "study_dir": str(zoo.study_dir),
+        "study_dir": location(zoo.study_dir),
         "samples": dict(zoo.samples),
         "modality": modality.name,
         "device": resources.device,
@@ -99,7 +101,8 @@ def _scored(
         {"unit": number, "start": f.unit.start, "stop": f.unit.stop, "tile": json.dumps(f.tile.to_dict())}
         for number, f in numbered
     ]
-    return run_pipeline(wanted, partial(_read_unit, samples_folder=str(samples.folder)), _Scorer, job, resources)
+    read = partial(_read_unit, samples_folder=location(samples.folder))
+    return run_pipeline(wanted, read, _Scorer, job, resources)
 
 
 def run_pipeline(
@@ -139,8 +142,11 @@ class _Scorer:
         from raygrid.shelf import Shelf
         from raygrid.verification import verify_card
 
-        self._zoo = Zoo(Path(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
-        samples = Samples(samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]]))
+        self._zoo = Zoo(folder_at(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
+        folder = samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]])
+        pull(folder, without=IMAGE_FILES)
+        pull(self._zoo.study_dir / "zoo" / job["modality"], without=("resume.pt",))
+        samples = Samples(folder)
         self._units = plan_units(self._zoo, job["modality"], samples.num_test)
         self._device = job["device"]
         set_numerics(threads=self._zoo.study.transfer.threads)
@@ -161,6 +167,7 @@ class _Scorer:
             file = ScoreFile(self._units[int(number)], Tile.from_dict(json.loads(str(tile))))
             begun, error, trace = time.monotonic(), str(unread) or self._error, ""
             try:
+                pull(file.unit.folder, only=file.unit.names)  # what other nodes know of it
                 if not error:
                     self._score(file, _unpack(bytes(block)))
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
@@ -170,7 +177,7 @@ class _Scorer:
             if error:
                 write_text(file.unit.failure_path, f"{error}\n\n{trace}".strip() + "\n")
             else:
-                file.unit.failure_path.unlink(missing_ok=True)
+                remove(file.unit.failure_path)
             seconds.append(time.monotonic() - begun)
             errors.append(error)
         return {"unit": batch["unit"], "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
@@ -252,7 +259,9 @@ def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
     """Read the images of one unit, in a task of its own; what cannot be read costs this unit alone."""
     block, error = b"", ""
     try:
-        block = _pack(Samples(Path(samples_folder)).test_block(int(row["start"]), int(row["stop"])))
+        folder = folder_at(samples_folder)
+        pull(folder, without=DEVELOPMENT_FILES)
+        block = _pack(Samples(folder).test_block(int(row["start"]), int(row["stop"])))
     except RaygridError as failure:
         error = str(failure)
     except Exception as failure:

@@ -5,7 +5,6 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -14,10 +13,11 @@ from ray.tune.search import Searcher
 from raygrid.cluster import Resources
 from raygrid.errors import ClusterError, RaygridError
 from raygrid.files import write_text
+from raygrid.mirror import folder_at, location, pull
 from raygrid.progress import Progress, tell
-from raygrid.samples import Samples, samples_dir
+from raygrid.samples import TEST_FILES, Samples, samples_dir
 from raygrid.spec import ModelSpec, StudySpec
-from raygrid.zoo import Zoo
+from raygrid.zoo import WEIGHT_FILES, Zoo
 
 MOST_PER_GPU = 16
 MAX_DEATHS = 8  # of a trial's workers (lost nodes, spot instances) before it counts as failed
@@ -50,7 +50,7 @@ def train_missing(
     progress.note(f"{len(missing)} trials{_packing(requests)}", always=True)
     job = {
         "study": zoo.study.to_dict(),
-        "study_dir": str(zoo.study_dir),
+        "study_dir": location(zoo.study_dir),
         "samples": dict(zoo.samples),
         "device": resources.device,
         "provenance": provenance,
@@ -73,6 +73,7 @@ def train_missing(
         ),
     )
     results = tuner.fit()
+    pull(zoo.study_dir / "zoo", without=WEIGHT_FILES)
     shutil.rmtree(scratch, ignore_errors=True)  # what resumes a study is the zoo, not Tune's record of it
     reasons = _reasons(results)
     return {_label(m): _reason(zoo, m, reasons.get(zoo.study.models.index(m))) for m in zoo.untrained()}
@@ -165,6 +166,8 @@ class SourcesFirst(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Forget the trial, or put it up again with a larger share; whether it left a model is read from the zoo."""
         request = self._running.pop(trial_id, None)
+        if request is not None:
+            pull(self._zoo.folder(request.model), without=WEIGHT_FILES)  # it may have run on another node
         if request is not None and (result or {}).get("out_of_memory") and request.gpus < 1:
             larger = min(1.0, 2 * request.gpus)
             tell(f"train: {_label(request.model)} ran out of {request.gpus:g} of a GPU; again with {larger:g}")
@@ -186,12 +189,12 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     from raygrid.training import train
 
     study = StudySpec.from_dict(job["study"])
-    zoo = Zoo(Path(job["study_dir"]), study, job["samples"])
+    zoo = Zoo(folder_at(job["study_dir"]), study, job["samples"])
     model = study.models[config["model"]]
-    samples = Samples(samples_dir(zoo.study_dir, model.modality, zoo.samples[model.modality]))
     if config["gpus"]:
         _cap_memory(config["gpus"])
     try:
+        samples = _pull_for(zoo, model)
         card = train(zoo, model, samples, device=job["device"], provenance=job["provenance"], on_epoch=tune.report)
     except RaygridError as error:
         tune.report({"failed": str(error)})
@@ -205,6 +208,17 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     else:
         # a trial that was finished before it started has reported no epoch, and Tune wants one
         tune.report({"epoch": card["best_epoch"], "validation_auc": card["validation_auc"], "finished": True})
+
+
+def _pull_for(zoo: Zoo, model: ModelSpec) -> Samples:
+    """Bring what a training reads to this node: images, what is left of an earlier try, the model it starts from."""
+    folder = samples_dir(zoo.study_dir, model.modality, zoo.samples[model.modality])
+    pull(folder, without=TEST_FILES)
+    pull(zoo.folder(model))
+    source = zoo.study.source_model(model)
+    if source is not None:
+        pull(zoo.folder(source))
+    return Samples(folder)
 
 
 def is_out_of_memory(error: Exception) -> bool:

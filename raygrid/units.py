@@ -84,6 +84,11 @@ class Unit:
         """Where it says why the unit could not be scored."""
         return self.folder / f"_block-{self.block:05d}.failed.txt"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Patterns of the names of the files in `folder` that say something of this block."""
+        return ("_tile-*.json", f"block-{self.block:05d}-*.parquet", self.failure_path.name)
+
 
 @dataclass(frozen=True)
 class ScoreFile:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # PyTorch and timm take seconds to import; asking what is mis
 
     from raygrid.models import Classifier
 
+WEIGHT_FILES = ("*.safetensors", "*.pt")  # names of the files that hold weights, the bulk of a folder
+
 
 @dataclass(frozen=True)
 class Zoo:

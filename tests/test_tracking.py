@@ -54,6 +54,17 @@ def test_a_study_is_mirrored_once_and_says_what_it_was_made_of(tmp_path: Path) -
         assert run.data.metrics["auc.fgsm.0.02.adversarial"] == 0.9
 
 
+def test_a_store_that_came_from_another_folder_looks_for_its_artefacts_here(tmp_path: Path) -> None:
+    assert mirror(make_zoo(tmp_path / "a"), small_frame(MODELS), phantom=True) == NUM_PAIRINGS
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert mirror(make_zoo(tmp_path / "b"), small_frame(MODELS), phantom=True) == 0
+    uri = f"sqlite:///{tmp_path / 'b' / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    here = (tmp_path / "b").as_uri()
+    assert client.get_experiment_by_name("raygrid/small").artifact_location == f"{here}/mlartifacts"
+    assert all(run.info.artifact_uri.startswith(here) for run in pairings_of(uri))
+
+
 def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
     uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
     with pytest.raises(TrackingError, match="run with --only track") as caught:

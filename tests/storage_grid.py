@@ -1,0 +1,11 @@
+"""The tiny grid with a lease that grows old in seconds, so that a test need not wait for a minute and a half."""
+
+from tiny_grid import tiny
+
+from raygrid import heartbeat
+from raygrid.cli import run_experiment
+
+heartbeat.RHYTHM = heartbeat.Rhythm(renew_s=1.0, stale_s=8.0, settle_s=0.5)
+
+if __name__ == "__main__":
+    run_experiment({"tiny": tiny}, description=__doc__ or "", default="tiny")
