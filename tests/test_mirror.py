@@ -19,6 +19,8 @@ from raygrid.heartbeat import Rhythm
 from raygrid.lease import lease
 from raygrid.mirror import attach, exists, folder_at, location, num_bytes, pull, push, shown
 from raygrid.node_cache import CACHE_VARIABLE
+from raygrid.progress import tell
+from raygrid.run_log import LOG_FILE, run_log
 from raygrid.storage import parse
 
 
@@ -241,6 +243,19 @@ def test_push_uploads_what_others_wrote_here_once(nodes: tuple[Path, Path], serv
     server.requests.clear()
     push(first / "mlartifacts")
     assert [method for method, _ in server.requests if method == "PUT"] == []
+
+
+def test_the_log_of_a_study_goes_on_on_another_machine(nodes: tuple[Path, Path], server: S3Server) -> None:
+    first, second = nodes
+    with run_log(first):
+        tell("on the first machine")
+    with run_log(second):
+        tell("on the second")
+    messages = [json.loads(line)["message"] for line in (second / LOG_FILE).read_text().splitlines()]
+    assert messages == ["run begins", "on the first machine", "run ends", "run begins", "on the second", "run ends"]
+    server.refusing = lambda method, path: True
+    with run_log(second):  # a storage that is gone is no reason to fail
+        tell("alone")
 
 
 @pytest.mark.parametrize(
