@@ -7,6 +7,7 @@ RaygridError
 ├── WeightsError      pre-trained weights cannot be had or do not fit
 ├── TrainingError     a training went wrong (a loss that is not finite, too little data)
 ├── StoreError        a study folder is locked, damaged or incomplete
+│   └── BudgetSpentError   an endpoint may not be asked more
 ├── ClusterError      the Ray cluster cannot give what the study asks for
 └── TrackingError     the MLflow store does not answer
 """
@@ -43,6 +44,10 @@ class TrainingError(RaygridError):
 
 class StoreError(RaygridError):
     """A study folder is held by another driver, damaged, or lacks what was asked of it."""
+
+
+class BudgetSpentError(StoreError):
+    """An endpoint has been sent as many images as the study allows; what it answered stays."""
 
 
 class ClusterError(RaygridError):
