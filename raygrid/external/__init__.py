@@ -36,15 +36,17 @@ class _Callable(nn.Module):
         self._spec, self._function, self._num_labels = spec, function, num_labels
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, labels) on the CPU for images in [-1, 1]. Raises DataError for answers that are none."""
+        """Return logits (batch, labels) on the CPU for images in [-1, 1]. Raises DataError for other answers."""
         who = f"target {self._spec.label!r}"
         try:
-            answers = np.asarray(self._function(images.float().cpu().numpy()), dtype=np.float32)
+            black, white = self._spec.input.black, self._spec.input.white
+            taken = black + (images.float().cpu().numpy() + 1) / 2 * (white - black)
+            answers = np.asarray(self._function(taken.astype(np.float32)), dtype=np.float32)
         except Exception as error:
             raise DataError(f"{who}: {self._spec.source} raised {type(error).__name__}: {error}") from error
         if answers.shape != (len(images), self._num_labels) or not np.isfinite(answers).all():
             raise DataError(
-                f"{who} answered with shape {answers.shape}; expected finite numbers ({len(images)}, {self._num_labels})"
+                f"{who} answered {answers.shape}; expected finite numbers, ({len(images)}, {self._num_labels})"
             )
         return torch.from_numpy(answers.copy())
 
