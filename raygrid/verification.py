@@ -1,4 +1,4 @@
-"""What must hold of a trained model before hours are spent on attacks through it."""
+"""What must hold of a model before hours are spent: on attacks through it, on surrogates for attacks on it."""
 
 import numpy as np
 import torch
@@ -6,10 +6,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raygrid.attacks import to_unit_range
-from raygrid.errors import StoreError, TrainingError
+from raygrid.budget import allowance, limit_of
+from raygrid.errors import SpecError, StoreError, TrainingError, unknown_name
+from raygrid.external import check_target, open_target
 from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
 from raygrid.samples import Samples, TrainingSet
-from raygrid.spec import ModelSpec
+from raygrid.spec import ModelSpec, TargetSpec
 from raygrid.zoo import Zoo
 
 _AUC_TOLERANCE = 0.01
@@ -62,3 +64,37 @@ def verify_card(zoo: Zoo, model: ModelSpec, network: nn.Module, samples: Samples
             f"{who} was trained for {labels}, the samples have {list(samples.labels)}; "
             f"delete {zoo.folder(model)} and run the study again"
         )
+
+
+def open_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> nn.Module:
+    """Return a target that raygrid did not train, as it is scored.
+
+    Raises SpecError for a label of its answers that the samples do not have, and what `open_target` raises.
+    """
+    for label in target.answer.labels:
+        if label and label not in samples.labels:
+            raise SpecError(f"target {target.label!r}: {unknown_name('label', label, samples.labels)}")
+    dataset = zoo.study.modality(target.modality).dataset
+    return open_target(
+        target,
+        labels=samples.labels,
+        channels=dataset.channels,
+        image_size=dataset.image_size,
+        answers_dir=zoo.answers_dir(target),
+    )
+
+
+def verify_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> None:
+    """Return nothing if a target that raygrid did not train answers the first test images as it was declared to.
+
+    They are among the clean images that it is asked about anyway, so an endpoint is not asked for more. Raises
+    SpecError, too, where a budget does not cover those; DataError, StoreError as `check_target` does.
+    """
+    limit = limit_of(target)
+    if limit and limit < samples.num_test:
+        raise SpecError(
+            f"target {target.label!r}: max_images is {limit}, and the clean test images alone are {samples.num_test}; "
+            f"raise it to {allowance(zoo.study, target, samples.num_test).num_images_of_all} to leave nothing out"
+        )
+    count = min(target.endpoint.batch_size, zoo.study.transfer.block_size, samples.num_test)
+    check_target(target, open_external(zoo, target, samples), samples.test_block(0, count).images)
