@@ -224,7 +224,8 @@ class Assessment:
 
     def _of(self, rows: pd.DataFrame, attacks: Sequence[AttackSpec]) -> pd.DataFrame:
         keys = {(a.name, a.epsilon) for a in attacks}
-        return rows[[key in keys for key in zip(rows["attack"], rows["epsilon"], strict=True)]]
+        wanted = [key in keys for key in zip(rows["attack"], rows["epsilon"], strict=True)]
+        return rows[np.array(wanted, dtype=bool)]
 
     def _through(self, rows: pd.DataFrame) -> Through:
         name, arch, init, split = (str(rows[f"surrogate{c}"].iloc[0]) for c in ("", "_arch", "_init", "_split"))
