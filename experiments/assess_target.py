@@ -12,8 +12,8 @@ Cost      training the zoo is nearly all of it; an endpoint is asked for (1 + 2 
 
 presets
   own     your images (a table, docs/data.md) and your model: TABLE, LABELS, TARGET below
-  demo    generated tissue and a classifier of three lines, which measures stain; two minutes on two CPU cores. It shows
-          the page, it is no medical evidence:
+  demo    generated tissue and a classifier of three lines, stain_meter.py; two minutes on two CPU cores. It shows the
+          page, it is no medical evidence:
               python experiments/assess_target.py --preset demo
 
 A function is found again by its module: where raygrid looks at the study later, that must be importable, as in
@@ -21,9 +21,6 @@ A function is found again by its module: where raygrid looks at the study later,
 """
 
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from raygrid.cli import run_experiment
 from raygrid.spec import (
@@ -105,13 +102,7 @@ def demo() -> StudySpec:
     )
     architectures = ("test_resnet", "test_efficientnet")
     sources = tuple(ModelSpec(modality="textures", arch=a, init="random", split="development") for a in architectures)
-    target = TargetSpec(
-        modality="pathology",
-        label="stain_meter",
-        kind="callable",
-        source="assess_target:measure_stain",
-        received="exact",
-    )
+    target = TargetSpec(modality="pathology", label="stain_meter", kind="callable", source="stain_meter:measure_stain")
     return StudySpec(
         name="assess_demo",
         seed=1,
@@ -121,17 +112,6 @@ def demo() -> StudySpec:
         targets=(target,),
         zoo_as_targets=False,
     )
-
-
-def measure_stain(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return logits (batch, 1) of tumour in the centre, for images (batch, 3, height, width) in 0 to 1 (black, white).
-
-    Tumour nuclei take up red light: how much darker red is in the centre than in the whole patch tells most of it.
-    """
-    absorbed = -np.log(np.clip(images[:, 0], 0.02, 1))
-    third = images.shape[-1] // 3
-    excess = absorbed[:, third:-third, third:-third].mean(axis=(1, 2)) - absorbed.mean(axis=(1, 2))
-    return np.asarray(20 * (excess[:, None] - 0.1), dtype=np.float32)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from raygrid.tables import LEARNED_BOUND, default_epsilon, label_of_init
 GREY_LEVELS = 127.5  # per unit of the image scale [-1, 1]
 _REACH = NormalDist().inv_cdf(0.975)
 _DATA = {
-    "d1": "half of the development patients (d1)",
-    "d2": "the other half of them (d2)",
-    "d2_half": "half of that other half (d2_half)",
-    "d1_tenth": "a tenth of the first half (d1_tenth)",
-    "development": "all development patients",
+    "d1": "one half of the patients (d1)",
+    "d2": "the other half (d2)",
+    "d2_half": "half of d2",
+    "d1_tenth": "a tenth of d1",
+    "development": "all of the patients",
 }
 # what is compared with what, of the surrogate: column, level before, level after; None is any other
 _CONTRASTS: Sequence[tuple[str, str | None, str | None]] = (
@@ -240,7 +240,7 @@ class Assessment:
             return None
         one, two = ([self.mean(side[key]) for key in shared] for side in sides)
         pairs = list(zip(one, two, strict=True))
-        words = f"{_LEVELS[column]} {_word(column, after)} instead of {_word(column, before)}"
+        words = f"{_LEVELS[column]}: {_word(column, after)} instead of {_word(column, before)}"
         return Contrast(words, mean_difference([(b, a) for a, b in pairs]), len(pairs))
 
     def _point(self, condition: str, attack: str, epsilon: float, number: Number) -> dict[str, Any]:
@@ -249,10 +249,10 @@ class Assessment:
 
 
 _LEVELS: Mapping[str, str] = {
-    "surrogate_init": "Surrogates that start",
-    "surrogate_split": "Surrogates trained on",
-    "surrogate_arch": "Surrogates of architecture",
-    "attack": "The attack",
+    "surrogate_init": "Start",
+    "surrogate_split": "Training images",
+    "surrogate_arch": "Architecture",
+    "attack": "Attack",
 }
 
 
@@ -266,8 +266,8 @@ def mean_difference(pairs: Sequence[tuple[Number, Number]]) -> Number:
 
 def words_of_init(init: str) -> str:
     """Return what a surrogate started from, in words."""
-    words = {"random": "random weights", "mixed": "several"}.get(init)
-    return words or label_of_init(init).removeprefix("pre-trained on ").removeprefix("pre-trained, ") + " weights"
+    known = {"random": "random weights", "mixed": "several", "imagenet": "ImageNet weights"}
+    return known.get(init, label_of_init(init))
 
 
 def words_of_data(split: str) -> str:
@@ -277,7 +277,7 @@ def words_of_data(split: str) -> str:
 
 def _word(column: str, level: str) -> str:
     if column == "surrogate_init":
-        return f"from {words_of_init(level)}"
+        return words_of_init(level)
     if column == "surrogate_split":
         return words_of_data(level)
     return level.upper() if column == "attack" else level

@@ -112,7 +112,11 @@ def _sentences(one: Assessment) -> list[str]:
         return []
     surrogates, attacked = one.surrogates, one.attacked
     many = f"{len(surrogates)} look-alikes" if len(surrogates) > 1 else "one look-alike"
-    found = [f"That is the mean over {many}, {words_of_attacks(one.reference)}."]
+    loss = mean_difference([(one.clean, attacked)])
+    found = [
+        f"That is a loss of {_with_interval(loss)}, mean over {many}, {words_of_attacks(one.reference)}; what larger "
+        "changes do stands below."
+    ]
     if len(surrogates) > 1:
         best = surrogates[0]
         found.append(

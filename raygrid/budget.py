@@ -1,8 +1,8 @@
 """Which attacks an endpoint with a budget is asked about: what says most first, until the images are spent.
 
-Clean images come first: without them nothing can be said. Then whole cells, one attack through one surrogate: its
-adversarial images and their controls, two for each test image. Cells are asked in this order, and the first that does
-not fit ends it, so that a larger budget adds cells and takes none away:
+Clean images come first, and two by which a doubtful target is tried: without them nothing can be said. Then whole
+cells, one attack through one surrogate: its adversarial images and their controls, two for each test image. Cells are
+asked in this order, and the first that does not fit ends it, so that a larger budget adds cells and takes none away:
 
     attacks     the one of most steps first, at its largest epsilon: if that does no harm, no other will. Then its
                 smaller epsilons, which make the curve; then the attack of next most steps, and so on.
@@ -22,6 +22,7 @@ Cell = tuple[str, str]  # name of a surrogate, key of an attack
 NotAsked = Mapping[tuple[str, str], Set[Cell]]  # by modality and target
 
 PER_CELL = 2  # images of each test image: adversarial, control
+CHECKS = 2  # black and white, by which a doubtful target is tried before anything starts
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Allowance:
 
     @property
     def num_images(self) -> int:
-        """Images that are sent."""
+        """Images that are sent at most."""
         return self._images_of(self.num_asked)
 
     @property
@@ -55,7 +56,7 @@ class Allowance:
         return self._images_of(len(self.cells))
 
     def _images_of(self, num_cells: int) -> int:
-        return self.num_test * (1 + PER_CELL * num_cells)
+        return CHECKS + self.num_test * (1 + PER_CELL * num_cells)
 
 
 def limit_of(target: TargetSpec) -> int:
@@ -71,7 +72,7 @@ def allowance(study: StudySpec, target: TargetSpec, num_test: int) -> Allowance:
         for surrogate in likeliest_first(study, study.surrogates_of(target.modality))
     )
     limit = limit_of(target)
-    affordable = (limit // num_test - 1) // PER_CELL if limit else len(cells)
+    affordable = ((limit - CHECKS) // num_test - 1) // PER_CELL if limit else len(cells)
     return Allowance(target, cells, max(0, min(affordable, len(cells))), num_test)
 
 

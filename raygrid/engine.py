@@ -55,7 +55,7 @@ def score_clean(
     scores = BlockScores([Case("clean", None)], logits, failed=failed)
     if transfer.scoring == "bfloat16":
         change = np.abs(logits - _score(targets, [images], block.labels.shape[1], failed))
-        scores.bfloat16_change = float(change.max())
+        scores.bfloat16_change = float(np.nan_to_num(change).max())  # NaN of targets that could not answer
     return scores
 
 

@@ -74,7 +74,7 @@ def heat_map(
 def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return AUC against epsilon per modality, from the cells of Table 1, with 95% bands and the clean AUC."""
     modalities = list(cells["modality"].unique())
-    figure = _figure(1.6 + 3.4 * max(1, len(modalities)), 4.2, phantom)
+    figure = _figure(max(7.2, 1.6 + 3.4 * len(modalities)), 4.2, phantom)  # narrower, and the legend is cut off
     panels = figure.subplots(1, max(1, len(modalities)), sharey=True, squeeze=False)[0]
     for axes, modality in zip(panels, modalities, strict=False):
         here = cells[cells["modality"] == modality]

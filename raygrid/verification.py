@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raygrid.attacks import to_unit_range
-from raygrid.budget import allowance, limit_of
+from raygrid.budget import CHECKS, allowance, limit_of
 from raygrid.errors import SpecError, StoreError, TrainingError, unknown_name
 from raygrid.external import check_target, open_target
 from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
@@ -90,11 +90,11 @@ def verify_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> None:
     They are among the clean images that it is asked about anyway, so an endpoint is not asked for more. Raises
     SpecError, too, where a budget does not cover those; DataError, StoreError as `check_target` does.
     """
-    limit = limit_of(target)
-    if limit and limit < samples.num_test:
+    limit, least = limit_of(target), samples.num_test + CHECKS
+    if limit and limit < least:
         raise SpecError(
-            f"target {target.label!r}: max_images is {limit}, and the clean test images alone are {samples.num_test}; "
+            f"target {target.label!r}: max_images is {limit}, and the clean test images alone take {least}; "
             f"raise it to {allowance(zoo.study, target, samples.num_test).num_images_of_all} to leave nothing out"
         )
-    count = min(target.endpoint.batch_size, zoo.study.transfer.block_size, samples.num_test)
+    count = max(2, min(target.endpoint.batch_size, samples.num_test))
     check_target(target, open_external(zoo, target, samples), samples.test_block(0, count).images)

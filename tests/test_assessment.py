@@ -66,12 +66,12 @@ def test_clean_performance_names_images_patients_and_findings(shown: str) -> Non
 def test_damage_stands_for_each_attack_and_epsilon(shown: str) -> None:
     # FGSM (0.6 + 0.7 + 0.4 + 0.74) / 4 and PGD (0.5 + 0.7 + 0.4 + 0.76) / 4; 0.1 less at the larger epsilon
     rows = re.findall(
-        r"(FGSM|PGD) (0\.0\d) \((\d\.\d)\) (\d\.\d+) \[[^]]+\] (\d\.\d+) \[[^]]+\] (\d\.\d+) \[[^]]+\] 4", shown
+        r"(FGSM|PGD) (0\.0\d) \((\d\.\d+)\) (\d\.\d+) \[[^]]+\] (\d\.\d+) \[[^]]+\] (\d\.\d+) \[[^]]+\] 4", shown
     )
     assert rows == [
-        ("FGSM", "0.02", "2.6", "0.610", "0.400", "0.780"),
+        ("FGSM", "0.02", "2.55", "0.610", "0.400", "0.780"),
         ("FGSM", "0.04", "5.1", "0.510", "0.300", "0.780"),
-        ("PGD", "0.02", "2.6", "0.590", "0.400", "0.780"),
+        ("PGD", "0.02", "2.55", "0.590", "0.400", "0.780"),
         ("PGD", "0.04", "5.1", "0.490", "0.300", "0.780"),
     ]
 
@@ -81,21 +81,21 @@ def test_look_alikes_are_sorted_by_damage_and_say_what_they_needed(shown: str) -
     places = [section.index(surrogate.name) for surrogate in (C, A, B, D)]  # 0.40, 0.55, 0.70, 0.75
     assert places == sorted(places)
     assert f"{C.name} 0.400" in section
-    assert "ImageNet weights half of the development patients (d1)" in section
-    assert "random weights the other half of them (d2)" in section
+    assert "ImageNet weights one half of the patients (d1)" in section
+    assert "random weights the other half (d2)" in section
     assert "0.910" in section  # its own validation AUC
 
 
 def test_what_mattered_is_a_paired_difference_with_its_interval(shown: str) -> None:
     # C less A: -0.20 and -0.10; influences 0.02 less 0.01, a standard error of 0.02
-    assert "start from ImageNet weights instead of from random weights -0.150 [-0.189, -0.111] more damage 2" in shown
+    assert "Start: ImageNet weights instead of random weights -0.150 [-0.189, -0.111] more damage 2" in shown
     # B less A: 0.10 and 0.20; D less A: 0.14 and 0.26; all of one influence
     assert re.search(
-        r"\(d2\) instead of half of the development patients \(d1\) \+0\.150 \[\S+ \S+ less damage 2", shown
+        r"the other half \(d2\) instead of one half of the patients \(d1\) \+0\.150 \[\S+ \S+ less damage 2", shown
     )
-    assert re.search(r"architecture b instead of a \+0\.200 \[\S+ \S+ less damage 2", shown)
+    assert re.search(r"Architecture: b instead of a \+0\.200 \[\S+ \S+ less damage 2", shown)
     # PGD less FGSM: -0.10 through A, 0.02 through D, nothing through the others
-    assert re.search(r"attack PGD instead of FGSM -0\.020 \[\S+ \S+ more damage 4", shown)
+    assert re.search(r"Attack: PGD instead of FGSM -0\.020 \[\S+ \S+ more damage 4", shown)
 
 
 def test_decisions_are_counts_of_a_hundred_images(shown: str) -> None:

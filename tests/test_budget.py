@@ -53,12 +53,12 @@ def test_ensembles_and_pretrained_surrogates_come_first_and_twins_last(tmp_path:
 @pytest.mark.parametrize(
     ("max_images", "cells", "images"),
     [
-        (0, 8, 24 + 8 * 48),  # no limit: two surrogates, four attacks
-        (24, 0, 24),  # the clean images alone
-        (71, 0, 24),  # 47 are left, a cell takes 48
-        (72, 1, 72),
-        (24 + 5 * 48, 5, 24 + 5 * 48),
-        (10_000, 8, 24 + 8 * 48),
+        (0, 8, 26 + 8 * 48),  # no limit: two to try it, clean ones, two surrogates and four attacks
+        (26, 0, 26),  # the clean images alone
+        (73, 0, 26),  # 47 are left, a cell takes 48
+        (74, 1, 74),
+        (26 + 5 * 48, 5, 26 + 5 * 48),
+        (10_000, 8, 26 + 8 * 48),
     ],
 )
 def test_a_budget_covers_clean_images_then_whole_cells(
@@ -67,7 +67,7 @@ def test_a_budget_covers_clean_images_then_whole_cells(
     target = limited(max_images)
     plan = allowance(study_with(tmp_path, target).study, target, NUM_TEST)
     assert (plan.num_asked, plan.num_images) == (cells, images)
-    assert plan.num_images_of_all == 24 + 8 * 48
+    assert plan.num_images_of_all == 26 + 8 * 48
     assert plan.cells[0] == (MODEL.name, "pgd@0.04")
     assert plan.left_out == set(plan.cells[cells:])
 
@@ -93,14 +93,14 @@ def test_units_want_what_the_budget_covers_and_a_larger_one_adds_to_it(tmp_path:
     clean = {("clean", "", block) for block in (0, 1)}
     first = {(MODEL.name, "pgd@0.04", block) for block in (0, 1)}
     second = {(OTHER.name, "pgd@0.04", block) for block in (0, 1)}
-    assert asked(24) == clean
-    assert asked(72) == clean | first
-    assert asked(120) == clean | first | second
+    assert asked(26) == clean
+    assert asked(74) == clean | first
+    assert asked(122) == clean | first | second
     assert len(asked(0)) == 2 * (1 + 8)
 
 
 def test_models_of_the_zoo_are_asked_all_whatever_the_budget_of_another(tmp_path: Path) -> None:
-    zoo = study_with(tmp_path, limited(72))
+    zoo = study_with(tmp_path, limited(74))
     tiles = {
         (f.tile.names, tuple(a.key for a in f.tile.attacks))
         for f in missing_files(plan_units(zoo, "toy", NUM_TEST))
@@ -121,7 +121,7 @@ def finish(zoo: Zoo, units: list[Unit]) -> None:
 
 
 def test_what_a_budget_leaves_out_is_not_missing_but_told(tmp_path: Path) -> None:
-    zoo = study_with(tmp_path / "study", limited(72), zoo_as_targets=False)
+    zoo = study_with(tmp_path / "study", limited(74), zoo_as_targets=False)
     make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
     units = plan_units(zoo, "toy", NUM_TEST)
     finish(zoo, units)
@@ -133,12 +133,12 @@ def test_what_a_budget_leaves_out_is_not_missing_but_told(tmp_path: Path) -> Non
         *((OTHER.name, a) for a in ("fgsm@0.02", "fgsm@0.04", "pgd@0.02", "pgd@0.04")),
     }
     text = describe_status(zoo)
-    assert "1 of 8 (surrogate, attack) cells are covered; the rest takes 336 images more, max_images=408" in text
+    assert "1 of 8 (surrogate, attack) cells are covered; the rest takes 336 images more, max_images=410" in text
     assert "FAILED" not in text
 
 
 def test_a_budget_that_is_spent_early_waits_for_a_larger_one(tmp_path: Path) -> None:
-    zoo = study_with(tmp_path, limited(72), zoo_as_targets=False)
+    zoo = study_with(tmp_path, limited(74), zoo_as_targets=False)
     units = plan_units(zoo, "toy", NUM_TEST)
     (unit,) = [u for u in units if u.surrogate == MODEL and u.block == 0]
     assert unit in [file.unit for file in missing_files(units)]
@@ -146,20 +146,20 @@ def test_a_budget_that_is_spent_early_waits_for_a_larger_one(tmp_path: Path) -> 
     assert unit not in [file.unit for file in missing_files(units)]
     assert images_beyond_budgets(units) == {"external-clinic": 2 * 16}  # adversarial and control of the first block
     assert (MODEL.name, "pgd@0.04") in not_asked(units)["toy", "external-clinic"]
-    larger = study_with(tmp_path, limited(73), zoo_as_targets=False)
+    larger = study_with(tmp_path, limited(75), zoo_as_targets=False)
     again = plan_units(larger, "toy", NUM_TEST)
     assert images_beyond_budgets(again) == {}
     assert [u.block for u in (f.unit for f in missing_files(again)) if u.surrogate == MODEL] == [0, 1]
 
 
 def test_a_plan_says_what_an_endpoint_is_asked_and_how_long_it_takes(tmp_path: Path) -> None:
-    study = study_with(tmp_path, limited(120, requests_per_second=0.001)).study
+    study = study_with(tmp_path, limited(122, requests_per_second=0.001)).study
     text = "\n".join(_external(study, "toy", NUM_TEST))
-    assert "target toy external-clinic (http): 120 images" in text  # 24 clean, two cells of 48
+    assert "target toy external-clinic (http): 122 images" in text  # 2 to try it, 24 clean, two cells of 48
     # clean and four cases, each in blocks of 16 and 8 images: 2 + 1 requests of up to 10; 15 of 1000 seconds
     assert "15 requests of up to 10, at 0.001 a second 4.17 hours" in text
-    assert "budget of 120 images covers: the clean images and 2 of 8 (surrogate, attack) cells" in text
-    assert "all take 288 images more, max_images=408" in text
+    assert "budget of 122 images covers: the clean images and 2 of 8 (surrogate, attack) cells" in text
+    assert "all take 288 images more, max_images=410" in text
 
 
 def test_answers_are_no_leftovers_while_the_study_names_their_target(tmp_path: Path) -> None:

@@ -69,10 +69,6 @@ class StudySpec:
         require(len(set(labels)) == len(labels), f"targets share a label: {labels}")
         for target in self.targets:
             require(target.modality in studied, unknown_name("modality", target.modality, studied))
-        require(
-            not self.targets or self.transfer.scoring == "float32",
-            "targets answer in a precision of their own; set scoring='float32'",
-        )
         for name in studied:
             require(
                 self.zoo_as_targets or any(t.modality == name for t in self.targets),
