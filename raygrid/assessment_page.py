@@ -114,8 +114,8 @@ def _sentences(one: Assessment) -> list[str]:
     many = f"{len(surrogates)} look-alikes" if len(surrogates) > 1 else "one look-alike"
     loss = mean_difference([(one.clean, attacked)])
     found = [
-        f"That is a loss of {_with_interval(loss)}, mean over {many}, {words_of_attacks(one.reference)}; what larger "
-        "changes do stands below."
+        f"That is a loss of {_with_interval(loss)}, mean over {many}, {words_of_attacks(one.reference)}."
+        + _of_larger_changes(one)
     ]
     if len(surrogates) > 1:
         best = surrogates[0]
@@ -134,6 +134,18 @@ def _sentences(one: Assessment) -> list[str]:
         )
     )
     return [*found, *_decisions(one)[:1]]
+
+
+def _of_larger_changes(one: Assessment) -> str:
+    """What the largest epsilon of the reference attacks leaves, in words; "" where there is no larger one."""
+    names, epsilon = {a.name for a in one.reference}, one.reference[0].epsilon
+    larger = [d for d in one.damage() if d.attack in names and d.epsilon > epsilon]
+    if not larger:
+        return ""
+    most = max(larger, key=lambda d: (d.epsilon, -d.adversarial.value))
+    (attack,) = (a for a in one.study.transfer.attacks if (a.name, a.epsilon) == (most.attack, most.epsilon))
+    left = _with_interval(most.adversarial)
+    return f" With the largest change studied, {words_of_budget(attack)}, {attack.name.upper()} leaves {left}."
 
 
 def _decisions(one: Assessment) -> list[str]:
