@@ -269,14 +269,14 @@ class _Scorer:
 
 def _opened(zoo: Zoo, modality: str, names: Sequence[str], samples: Samples) -> "dict[str, nn.Module]":
     """Return the named models of a modality, ready to be scored. Raises RaygridError for one that may not be."""
-    from raygrid.verification import open_external, verify_card
+    from raygrid.verification import Guarded, open_external, verify_card
 
     models: dict[str, nn.Module] = {}
     for model in (m for m in zoo.study.models_of(modality) if m.name in names):
         models[model.name] = zoo.load_frozen(model)
         verify_card(zoo, model, models[model.name], samples)
     for target in (t for t in zoo.study.external_targets(modality) if t.name in names):
-        models[target.name] = open_external(zoo, target, samples)
+        models[target.name] = Guarded(target, open_external(zoo, target, samples)).eval()
     return models
 
 

@@ -1,13 +1,16 @@
 """What must hold of a model before hours are spent: on attacks through it, on surrogates for attacks on it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from raygrid.attacks import to_unit_range
 from raygrid.budget import CHECKS, allowance, limit_of
-from raygrid.errors import SpecError, StoreError, TrainingError, unknown_name
+from raygrid.errors import DataError, RaygridError, SpecError, StoreError, TrainingError, unknown_name
 from raygrid.external import check_target, open_target
 from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
 from raygrid.samples import Samples, TrainingSet
@@ -67,7 +70,7 @@ def verify_card(zoo: Zoo, model: ModelSpec, network: nn.Module, samples: Samples
 
 
 def open_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> nn.Module:
-    """Return a target that raygrid did not train, as it is scored.
+    """Return a target that raygrid did not train.
 
     Raises SpecError for a label of its answers that the samples do not have, and what `open_target` raises.
     """
@@ -84,6 +87,30 @@ def open_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> nn.Module:
     )
 
 
+class Guarded(nn.Module):
+    """A target that raygrid did not train, whatever it raises made an error that names it."""
+
+    def __init__(self, spec: TargetSpec, target: nn.Module) -> None:
+        super().__init__()
+        self._spec, self.target = spec, target
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the target's logits (batch, labels). Raises RaygridError, DataError for what others raise."""
+        with _named(self._spec):
+            logits: Tensor = self.target(images)
+        return logits
+
+
+@contextmanager
+def _named(target: TargetSpec) -> Iterator[None]:
+    try:
+        yield
+    except RaygridError:
+        raise
+    except Exception as error:  # somebody else's code raises whatever it likes
+        raise DataError(f"target {target.label!r}: {target.source} raised {type(error).__name__}: {error}") from error
+
+
 def verify_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> None:
     """Return nothing if a target that raygrid did not train answers the first test images as it was declared to.
 
@@ -97,4 +124,5 @@ def verify_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> None:
             f"raise it to {allowance(zoo.study, target, samples.num_test).num_images_of_all} to leave nothing out"
         )
     count = max(2, min(target.endpoint.batch_size, samples.num_test))
-    check_target(target, open_external(zoo, target, samples), samples.test_block(0, count).images)
+    with _named(target):
+        check_target(target, open_external(zoo, target, samples), samples.test_block(0, count).images)

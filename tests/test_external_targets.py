@@ -15,7 +15,7 @@ from torch import nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid.effects import factor_effects
-from raygrid.errors import BudgetSpentError, DataError, RaygridError, SpecError, StoreError
+from raygrid.errors import BudgetSpentError, RaygridError, SpecError, StoreError
 from raygrid.files import write_json
 from raygrid.results import auc_frame, external_clean, result_frames
 from raygrid.samples import samples_dir
@@ -189,16 +189,16 @@ def test_a_target_added_later_leaves_what_is_there_as_it_is(copied: Zoo) -> None
 
 
 @pytest.mark.parametrize(
-    ("target", "error", "text"),
+    ("target", "text"),
     [
-        (function("broken"), DataError, "the licence has run out"),
-        (function("wrong_shape"), DataError, r"\(16, 2\)|\(8, 2\)"),
-        (function("brigthness"), SpecError, "brigthness"),
-        (replace(STRANGER, answer=AnswerSpec(labels=("fnding",))), SpecError, "did you mean 'finding'"),
+        (function("broken"), "target 'broken'.*the licence has run out"),
+        (function("wrong_shape"), "target 'wrong_shape'.* 2\\b"),
+        (function("brigthness"), "brigthness"),
+        (replace(STRANGER, answer=AnswerSpec(labels=("fnding",))), "did you mean 'finding'"),
     ],
 )
-def test_a_mistake_is_found_with_one_batch(zoo: Zoo, target: TargetSpec, error: type[RaygridError], text: str) -> None:
-    with pytest.raises(error, match=text):
+def test_a_mistake_is_found_with_one_batch(zoo: Zoo, target: TargetSpec, text: str) -> None:
+    with pytest.raises(RaygridError, match=text):
         verify_external(zoo, target, opened(zoo))
 
 

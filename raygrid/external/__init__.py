@@ -38,12 +38,9 @@ class _Callable(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, labels) on the CPU for images in [-1, 1]. Raises DataError for other answers."""
         who = f"target {self._spec.label!r}"
-        try:
-            black, white = self._spec.input.black, self._spec.input.white
-            taken = black + (images.float().cpu().numpy() + 1) / 2 * (white - black)
-            answers = np.asarray(self._function(taken.astype(np.float32)), dtype=np.float32)
-        except Exception as error:
-            raise DataError(f"{who}: {self._spec.source} raised {type(error).__name__}: {error}") from error
+        black, white = self._spec.input.black, self._spec.input.white
+        taken = black + (images.float().cpu().numpy() + 1) / 2 * (white - black)
+        answers = np.asarray(self._function(taken.astype(np.float32)), dtype=np.float32)
         if answers.shape != (len(images), self._num_labels) or not np.isfinite(answers).all():
             raise DataError(
                 f"{who} answered {answers.shape}; expected finite numbers, ({len(images)}, {self._num_labels})"
