@@ -1,6 +1,6 @@
 """The models of a study with their cards, and every pairing of them, as the report's page walks them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from raygrid import tables
+from raygrid.budget import NotAsked
 from raygrid.figures import ModelFacts, models_in_order, short_name
-from raygrid.spec import ENSEMBLE, StudySpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, StudySpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,14 @@ def model_rows(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard]) 
     ]
 
 
-def pairing_grids(auc: pd.DataFrame, cards: Sequence[ModelCard], epsilon: float) -> list[PairingGrid]:
-    """Return a grid for each modality and attack at one epsilon, adversarial images."""
+def pairing_grids(
+    auc: pd.DataFrame, cards: Sequence[ModelCard], epsilon: float, not_asked: NotAsked | None = None
+) -> list[PairingGrid]:
+    """Return a grid for each modality and attack at one epsilon, adversarial images.
+
+    Args:
+        not_asked: what a budget does not cover, which is not missing.
+    """
     anchors = {(card.modality, card.name): anchor_of(card) for card in cards}
     grids = []
     for modality in auc["modality"].unique():
@@ -95,28 +102,44 @@ def pairing_grids(auc: pd.DataFrame, cards: Sequence[ModelCard], epsilon: float)
         chosen = mine[(mine["condition"] == "adversarial") & np.isclose(mine["epsilon"], epsilon)]
         for attack, rows in chosen.groupby("attack"):
             title = f"{str(modality).capitalize()}, {str(attack).upper()} at ε = {epsilon:g}"
-            grids.append(
-                _grid(title, rows, models_in_order(mine), {n: a for (m, n), a in anchors.items() if m == modality})
-            )
+            own = {n: a for (m, n), a in anchors.items() if m == modality}
+            passed_over = {
+                (surrogate, target)
+                for (m, target), cells in (not_asked or {}).items()
+                for surrogate, key in cells
+                if m == modality and key == f"{attack}@{rows['epsilon'].iloc[0]}"
+            }
+            grids.append(_grid(title, rows, models_in_order(mine), own, passed_over))
     return grids
 
 
-def _grid(title: str, auc: pd.DataFrame, models: Sequence[ModelFacts], anchors: Mapping[str, str]) -> PairingGrid:
+def _grid(
+    title: str,
+    auc: pd.DataFrame,
+    models: Sequence[ModelFacts],
+    anchors: Mapping[str, str],
+    passed_over: Set[tuple[str, str]],
+) -> PairingGrid:
     found = {(row["surrogate"], row["target"]): row for row in auc.to_dict("records")}
-    targets = [model for model in models if model[1] != ENSEMBLE]
-    rows = [(_head(s, anchors), [_cell(found.get((s[0], t[0]))) for t in targets]) for s in models]
+    of_zoo = bool((auc["target_arch"] != EXTERNAL).any())
+    targets = [model for model in models if model[1] == EXTERNAL or (of_zoo and model[1] != ENSEMBLE)]
+    rows = []
+    for surrogate in (model for model in models if model[1] != EXTERNAL):
+        pairs = [(surrogate[0], target[0]) for target in targets]
+        rows.append((_head(surrogate, anchors), [_cell(found.get(p), asked=p not in passed_over) for p in pairs]))
     return PairingGrid(title, [_head(model, anchors) for model in targets], rows)
 
 
 def _head(model: ModelFacts, anchors: Mapping[str, str]) -> Head:
     name, arch, *_ = model
-    text = short_name(model) if arch == ENSEMBLE else f"{arch} {short_name(model)}"
+    text = short_name(model) if arch in (ENSEMBLE, EXTERNAL) else f"{arch} {short_name(model)}"
     return Head(text, name, anchors.get(name, ""))
 
 
-def _cell(row: Mapping[Any, Any] | None) -> Cell:
+def _cell(row: Mapping[Any, Any] | None, *, asked: bool) -> Cell:
     if row is None or pd.isna(row["auc"]):
-        return Cell("×", "missing", None, white_box=False)
+        text, title = ("×", "missing") if asked else ("–", "not asked (budget)")
+        return Cell(text, title, None, white_box=False)
     title = (
         f"{row['surrogate']} → {row['target']}: AUC {row['auc']:.3f}, 95% interval {row['auc_low']:.3f} to "
         f"{row['auc_high']:.3f}; {100 * row['relative_auc']:.1f}% of the clean {row['clean_auc']:.3f}"

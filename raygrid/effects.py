@@ -26,7 +26,7 @@ from scipy.stats import t as student
 from raygrid.errors import DataError
 from raygrid.keyed import keyed_generator
 from raygrid.metrics import Floats, half_width, ratio_influence, standard_error
-from raygrid.spec import ENSEMBLE
+from raygrid.spec import ENSEMBLE, EXTERNAL
 
 Outcome = Literal["relative", "logit"]
 OUTCOMES: tuple[Outcome, ...] = ("relative", "logit")
@@ -93,7 +93,8 @@ def all_effects(auc: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 def _rows_of(auc: pd.DataFrame, outcome: Outcome) -> _Rows:
     clean = {r["target"]: r for r in auc[auc["condition"] == "clean"].to_dict("records")}
-    chosen = (auc["condition"] == "adversarial") & ~auc["white_box"] & (auc["surrogate_arch"] != ENSEMBLE)
+    of_zoo = (auc["surrogate_arch"] != ENSEMBLE) & (auc["target_arch"] != EXTERNAL)
+    chosen = (auc["condition"] == "adversarial") & ~auc["white_box"] & of_zoo
     rows = auc[chosen & auc["target"].isin(list(clean))].reset_index(drop=True)
     made = [_outcome_of(row, clean[row["target"]], outcome) for row in rows.to_dict("records")]
     table = pd.DataFrame(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raygrid.attacks import Bfloat16, Crafter, control, shuffles, to_unit_range
-from raygrid.errors import DataError
+from raygrid.errors import DataError, RaygridError
 from raygrid.perceptibility import perceptibility
 from raygrid.samples import SampleBatch
 from raygrid.spec import Case, TransferSpec
@@ -33,6 +33,7 @@ class BlockScores:
         perceptibility: (cases, images, measures) float32: how visible each change is; empty for clean images.
         bfloat16_change: largest change of a clean logit by scoring in bfloat16; 0 where float32 scores.
         num_zero_gradients: images that the attack could not move, as their first gradient was zero everywhere.
+        failed: what targets raised that could not answer, by their place; their logits are NaN.
     """
 
     cases: list[Case]
@@ -42,17 +43,19 @@ class BlockScores:
     num_gradients: int = 0
     num_zero_gradients: int = 0
     bfloat16_change: float = 0.0
+    failed: dict[int, RaygridError] = field(default_factory=dict)
 
 
 def score_clean(
     targets: Iterable[nn.Module], block: SampleBatch, transfer: TransferSpec, *, device: str
 ) -> BlockScores:
     """Return every target's logits of the images as they are. Raises DataError if a logit is not finite."""
-    images = to_unit_range(block.images, device)
-    logits = _score(_scored_as(targets, transfer), [images])
-    scores = BlockScores([Case("clean", None)], logits)
+    images, failed = to_unit_range(block.images, device), dict[int, RaygridError]()
+    logits = _score(_scored_as(targets, transfer), [images], block.labels.shape[1], failed)
+    scores = BlockScores([Case("clean", None)], logits, failed=failed)
     if transfer.scoring == "bfloat16":
-        scores.bfloat16_change = float(np.abs(logits - _score(targets, [images])).max())
+        change = np.abs(logits - _score(targets, [images], block.labels.shape[1], failed))
+        scores.bfloat16_change = float(np.nan_to_num(change).max())  # NaN of targets that could not answer
     return scores
 
 
@@ -91,12 +94,13 @@ def score_attacked(
     logits: list[NDArray[np.float32]] = []
     visible: list[NDArray[np.float32]] = []
     hashes: dict[str, str] = {}
+    failed: dict[int, RaygridError] = {}
     for attack, adversarial in crafter.craft(images, labels, transfer.attacks, seed=seed, image_ids=block.image_ids):
         cases += [Case("adversarial", attack), Case("control", attack)]
         unscored += [adversarial, control(images, adversarial, permutations)]
         visible += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
         if not at_once or len(cases) == 2 * len(transfer.attacks):
-            logits.append(_score(_scored_as(targets, transfer), unscored))
+            logits.append(_score(_scored_as(targets, transfer), unscored, block.labels.shape[1], failed))
             unscored.clear()
         hashes[attack.key] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
     return BlockScores(
@@ -106,14 +110,27 @@ def score_attacked(
         adversarial_sha256=hashes,
         num_gradients=crafter.num_gradients,
         num_zero_gradients=int(crafter.zero_gradients.sum()),
+        failed=failed,
     )
 
 
-def _score(targets: Iterable[nn.Module], batches: Sequence[Tensor]) -> NDArray[np.float32]:
-    """Return logits (targets, batches, images, outputs); a target sees all batches before the next is fetched."""
-    with torch.inference_mode():
-        rows = [torch.stack([target(images).float().cpu() for images in batches]) for target in targets]
-    logits: NDArray[np.float32] = torch.stack(rows).numpy()
-    if not np.isfinite(logits).all():
-        raise DataError(f"target number {int(np.argwhere(~np.isfinite(logits))[0][0])} gave a logit that is not finite")
-    return logits
+def _score(
+    targets: Iterable[nn.Module], batches: Sequence[Tensor], num_outputs: int, failed: dict[int, RaygridError]
+) -> NDArray[np.float32]:
+    """Return logits (targets, batches, images, outputs); a target sees all batches before the next is fetched.
+
+    Targets that are in `failed` are not asked; those that raise a RaygridError are put there, and cost no other.
+    """
+    rows = []
+    for place, target in enumerate(targets):
+        row = torch.full((len(batches), len(batches[0]), num_outputs), torch.nan)
+        if place not in failed:
+            try:
+                with torch.inference_mode():
+                    row = torch.stack([target(images).float().cpu() for images in batches])
+            except RaygridError as error:
+                failed[place] = error
+            if place not in failed and not torch.isfinite(row).all():
+                raise DataError(f"target number {place} gave a logit that is not finite")
+        rows.append(row)
+    return torch.stack(rows).numpy()

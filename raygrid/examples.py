@@ -1,15 +1,19 @@
 """The few adversarial images that a figure shows."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raygrid.attacks import Crafter, to_unit_range
+from raygrid.attacks import Crafter, Ensemble, to_unit_range
 from raygrid.errors import SpecError, unknown_name
 from raygrid.mirror import pull
 from raygrid.numerics import set_numerics
 from raygrid.samples import DEVELOPMENT_FILES, Samples
-from raygrid.spec import ModelSpec
+from raygrid.scores import read_logits
+from raygrid.spec import AttackSpec, Case, ModelSpec, SurrogateSpec, TargetSpec
+from raygrid.units import plan_units
 from raygrid.zoo import Zoo
 
 CLEAN_LABEL = "clean"
@@ -53,3 +57,75 @@ def craft_examples(
     )
     shown = {CLEAN_LABEL: image, **{f"{a.name.upper()} ε = {a.epsilon:g}": made for a, made in crafted}}
     return {name: batch[0].permute(1, 2, 0).numpy() for name, batch in shown.items()}
+
+
+@dataclass(frozen=True)
+class TargetExample:
+    """One test image before and after an attack, and what the target made of it.
+
+    Attributes:
+        label: the finding that the probabilities are of.
+        truth: 1 where the image has it.
+        clean, attacked: (height, width, channel) float32 in [-1, 1].
+        clean_probability, attacked_probability: the target's answers, as they were scored.
+    """
+
+    image_id: str
+    label: str
+    truth: int
+    clean: NDArray[np.float32]
+    attacked: NDArray[np.float32]
+    clean_probability: float
+    attacked_probability: float
+
+
+def craft_target_examples(
+    zoo: Zoo, target: TargetSpec, samples: Samples, surrogate: SurrogateSpec, attack: AttackSpec
+) -> list[TargetExample]:
+    """Return three images: with a finding, the largest fall; without it, the largest rise; with it, the median change.
+
+    The target is not asked: its answers are those that were scored, and crafted alone an image is, up to rounding, the
+    one that was scored. The finding is the one with the most positives, of those with both classes. Raises StoreError
+    if the scores are not there.
+    """
+    table = samples.test_table()
+    counts = {name: int(np.sum(table[name].to_numpy())) for name in samples.labels}
+    label = max((name for name, count in counts.items() if 0 < count < len(table)), key=lambda name: counts[name])
+    probability = [
+        _probabilities(zoo, target, samples, through, case, label)
+        for through, case in ((None, Case("clean", None)), (surrogate, Case("adversarial", attack)))
+    ]
+    change, truth = probability[1] - probability[0], table[label].to_numpy()
+    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
+    ordered = positive[np.argsort(change[positive], kind="stable")]
+    chosen = dict.fromkeys(
+        [int(ordered[0]), int(negative[np.argmax(change[negative])]), int(ordered[len(ordered) // 2])]
+    )
+    set_numerics(threads=zoo.study.transfer.threads)
+    for model in zoo.study.members_of(surrogate):
+        pull(zoo.folder(model))
+    members = [zoo.load_frozen(model) for model in zoo.study.members_of(surrogate)]
+    network = members[0] if isinstance(surrogate, ModelSpec) else Ensemble(members)
+    found = []
+    for place in chosen:
+        block = samples.test_block(place, place + 1)
+        image, labels = to_unit_range(block.images), torch.from_numpy(block.labels)
+        crafted = Crafter(network).craft(image, labels, [attack], seed=zoo.study.seed, image_ids=block.image_ids)
+        ((_, made),) = crafted
+        before, after = (batch[0].permute(1, 2, 0).numpy() for batch in (image, made))
+        answers = (float(p[place]) for p in probability)
+        found.append(TargetExample(block.image_ids[0], label, int(truth[place]), before, after, *answers))
+    return found
+
+
+def _probabilities(
+    zoo: Zoo, target: TargetSpec, samples: Samples, surrogate: SurrogateSpec | None, case: Case, label: str
+) -> NDArray[np.float64]:
+    """Return a target's probability of one label for every test image, (images,), from the scores."""
+    units = [u for u in plan_units(zoo, target.modality, samples.num_test) if u.surrogate == surrogate]
+    place = units[0].wanted.names.index(target.name)
+    expected = np.zeros((len(units[0].wanted.targets), 1), dtype=bool)
+    expected[place] = True
+    ids = samples.test_table()["image_id"].tolist()
+    logits = read_logits(units, ids, [case], len(samples.labels), expected)[place, 0, :, samples.labels.index(label)]
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64).clip(-700, 700))))

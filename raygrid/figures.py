@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from raygrid.spec import ENSEMBLE, PRETRAINED_ON, WEIGHTS
+from raygrid.spec import ENSEMBLE, EXTERNAL, PRETRAINED_ON, WEIGHTS
 
 WATERMARK = "Generated phantoms: not medical evidence"
 LEARNED_BOUND = 0.6  # the bound of raygrid.tables, drawn as a line
@@ -40,7 +40,7 @@ def heat_map(
     Args:
         auc: the AUC frame; pairings without a row are drawn grey with a cross.
     """
-    here = auc[auc["modality"] == modality]
+    here = auc[(auc["modality"] == modality) & (auc["target_arch"] != EXTERNAL)]
     surrogates = models_in_order(here)
     targets = [model for model in surrogates if model[1] != ENSEMBLE]
     chosen = here[(here["attack"] == attack) & (here["condition"] == condition) & np.isclose(here["epsilon"], epsilon)]
@@ -74,7 +74,7 @@ def heat_map(
 def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return AUC against epsilon per modality, from the cells of Table 1, with 95% bands and the clean AUC."""
     modalities = list(cells["modality"].unique())
-    figure = _figure(1.6 + 3.4 * max(1, len(modalities)), 4.2, phantom)
+    figure = _figure(max(7.2, 1.6 + 3.4 * len(modalities)), 4.2, phantom)  # narrower, and the legend is cut off
     panels = figure.subplots(1, max(1, len(modalities)), sharey=True, squeeze=False)[0]
     for axes, modality in zip(panels, modalities, strict=False):
         here = cells[cells["modality"] == modality]
@@ -209,6 +209,28 @@ def example_images(images: Mapping[str, Mapping[str, NDArray[Any]]], *, phantom:
     return figure
 
 
+def attacked_examples(
+    examples: Sequence[tuple[str, str, NDArray[Any], NDArray[Any]]], *, phantom: bool = False
+) -> Figure:
+    """Return images before an attack, after it, and what changed, amplified until it fills the range; a row for each.
+
+    Args:
+        examples: words for before and after, and the two images (height, width, channels) in [-1, 1].
+    """
+    figure = _figure(8.4, 0.8 + 2.75 * max(1, len(examples)), phantom)
+    panels = figure.subplots(max(1, len(examples)), 3, squeeze=False)
+    for row, (before, after, clean, attacked) in zip(panels, examples, strict=False):
+        change = attacked.astype(np.float64) - clean
+        gain = 1 / max(float(np.abs(change).max()), 1e-6)
+        for axes, image, words in zip(
+            row, (clean, attacked, change * gain), (before, after, f"what changed, × {gain:.0f}"), strict=True
+        ):
+            axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.set_xlabel(words, fontsize=9, parse_math=False)
+    return figure
+
+
 def contact_sheet(
     images: NDArray[np.uint8], captions: Sequence[str], *, title: str, columns: int = 8, phantom: bool = False
 ) -> Figure:
@@ -229,7 +251,7 @@ def contact_sheet(
 
 def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return a forest plot of the clean AUC of every model with its 95% interval, chance and the learning bound."""
-    clean = auc[auc["condition"] == "clean"]
+    clean = auc[(auc["condition"] == "clean") & (auc["target_arch"] != EXTERNAL)]
     modalities = list(clean["modality"].unique())
     most = max((len(models_in_order(clean[clean["modality"] == m])) for m in modalities), default=1)
     figure = _figure(2.6 + 3.2 * max(1, len(modalities)), 1.7 + 0.27 * most, phantom)
@@ -304,7 +326,7 @@ def _figure(width: float, height: float, phantom: bool, title: str = "") -> Figu
 def models_in_order(frame: pd.DataFrame) -> list[ModelFacts]:
     """Return (name, arch, init, split, instance) of all models: by architecture, random first, then split and instance.
 
-    Ensembles come last.
+    Ensembles come last, and after them the targets that raygrid did not train.
     """
     sides = []
     for side in ("target", "surrogate"):
@@ -312,14 +334,14 @@ def models_in_order(frame: pd.DataFrame) -> list[ModelFacts]:
         sides.append(frame.loc[frame[side] != "", list(names)].rename(columns=names))
     rows = pd.concat(sides).drop_duplicates()[["name", *_SIDE]].itertuples(index=False)
     found = [(str(n), str(a), str(i), str(s), int(k)) for n, a, i, s, k in rows]
-    return sorted(found, key=lambda m: (m[1] == ENSEMBLE, m[1], m[2] != "random", m[2], m[3], m[4]))
+    return sorted(found, key=lambda m: (m[1] == EXTERNAL, m[1] == ENSEMBLE, m[1], m[2] != "random", m[2], m[3], m[4]))
 
 
 def short_name(model: ModelFacts) -> str:
     """Return everything but the architecture, e.g. "random d2/2 #0"."""
     name, arch, init, split, instance = model
-    if arch == ENSEMBLE:
-        return name.removeprefix(f"{ENSEMBLE}-")
+    if arch in (ENSEMBLE, EXTERNAL):
+        return name.removeprefix(f"{arch}-")
     known = init.removeprefix(PRETRAINED_ON).removeprefix(WEIGHTS)
     words = f"pre-tr. {known}" if known != init else init
     words = "ImageNet" if init == "imagenet" else words

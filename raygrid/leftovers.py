@@ -11,6 +11,7 @@ from pathlib import Path
 from raygrid.files import TEMPORARY_PREFIX, remove
 from raygrid.mirror import num_bytes
 from raygrid.samples import Samples, samples_dir
+from raygrid.spec import EXTERNAL
 from raygrid.units import plan_units, score_files
 from raygrid.zoo import Zoo
 
@@ -41,7 +42,7 @@ def find_leftovers(zoo: Zoo) -> list[Leftover]:
     A study that is declared as it was would use them again. Nothing is said of scores while their samples are not
     prepared or a model behind them is not trained: which are its own is not known yet.
     """
-    return [*_old_samples(zoo), *_old_models(zoo), *_old_scores(zoo)]
+    return [*_old_samples(zoo), *_old_models(zoo), *_old_scores(zoo), *_old_answers(zoo)]
 
 
 def find_half_written(study_dir: Path) -> list[Leftover]:
@@ -83,6 +84,14 @@ def _old_scores(zoo: Zoo) -> Iterator[Leftover]:
             for file in files:
                 if not set(file.tile.targets) & set(unit.wanted.targets):
                     yield Leftover(file.path, "scores of targets that are no more, or were trained anew")
+
+
+def _old_answers(zoo: Zoo) -> Iterator[Leftover]:
+    """Yield the answers of targets that the study no longer names; of the others none: asking again costs money."""
+    used = {zoo.answers_dir(target) for target in zoo.study.targets}
+    for folder in sorted((zoo.study_dir / "answers").glob(f"*/{EXTERNAL}-*")):
+        if folder not in used:
+            yield Leftover(folder, "answers of a target that is no more; to have them again it must be asked again")
 
 
 def _signed(folder: Path) -> Iterator[Path]:

@@ -10,16 +10,18 @@ from raygrid.errors import SpecError, unknown_name
 from raygrid.keyed import Json
 
 T = TypeVar("T")
-# Metadata of a field that came later: while it is empty it is not written, so that the signatures of studies that do
-# not use it stay what they were.
-ABSENT_IF_EMPTY = {"absent_if_empty": True}
+# Metadata of a field that came later: while it has its default it is not written, so that the signatures of studies
+# that do not use it stay what they were.
+ABSENT_BY_DEFAULT = {"absent_by_default": True}
 
 
 def to_plain(value: Any) -> Json:
     """Return a dataclass, mapping or sequence as JSON values, nested ones included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        plain = {f: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {f.name: v for f, v in plain.items() if v or not f.metadata.get("absent_if_empty")}
+        fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {
+            f.name: to_plain(v) for f, v in fields if not (f.metadata.get("absent_by_default") and v == _default(f))
+        }
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -43,6 +45,10 @@ def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
             raise SpecError(f"{kind.__name__}: field {field.name!r} is absent")
     hints = get_type_hints(kind, localns=vars(keyed))  # `Json` names itself and others of its module
     return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _typed(hint: Any, value: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from raygrid.budget import allowance, limit_of, num_requests
 from raygrid.calibration import Seconds, measure, num_gradients
 from raygrid.errors import MissingDataError, SpecError
 from raygrid.mirror import exists
@@ -137,9 +138,33 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
     if not work["counted"].all():
         absent = ", ".join(work.loc[~work["counted"].astype(bool), "modality"])
         lines.append(f"not here yet, so planned with the published size: {absent}")
+    lines += [line for row in work.to_dict("records") for line in _external(study, row["modality"], row["test_images"])]
     if price is not None:
         lines.append(f"at {price:g} per device hour: {price * total_h:,.0f}")
     return "\n".join(lines)
+
+
+def _external(study: StudySpec, modality: str, num_test: int) -> Iterator[str]:
+    """Yield what the targets that raygrid did not train are asked; how long they take to answer is not known."""
+    for target in study.external_targets(modality):
+        plan = allowance(study, target, num_test)
+        who = f"target {modality} {target.name} ({target.kind}):"
+        yield f"{who} {plan.num_images:,} images, its own time comes on top of the device hours"
+        if target.kind != "http":
+            continue
+        requests = num_requests(study, target, num_test, plan.num_asked)
+        hours = requests / target.endpoint.requests_per_second / 3600
+        batch, rate = target.endpoint.batch_size, target.endpoint.requests_per_second
+        yield (
+            f"  {requests:,} requests of up to {batch}, at {rate:g} a second {hours:,.2f} hours at least; "
+            "answers that are there are not asked for again"
+        )
+        limit, more = limit_of(target), plan.num_images_of_all - plan.num_images
+        covers = "no limit is set" if not limit else f"its budget of {limit:,} images covers"
+        yield (
+            f"  {covers}: the clean images and {plan.num_asked} of {len(plan.cells)} (surrogate, attack) cells"
+            + (f"; all take {more:,} images more, max_images={plan.num_images_of_all}" if more else "")
+        )
 
 
 _COUNTS = {
@@ -182,6 +207,7 @@ def _work(
     zoo: Zoo | None,
 ) -> Work:
     models = study.models_of(modality.name)
+    attacked_models = models if study.zoo_as_targets else ()
     missing = [m for m in models if zoo is None or not zoo.is_trained(m)]
     passes = {m: study.recipe_of(m).epochs * sizes.images[m.split, "train"] for m in missing}
     training_s = sum(passes[m] * seconds[m].step + _validation_s(study, m, sizes, seconds) for m in missing)
@@ -191,8 +217,8 @@ def _work(
     changed = len(attacked) * len(cases_of(study, models[0])) if models else 0
     cases = changed + bool(attacked)
     transfer_s = sum(gradients * seconds[m].gradient for m in members)
-    transfer_s += sum(sizes.test * cases * seconds[m].forward for m in models)
-    scores = sizes.test * len(models) * cases
+    transfer_s += sum(sizes.test * cases * seconds[m].forward for m in attacked_models)
+    scores = sizes.test * len(study.targets_of(modality.name)) * cases
     side = modality.dataset
     return Work(
         modality=modality.name,
@@ -203,7 +229,7 @@ def _work(
         test_images=sizes.test,
         training_passes=sum(passes.values()),
         gradient_passes=gradients * len(members),
-        forward_passes=scores,
+        forward_passes=sizes.test * len(attacked_models) * cases,
         training_s=training_s,
         transfer_s=transfer_s,
         samples_bytes=_num_images(sizes) * side.image_size**2 * side.channels,

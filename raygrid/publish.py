@@ -1,6 +1,7 @@
 """Results of a study folder: the AUC frame, tables, figures and the report, made again only where something changed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from raygrid import tables
+from raygrid.assessment import Assessment
+from raygrid.budget import Cell, NotAsked
 from raygrid.claims import judge_claims
 from raygrid.effects import all_effects
 from raygrid.files import read_json, remove, write_json, write_text
@@ -24,10 +27,11 @@ from raygrid.results import (
 )
 from raygrid.samples import DEVELOPMENT_FILES, Samples, samples_dir
 from raygrid.spec import ModelSpec, StudySpec
-from raygrid.units import plan_units, score_files
+from raygrid.units import not_asked, plan_units, score_files
 from raygrid.zoo import Zoo
 
 if TYPE_CHECKING:  # PyTorch and matplotlib take seconds to import; a report that is up to date needs neither
+    from raygrid.assessment_page import PageInput
     from raygrid.catalogue import ModelCard
     from raygrid.report import ReportInput
 
@@ -64,18 +68,103 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         write_visibility(zoo.study_dir, visibility)
         for sentence in tables.labels_left_out(auc):
             tell(f"report: {sentence}")
-        cells = make_tables(auc, zoo.study)
-        write_tables(cells, results / "tables", phantom=bool(about["phantom"]))
-        write_text(results / "claims.csv", judge_claims(cells, zoo.study.margins).to_csv(index=False))
         effects = all_effects(auc, seed=zoo.study.seed)
-        write_text(results / "effects.csv", effects.to_csv(index=False))
+        if zoo.study.zoo_as_targets:
+            cells = make_tables(auc, zoo.study)
+            write_tables(cells, results / "tables", phantom=bool(about["phantom"]))
+            write_text(results / "claims.csv", judge_claims(cells, zoo.study.margins).to_csv(index=False))
+            write_text(results / "effects.csv", effects.to_csv(index=False))
+        assessed = write_assessments(zoo, auc, decisions, visibility)
         page = _report_input(zoo, samples, about, auc, decisions, visibility, effects)
+        page = replace(page, assessed=assessed, not_asked=_not_asked(zoo))
         write_text(results / "report.html", render_report(page))
-        write_json(summary_path, {"state": state, **_summary(auc)})
-    for number in TABLE_MAKERS:
+        summed_up = tables.of_zoo(auc) if zoo.study.zoo_as_targets else auc
+        write_json(summary_path, {"state": state, **_summary(summed_up)})
+    for number in TABLE_MAKERS if zoo.study.zoo_as_targets else ():
         tell("\n" + (results / "tables" / f"table{number}.txt").read_text(encoding="utf-8"))
-    page_path = (results / "report.html").absolute()
-    tell(f"report: {page_path}{'' if shown(page_path) == str(page_path) else f' ({shown(page_path)})'}")
+    for one in read_json(results / "assessments.json") if zoo.study.targets else ():
+        tell(f"report: {one['name']}: {one['headline']}\n  {_where(results / one['page'])}")
+    tell(f"report: {_where(results / 'report.html')}")
+
+
+def _where(path: Path) -> str:
+    """Return the path of a page; of a study in object storage its URL, too."""
+    return str(path.absolute()) if shown(path) == str(path) else f"{path.absolute()} ({shown(path)})"
+
+
+def write_assessments(
+    zoo: Zoo, auc: pd.DataFrame, decisions: pd.DataFrame, visibility: pd.DataFrame
+) -> list[dict[str, str]]:
+    """Write a page about every target that raygrid did not train; return and write the name, page and headline of each.
+
+    Args:
+        auc, decisions, visibility: as in `results/`.
+
+    A target without clean scores, an endpoint that could not be asked, has no page.
+    """
+    if not zoo.study.targets:
+        return []
+    from raygrid.assessment_page import headline, page_name, render_assessment
+
+    passed_over, found = _not_asked(zoo), []
+    for target in zoo.study.targets:
+        rows, decided = (
+            frame[(frame["modality"] == target.modality) & (frame["target"] == target.name)]
+            for frame in (auc, decisions)
+        )
+        if rows.empty:
+            tell(f"report: {target.name} has no clean scores, so there is no page about it")
+            continue
+        one = Assessment(
+            study=zoo.study,
+            target=target,
+            auc=rows,
+            decisions=decided,
+            visibility=visibility,
+            not_asked=passed_over.get((target.modality, target.name), frozenset()),
+        )
+        write_text(zoo.study_dir / "results" / page_name(target), render_assessment(_page_input(zoo, one)))
+        name = f"{target.modality} {target.label}"
+        found.append({"name": name, "page": page_name(target), "headline": headline(one)})
+    write_json(zoo.study_dir / "results" / "assessments.json", found)
+    return found
+
+
+def _page_input(zoo: Zoo, one: Assessment) -> "PageInput":
+    """Return what the page shows beside the numbers: examples through the best look-alike, and what made it all."""
+    from raygrid.assessment_page import PageInput
+    from raygrid.examples import craft_target_examples
+
+    target, about = one.target, read_json(zoo.study_dir / "study.json")
+    samples = Samples(samples_dir(zoo.study_dir, target.modality, zoo.samples[target.modality]))
+    surrogates = {s.name: s for s in zoo.study.surrogates_of(target.modality)}
+    examples, words = [], ""
+    if one.surrogates:
+        best, attack = surrogates[one.surrogates[0].name], one.reference[-1]
+        examples = craft_target_examples(zoo, target, samples, best, attack)
+        words = f"{attack.name.upper()} at ε = {attack.epsilon:g} through {best.name}."
+    trained = [m for m in zoo.study.models_of(target.modality) if zoo.is_trained(m)]
+    return PageInput(
+        assessment=one,
+        phantom=bool(about["phantom"]),
+        identity=zoo.identity(target),
+        surrogate_auc={m.name: float(zoo.card(m)["validation_auc"]) for m in trained},
+        examples=examples,
+        example_words=words,
+        facts={
+            "Data": f"{samples.manifest['title']}, fingerprint {zoo.samples[target.modality][:16]}",
+            "Commit": about["git_commit"] or "not known",
+            "Versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
+        },
+    )
+
+
+def _not_asked(zoo: Zoo) -> NotAsked:
+    found: dict[tuple[str, str], set[Cell]] = {}
+    for modality in zoo.study.studied if zoo.study.targets else ():
+        samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+        found |= not_asked(plan_units(zoo, modality.name, samples.num_test))
+    return found
 
 
 def make_tables(auc: pd.DataFrame, study: StudySpec) -> dict[int, pd.DataFrame]:

@@ -1,22 +1,19 @@
 """One self-contained HTML page about a study: tables, figures, what is missing and what made it. A pure function."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raygrid import figures, tables
+from raygrid.budget import NotAsked
 from raygrid.catalogue import ModelCard, model_rows, pairing_grids
 from raygrid.claims import judge_claims, sum_up
+from raygrid.pages import Picture, as_png, as_svg, render
 from raygrid.practice import practice_tables
 from raygrid.spec import Margins, StudySpec
 
@@ -59,6 +56,8 @@ class ReportInput:
         histories: modality → model name → records with epoch, loss, validation_auc.
         reference_epsilon: of Tables 2 and 3 and the heat maps; by default 0.02, or the smallest of a study without it.
         instances: "published" or "all", see `tables.table1`.
+        assessed: of every target that raygrid did not train: its name, its page beside this one, the page's headline.
+        not_asked: what budgets do not cover, which is not missing.
     """
 
     study: StudySpec
@@ -73,15 +72,8 @@ class ReportInput:
     histories: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]] = field(default_factory=dict)
     reference_epsilon: float | None = None
     instances: tables.Instances = "published"
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An embedded image with the text for those who cannot see it."""
-
-    source: str
-    alt: str
-    caption: str
+    assessed: Sequence[Mapping[str, str]] = ()
+    not_asked: NotAsked = field(default_factory=dict)
 
 
 def render_report(inputs: ReportInput) -> str:
@@ -90,7 +82,7 @@ def render_report(inputs: ReportInput) -> str:
     Raises:
         DataError: the AUC frame is malformed, or `reference_epsilon` is not among its epsilons.
     """
-    study, auc = inputs.study, inputs.auc
+    study, auc, everything = inputs.study, tables.of_zoo(inputs.auc), inputs.auc
     epsilon = inputs.reference_epsilon or tables.default_epsilon(a.epsilon for a in study.transfer.attacks)
     options: dict[str, Any] = {"study": study, "instances": inputs.instances}
     cells = {
@@ -100,23 +92,19 @@ def render_report(inputs: ReportInput) -> str:
     }
     agreement = tables.check_agreement(cells[1], cells[2], cells[3])
     judged = judge_claims(cells, study.margins)
-    environment = Environment(
-        loader=PackageLoader("raygrid"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         study=study,
+        zoo_attacked=study.zoo_as_targets,
+        assessed=inputs.assessed,
         phantom_notice=tables.PHANTOM_NOTICE if inputs.phantom else "",
         unlearned=tables.unlearned(auc),
         bound=tables.LEARNED_BOUND,
-        summary=_summary(inputs, cells[1], epsilon),
+        summary=_summary(auc, cells[1], epsilon) if study.zoo_as_targets else tables.labels_left_out(everything),
         tables=[_table(number, part, inputs.phantom) for number, part in cells.items()],
         practice=[]
-        if inputs.decisions is None or inputs.visibility is None
-        else practice_tables(auc, inputs.decisions, inputs.visibility, epsilon),
+        if inputs.decisions is None or inputs.visibility is None or not study.zoo_as_targets
+        else practice_tables(auc, tables.of_zoo(inputs.decisions), inputs.visibility, epsilon),
         claims=_claims(judged),
         modalities=list(sum_up(judged).columns[2:]),
         judged=judged.to_dict("records"),
@@ -125,17 +113,29 @@ def render_report(inputs: ReportInput) -> str:
         agreement=float(agreement["difference"].max()) if agreement["difference"].notna().all() else None,
         pictures=_pictures(inputs, cells[1], epsilon),
         models=model_rows(study, auc, inputs.cards),
-        grids=pairing_grids(auc, inputs.cards, epsilon),
-        missing=tables.missing_pairings(auc, study).to_dict("records"),
+        grids=pairing_grids(everything, inputs.cards, epsilon, inputs.not_asked),
+        missing=tables.missing_pairings(everything, study, inputs.not_asked).to_dict("records"),
+        not_asked=_not_asked(inputs),
         provenance=inputs.provenance,
         signatures=_signatures(cells),
         epsilon=epsilon,
     )
 
 
-def _summary(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> list[str]:
+def _not_asked(inputs: ReportInput) -> list[str]:
+    """A sentence for each target with a budget that does not cover all."""
+    found = []
+    for (modality, target), cells in inputs.not_asked.items():
+        all_cells = len(inputs.study.surrogates_of(modality)) * len(inputs.study.transfer.attacks)
+        found.append(
+            f"{modality} {target}: {len(cells)} of {all_cells} (surrogate, attack) cells, its budget is too small"
+        )
+    return found
+
+
+def _summary(auc: pd.DataFrame, cells: pd.DataFrame, epsilon: float) -> list[str]:
     """The findings in plain words, each from the tables or the AUC frame."""
-    auc, clean = inputs.auc, inputs.auc[inputs.auc["condition"] == "clean"]
+    clean = auc[auc["condition"] == "clean"]
     pairings = auc[auc["condition"] != "clean"].drop_duplicates(["modality", "surrogate", "target"])
     per_modality = auc.groupby("modality")[["num_images", "num_patients"]].max().sum()
     num_clean = len(clean.drop_duplicates(["modality", "target"]))
@@ -239,32 +239,36 @@ def _claims(judged: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[str, list[_Picture]]:
-    auc, phantom = inputs.auc, inputs.phantom
-    pictures: dict[str, list[_Picture]] = {"examples": [], "curves": [], "heat_maps": [], "clean": [], "learning": []}
+def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[str, list[Picture]]:
+    auc, phantom = tables.of_zoo(inputs.auc), inputs.phantom
+    pictures: dict[str, list[Picture]] = {"examples": [], "curves": [], "heat_maps": [], "clean": [], "learning": []}
     pictures |= {"practice": [], "effects": []}
     if inputs.examples:
         figure = figures.example_images(inputs.examples, phantom=phantom)
         alt = f"Example test images of {', '.join(inputs.examples)}: the clean image above its attacked versions."
         caption = "Figure 1. One test image per modality, clean and attacked at every ε."
-        pictures["examples"].append(_Picture(_png(figure), alt, caption))
+        pictures["examples"].append(Picture(as_png(figure), alt, caption))
+    if not inputs.study.zoo_as_targets:
+        return pictures | {"learning": _learning(inputs)}
     caption = "AUC against ε. Solid: adversarial; dashed: the same perturbation shuffled; dotted: clean; bands: 95%."
     curves = figures.epsilon_curves(cells, phantom=phantom)
-    pictures["curves"].append(_Picture(_svg(curves), "Line plots of AUC against ε; numbers in Table 1.", caption))
+    pictures["curves"].append(Picture(as_svg(curves), "Line plots of AUC against ε; numbers in Table 1.", caption))
     for modality in cells["modality"].unique():
         for attack in sorted({a.name for a in inputs.study.transfer.attacks if math.isclose(a.epsilon, epsilon)}):
             figure = figures.heat_map(auc, modality, attack, epsilon, phantom=phantom)
             caption = f"{modality.capitalize()}, {attack.upper()} at ε = {epsilon:g}: AUC of every pairing."
             alt = f"{caption} Surrogates in rows, targets in columns, white-box references hatched."
-            pictures["heat_maps"].append(_Picture(_svg(figure), alt, caption))
+            pictures["heat_maps"].append(Picture(as_svg(figure), alt, caption))
     forest = figures.clean_auc_plot(auc, phantom=phantom)
     alt = "Forest plot of the clean AUC of every model with its interval; numbers in the table of models."
-    pictures["clean"].append(_Picture(_svg(forest), alt, "Clean AUC of every model on the test images, 95% intervals."))
+    pictures["clean"].append(
+        Picture(as_svg(forest), alt, "Clean AUC of every model on the test images, 95% intervals.")
+    )
     if inputs.effects is not None and len(inputs.effects):
         relative = inputs.effects[inputs.effects["outcome"] == "relative"]
         caption = "What each factor changes, with 95% intervals; grey where the interval holds 0."
         alt = "Forest plot of the effect of every factor on the relative AUC; numbers in the table below."
-        pictures["effects"].append(_Picture(_svg(figures.effects_plot(relative, phantom=phantom)), alt, caption))
+        pictures["effects"].append(Picture(as_svg(figures.effects_plot(relative, phantom=phantom)), alt, caption))
     if inputs.visibility is not None:
         seen = tables.damage_and_visibility(auc, inputs.visibility)
         caption = (
@@ -272,11 +276,16 @@ def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[
         )
         alt = "Line plots of relative AUC against structural similarity; numbers in the table beside."
         figure = figures.damage_against_visibility(seen, phantom=phantom)
-        pictures["practice"].append(_Picture(_svg(figure), alt, caption))
+        pictures["practice"].append(Picture(as_svg(figure), alt, caption))
+    return pictures | {"learning": _learning(inputs)}
+
+
+def _learning(inputs: ReportInput) -> list[Picture]:
+    pictures = []
     for modality, histories in inputs.histories.items():
-        figure = figures.learning_curves(histories, title=modality, phantom=phantom)
+        figure = figures.learning_curves(histories, title=modality, phantom=inputs.phantom)
         alt = f"Training loss and validation AUC against epoch of {len(histories)} models of {modality}."
-        pictures["learning"].append(_Picture(_svg(figure), alt, f"Learning curves, {modality}."))
+        pictures.append(Picture(as_svg(figure), alt, f"Learning curves, {modality}."))
     return pictures
 
 
@@ -305,17 +314,3 @@ def _signatures(cells: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:
     known = every[every["signature"] != ""]
     counted = known.groupby(["table", "modality", "signature"], sort=False).size().reset_index(name="cells")
     return [{str(k): v for k, v in row.items()} for row in counted.to_dict("records")]
-
-
-def _svg(figure: Figure) -> str:
-    stream = io.BytesIO()
-    # A fixed salt and no date: the same study gives the same page.
-    with matplotlib.rc_context({"svg.hashsalt": "raygrid", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _png(figure: Figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

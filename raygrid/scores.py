@@ -115,9 +115,16 @@ def read_perceptibility(path: Path) -> pd.DataFrame:
 
 
 def read_logits(
-    units: Sequence[Unit], image_ids: Sequence[str], cases: Sequence[Case], num_outputs: int
+    units: Sequence[Unit],
+    image_ids: Sequence[str],
+    cases: Sequence[Case],
+    num_outputs: int,
+    expected: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Return the logits of one surrogate's units, (targets, cases, images, outputs); targets as the units want them.
+
+    Args:
+        expected: (targets, cases), where scores must be, by default everywhere; the others may be NaN.
 
     Raises StoreError if a file is damaged or a score is missing.
     """
@@ -132,8 +139,9 @@ def read_logits(
                 f"{file.path} is not the score file this study needs ({type(error).__name__}: {error}); "
                 "delete it and run the study again"
             ) from error
-    if np.isnan(logits).any():
-        missing = int(np.isnan(logits).any(axis=-1).sum())
+    absent = np.asarray(np.isnan(logits).any(axis=-1))
+    missing = int((absent if expected is None else absent[expected]).sum())
+    if missing:
         raise StoreError(f"{missing} scores are missing from {units[0].folder}; delete that folder and run again")
     return logits
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raygrid.budget import allowance, limit_of
 from raygrid.leftovers import find_leftovers
 from raygrid.mirror import shown
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModalitySpec
-from raygrid.units import Unit, missing_files, plan_units, score_files
+from raygrid.units import Unit, images_beyond_budgets, missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
 
 _RECENT_S = 600  # scores of the last ten minutes say how fast it goes; none at all, that nobody works
@@ -36,6 +37,7 @@ def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
     """
     study = zoo.study
     lines = [f"study {study.name}: {len(study.models)} models, {len(study.studied)} modalities"]
+    lines += [f"  target {t.modality} {t.name}: {t.kind}, {t.source}" for t in study.targets]
     lines.append(f"  models: {len(study.models) - len(zoo.untrained())} of {len(study.models)} trained")
     units: list[Unit] = []
     for modality in study.studied:
@@ -45,12 +47,33 @@ def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
         prepared = f"{len(mine) - len(missing)} of {len(mine)} units scored" if mine else "samples not prepared yet"
         lines.append(f"  {modality.name}: {prepared}")
     missing_count = len(missing_files(units))
+    lines += [f"  {sentence}" for sentence in left_for_larger_budgets(zoo)]
     lines += [f"  not used any more: {shown(leftover.path)} ({leftover.why})" for leftover in find_leftovers(zoo)]
     lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
     for failure in failures(zoo, units):
         lines.append(f"  FAILED {failure.what}: {failure.reason}")
         lines.append(failure.path.read_text(encoding="utf-8") if whole else f"    all of it: {failure.path}")
     return "\n".join(lines)
+
+
+def left_for_larger_budgets(zoo: Zoo) -> list[str]:
+    """Return a sentence for each endpoint that is not asked all, as its budget does not cover it."""
+    sentences = []
+    for modality in zoo.study.studied:
+        limited = [t for t in zoo.study.external_targets(modality.name) if limit_of(t)]
+        units = _units(zoo, modality) if limited else []
+        beyond = images_beyond_budgets(units)
+        for target in limited if units else ():
+            plan = allowance(zoo.study, target, max(unit.stop for unit in units))
+            more = beyond.get(target.name, 0)
+            unsent = plan.num_images_of_all - plan.num_images + more
+            if unsent:
+                sentences.append(
+                    f"left for a larger budget: {modality.name} {target.name}, {plan.num_asked} of {len(plan.cells)} "
+                    f"(surrogate, attack) cells are covered; the rest takes {unsent:,} images more, "
+                    f"max_images={plan.num_images_of_all + more}"
+                )
+    return sentences
 
 
 def failures(zoo: Zoo, units: Sequence[Unit]) -> list[Failure]:

@@ -16,13 +16,15 @@ import pandas as pd
 
 from raygrid import __version__
 from raygrid.errors import SpecError, StoreError, TrackingError, unknown_name
+from raygrid.external import target_identity
 from raygrid.files import read_json, write_json
 from raygrid.lease import lease
 from raygrid.mirror import attach, pull, shown
 from raygrid.progress import tell
 from raygrid.run_log import run_log
 from raygrid.samples import IMAGE_FILES, Samples, samples_dir
-from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
+from raygrid.spec import MAX_REJECTED_SHARE, ModalitySpec, StudySpec
+from raygrid.status import left_for_larger_budgets
 from raygrid.units import missing_files, plan_units
 from raygrid.zoo import WEIGHT_FILES, Zoo
 
@@ -102,7 +104,7 @@ def refresh(study_dir: Path) -> None:
     pull(study_dir / "study.json")
     pull(study_dir / "samples", without=IMAGE_FILES)
     pull(study_dir / "zoo", without=WEIGHT_FILES)
-    for part in ("scores", "perceptibility", "results"):
+    for part in ("scores", "perceptibility", "answers", "results"):
         pull(study_dir / part)
 
 
@@ -129,8 +131,12 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
 
     if options.only in ("report", "track"):
         return open_study(options.study_dir)
+    for target in study.targets:
+        target_identity(target)  # a file that is not there is named before anything is prepared
     refresh(options.study_dir)
     zoo = _prepare(study, options, cluster)
+    if study.targets and (options.wants("train") or options.wants("transfer")):
+        _check_external(zoo, cluster, options)
     if options.wants("train") and zoo.untrained():
         ray = cluster()
         from raygrid.trials import train_missing
@@ -166,6 +172,49 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
         cluster()
         prepare_missing(surveyed, options.data_root, options.max_rejected_share)
     return zoo
+
+
+def _check_external(zoo: Zoo, cluster: Any, options: RunOptions) -> None:
+    """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
+
+    Those whose clean scores are complete were tried before, and are not asked again.
+    """
+    from raygrid.cluster import read_resources
+    from raygrid.transfer import missing_external_clean, score_external_clean
+
+    for modality in zoo.study.studied:
+        samples = _samples(zoo, modality)
+        lacking = missing_external_clean(zoo.study, plan_units(zoo, modality.name, samples.num_test))
+        untried = {name for file in lacking for name in file.tile.names}
+        for target in (t for t in zoo.study.external_targets(modality.name) if t.name in untried):
+            from raygrid.verification import verify_external
+
+            tell(f"targets: {modality.name}: trying {target.name}")
+            verify_external(zoo, target, samples)
+        if lacking and options.wants("transfer"):
+            score_external_clean(zoo, modality, read_resources(cluster(), options.device))
+            _tell_clean(zoo, modality, samples, untried)
+
+
+def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[str]) -> None:
+    from raygrid.results import external_clean
+    from raygrid.tables import LEARNED_BOUND
+
+    for target, auc, low, high in external_clean(zoo, modality.name, samples):
+        if target.name in names:
+            doubt = (
+                ""
+                if low > LEARNED_BOUND
+                else "; so it may have learned little, or its input or answers are declared wrongly"
+            )
+            tell(
+                f"targets: {target.name} has an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) on the {samples.num_test} "
+                f"clean test images of {modality.name}{doubt}"
+            )
+
+
+def _samples(zoo: Zoo, modality: ModalitySpec) -> Samples:
+    return Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
 
 
 def _transfer(zoo: Zoo, cluster: Any, device: str) -> None:
@@ -246,6 +295,8 @@ def _git_commit() -> str | None:
 
 def _say_what_is_missing(zoo: Zoo, *, only: str | None) -> None:
     missing = {name: count for name, count in missing_work(zoo).items() if count}
+    for sentence in left_for_larger_budgets(zoo):
+        tell(sentence)
     if missing:
         tell(
             "still missing: "

@@ -12,20 +12,25 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raygrid.cluster import Resources, ray_data
-from raygrid.errors import ClusterError, RaygridError, StoreError
+from raygrid.errors import BudgetSpentError, ClusterError, RaygridError, StoreError
 from raygrid.files import ROOM_REMEDY, remove, require_room, write_text
 from raygrid.mirror import folder_at, location, pull
 from raygrid.progress import Progress
 from raygrid.samples import DEVELOPMENT_FILES, IMAGE_FILES, SampleBatch, Samples, samples_dir
 from raygrid.scores import expected_bytes, read_metadata, write_perceptibility, write_scores
 from raygrid.spec import AttackSpec, ModalitySpec, ModelSpec, StudySpec
-from raygrid.units import ScoreFile, Tile, missing_files, plan_units, score_files
+from raygrid.units import ScoreFile, Tile, Unit, missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
+
+if TYPE_CHECKING:  # PyTorch: only the actors need it
+    from torch import nn
+
+    from raygrid.engine import BlockScores
 
 _READER_CPUS = 0.01  # what the actors of a CPU cluster leave of each CPU is room enough
 _MOST_ACTORS = 256  # a pool grows with its cluster
@@ -36,16 +41,39 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
 
     Raises StoreError if some cannot be scored, ClusterError if some are still missing afterwards.
     """
+    return _score_missing(zoo, modality, resources, missing_files)
+
+
+def score_external_clean(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
+    """Score the clean images by the targets that raygrid did not train; return how many files were missing.
+
+    No model of the zoo is opened, so this can be done before any is trained. Raises as `transfer_missing` does.
+    """
+    return _score_missing(zoo, modality, resources, partial(missing_external_clean, zoo.study))
+
+
+def missing_external_clean(study: StudySpec, units: Sequence[Unit]) -> list[ScoreFile]:
+    """Return the files of clean scores that targets raygrid did not train still lack."""
+    clean = [unit for unit in units if unit.surrogate is None]
+    own = {target.name for unit in clean for target in study.external_targets(unit.modality)}
+    missing = [(file.unit, [t for t in file.tile.targets if t[0] in own]) for file in missing_files(clean)]
+    return [ScoreFile(unit, Tile((), tuple(mine))) for unit, mine in missing if mine]
+
+
+def _score_missing(
+    zoo: Zoo, modality: ModalitySpec, resources: Resources, lacking: Callable[[list[Unit]], list[ScoreFile]]
+) -> int:
     samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
     units = plan_units(zoo, modality.name, samples.num_test)
-    missing = missing_files(units)
+    missing = lacking(units)
     if not missing:
         return 0
     wanted_bytes = _bytes_of(missing, len(samples.labels))
     require_room(zoo.study_dir, wanted_bytes, f"the scores of {modality.name}", ROOM_REMEDY)
-    done = len(units) - len({id(file.unit) for file in missing})
+    kinds = {file.unit.surrogate for file in missing}  # clean images alone, where nothing is attacked yet
+    done = sum(unit.surrogate in kinds for unit in units) - len({id(file.unit) for file in missing})
     progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)
-    progress.note(f"{resources.num_actors} actors load {len(zoo.study.models_of(modality.name))} models", always=True)
+    progress.note(f"{resources.num_actors} actors load {len(_names_used(zoo, missing))} models", always=True)
     failed: dict[str, str] = {}
     number_of = {id(unit): number for number, unit in enumerate(units)}
     for row in _told(_scored(zoo, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])):
@@ -60,7 +88,7 @@ def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> 
         raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
     for kind in ("scores", "perceptibility"):
         pull(zoo.study_dir / kind / f"modality={modality.name}")  # what other nodes wrote
-    left = missing_files(units)
+    left = lacking(units)
     if left:
         raise ClusterError(
             f"{modality.name}: {len(left)} score files are still missing; run the study again to continue"
@@ -73,6 +101,12 @@ def _bytes_of(missing: Sequence[ScoreFile], num_outputs: int) -> int:
     cases = [2 * len(f.tile.attacks) for f in missing]  # adversarial and control
     scores = sum(n * max(1, c) * len(f.tile.targets) for n, c, f in zip(images, cases, missing, strict=True))
     return expected_bytes(scores, num_outputs, sum(n * c for n, c in zip(images, cases, strict=True)))
+
+
+def _names_used(zoo: Zoo, files: Sequence[ScoreFile]) -> list[str]:
+    """Return the models that score files are made with: what is attacked, and what is attacked through."""
+    through = [m.name for f in files if f.unit.surrogate for m in zoo.study.members_of(f.unit.surrogate)]
+    return sorted({*through, *(name for file in files for name in file.tile.names)})
 
 
 def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -96,6 +130,7 @@ def _scored(
         "samples": dict(zoo.samples),
         "modality": modality.name,
         "device": resources.device,
+        "names": _names_used(zoo, [file for _, file in numbered]),
     }
     wanted = [
         {"unit": number, "start": f.unit.start, "stop": f.unit.stop, "tile": json.dumps(f.tile.to_dict())}
@@ -135,12 +170,11 @@ def run_pipeline(
 
 
 class _Scorer:
-    """A Ray Data actor that holds all models of a modality and turns units into score files."""
+    """A Ray Data actor that holds the models of a modality that are used, and turns units into score files."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         from raygrid.numerics import set_numerics  # PyTorch: only the actors need it
         from raygrid.shelf import Shelf
-        from raygrid.verification import verify_card
 
         self._zoo = Zoo(folder_at(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
         folder = samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]])
@@ -152,9 +186,7 @@ class _Scorer:
         set_numerics(threads=self._zoo.study.transfer.threads)
         self._error, models = "", {}
         try:
-            for model in self._zoo.study.models_of(job["modality"]):
-                models[model.name] = self._zoo.load_frozen(model)
-                verify_card(self._zoo, model, models[model.name], samples)
+            models = _opened(self._zoo, job["modality"], job["names"], samples)
         except RaygridError as error:
             self._error = str(error)
         self._shelf = Shelf(models, self._device)
@@ -169,7 +201,7 @@ class _Scorer:
             try:
                 pull(file.unit.folder, only=file.unit.names)  # what other nodes know of it
                 if not error:
-                    self._score(file, _unpack(bytes(block)))
+                    error = self._score(file, _unpack(bytes(block)))
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
                 error = str(failure)
             except Exception as failure:  # whatever a network or a library raises costs this unit alone
@@ -182,7 +214,11 @@ class _Scorer:
             errors.append(error)
         return {"unit": batch["unit"], "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
 
-    def _score(self, file: ScoreFile, block: SampleBatch) -> None:
+    def _score(self, file: ScoreFile, block: SampleBatch) -> str:
+        """Write the scores of a tile, of the targets that answered; return why others did not, "" if all did.
+
+        A budget that is spent is no error: it is noted beside the scores.
+        """
         from raygrid.engine import score_attacked, score_clean
 
         study, unit, begun = self._zoo.study, file.unit, time.monotonic()
@@ -195,6 +231,20 @@ class _Scorer:
             scores = score_attacked(
                 surrogate, targets, block, transfer, seed=study.seed, device=self._device, at_once=self._shelf.swaps
             )
+        spent = [file.tile.names[k] for k, error in scores.failed.items() if isinstance(error, BudgetSpentError)]
+        if spent:
+            unit.write_spent(spent)
+        failed = [str(error) for error in scores.failed.values() if not isinstance(error, BudgetSpentError)]
+        answered = [k for k in range(len(file.tile.targets)) if k not in scores.failed]
+        if answered:
+            kept = ScoreFile(unit, Tile(file.tile.attacks, tuple(file.tile.targets[k] for k in answered)))
+            self._write(kept, block, scores, answered, time.monotonic() - begun)
+        return "\n".join(failed)
+
+    def _write(
+        self, file: ScoreFile, block: SampleBatch, scores: "BlockScores", answered: Sequence[int], seconds: float
+    ) -> None:
+        unit = file.unit
         metadata = {
             "signature": unit.signature,
             "num_images": len(block),
@@ -203,7 +253,7 @@ class _Scorer:
             "bfloat16_change": scores.bfloat16_change,
             "adversarial_sha256": scores.adversarial_sha256,
             "device": self._device,
-            "seconds": time.monotonic() - begun,
+            "seconds": seconds,
         }
         seen = _seen_before(file, scores.adversarial_sha256, self._device)
         fresh = [i for i, case in enumerate(scores.cases) if case.attack is not None and case.attack not in seen]
@@ -220,7 +270,7 @@ class _Scorer:
             image_ids=block.image_ids,
             targets=file.tile.names,
             cases=scores.cases,
-            logits=scores.logits,
+            logits=scores.logits[list(answered)],
             metadata=metadata,
         )
 
@@ -231,6 +281,19 @@ class _Scorer:
         assert surrogate is not None  # asked only of units with one
         members = self._shelf.pick([model.name for model in self._zoo.study.members_of(surrogate)])
         return members[0] if isinstance(surrogate, ModelSpec) else Ensemble(members)
+
+
+def _opened(zoo: Zoo, modality: str, names: Sequence[str], samples: Samples) -> "dict[str, nn.Module]":
+    """Return the named models of a modality, ready to be scored. Raises RaygridError for one that may not be."""
+    from raygrid.verification import Guarded, open_external, verify_card
+
+    models: dict[str, nn.Module] = {}
+    for model in (m for m in zoo.study.models_of(modality) if m.name in names):
+        models[model.name] = zoo.load_frozen(model)
+        verify_card(zoo, model, models[model.name], samples)
+    for target in (t for t in zoo.study.external_targets(modality) if t.name in names):
+        models[target.name] = Guarded(target, open_external(zoo, target, samples)).eval()
+    return models
 
 
 def _seen_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set[AttackSpec]:

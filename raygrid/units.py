@@ -4,11 +4,13 @@ STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/
     _tile-<tile>.json            which attacks against which targets the score files of that name hold
     block-00000-<tile>.parquet   their scores on one block of test images (raygrid.scores)
     _block-00000.failed.txt      why a block could not be scored at the last attempt
+    _block-00000.spent.json      the targets that could not be asked, as their budget was spent, and that budget
 
 What begins with an underscore is passed over by whatever reads a folder of Parquet files.
 
 A unit is a block of test images, in the order of their ids, through one surrogate. What it has scored stays: an attack
-that a study gets later has a tile of its own against all targets, and so has a target against all attacks.
+that a study gets later has a tile of its own against all targets, and so has a target against all attacks. What a
+target's budget does not cover (raygrid.budget) is not wanted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from raygrid.budget import PER_CELL, Cell, allowance, limit_of
 from raygrid.files import read_json, write_json
 from raygrid.keyed import digest
 from raygrid.plain import from_plain, to_plain
 from raygrid.signatures import transfer_signature
-from raygrid.spec import AttackSpec, SurrogateSpec
+from raygrid.spec import AttackSpec, SurrogateSpec, TargetSpec
 from raygrid.zoo import Zoo
 
 CLEAN = "clean"
@@ -62,7 +65,9 @@ class Tile:
 class Unit:
     """One block of test images through one surrogate (None: clean images).
 
-    `start` and `stop` are positions in the test images sorted by id; `wanted` is all that the study asks of the unit.
+    `start` and `stop` are positions in the test images sorted by id. `wanted` is all that the study asks of the unit,
+    but for what `left_out` names, (attack's key, target's name): a budget does not cover it. `limits` are the budgets,
+    in images, of the targets that have one.
     """
 
     modality: str
@@ -73,6 +78,12 @@ class Unit:
     signature: str
     folder: Path
     wanted: Tile
+    left_out: frozenset[tuple[str, str]] = frozenset()
+    limits: tuple[tuple[str, int], ...] = ()
+
+    def wants(self, attack: AttackSpec | None, target: str) -> bool:
+        """Whether the study asks for the target's answers to an attack, None for clean images."""
+        return attack is None or (attack.key, target) not in self.left_out
 
     @property
     def label(self) -> str:
@@ -87,7 +98,16 @@ class Unit:
     @property
     def names(self) -> tuple[str, ...]:
         """Patterns of the names of the files in `folder` that say something of this block."""
-        return ("_tile-*.json", f"block-{self.block:05d}-*.parquet", self.failure_path.name)
+        return ("_tile-*.json", f"block-{self.block:05d}-*.parquet", self.failure_path.name, self.spent_path.name)
+
+    @property
+    def spent_path(self) -> Path:
+        """Where it says whose budget was spent before the unit was scored: target -> budget."""
+        return self.folder / f"_block-{self.block:05d}.spent.json"
+
+    def write_spent(self, names: Sequence[str]) -> None:
+        """Write that the budgets of these targets are spent: they are asked again when they are larger."""
+        write_json(self.spent_path, {name: dict(self.limits)[name] for name in names})
 
 
 @dataclass(frozen=True)
@@ -117,9 +137,14 @@ class ScoreFile:
 
 def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
     """Return every unit of a modality, finished or not: clean first, then surrogate by surrogate."""
-    models = zoo.study.models_of(modality)
-    identities = {m: zoo.identity(m) for m in models}
-    targets = tuple((m.name, identities[m]) for m in models)
+    identities = {m: zoo.identity(m) for m in zoo.study.models_of(modality)}
+    external = zoo.study.external_targets(modality)
+    targets = tuple(
+        (t.name, zoo.identity(t) if isinstance(t, TargetSpec) else identities[t])
+        for t in zoo.study.targets_of(modality)
+    )
+    unasked = {t.name: allowance(zoo.study, t, num_test).left_out for t in external if limit_of(t)}
+    limits = tuple((t.name, limit_of(t)) for t in external if limit_of(t))
     size, attacks = zoo.study.transfer.block_size, zoo.study.transfer.attacks
     units = []
     for surrogate in (None, *zoo.study.surrogates_of(modality)):
@@ -129,11 +154,16 @@ def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
         )
         name = CLEAN if surrogate is None else surrogate.name
         folder = zoo.study_dir / "scores" / f"modality={modality}" / f"surrogate={name}" / f"plan-{signature[:12]}"
-        wanted = Tile(() if surrogate is None else attacks, targets)
+        wanted, left_out = Tile(() if surrogate is None else attacks, targets), _of_surrogate(unasked, name)
         for block, start in enumerate(range(0, num_test, size)):
             stop = min(start + size, num_test)
-            units.append(Unit(modality, surrogate, block, start, stop, signature, folder, wanted))
+            units.append(Unit(modality, surrogate, block, start, stop, signature, folder, wanted, left_out, limits))
     return units
+
+
+def _of_surrogate(unasked: Mapping[str, frozenset[Cell]], name: str) -> frozenset[tuple[str, str]]:
+    """Return what is left out of the units of one surrogate."""
+    return frozenset((attack, target) for target, cells in unasked.items() for s, attack in cells if s == name)
 
 
 def score_files(units: Sequence[Unit]) -> list[list[ScoreFile]]:
@@ -143,23 +173,91 @@ def score_files(units: Sequence[Unit]) -> list[list[ScoreFile]]:
 
 
 def missing_files(units: Sequence[Unit]) -> list[ScoreFile]:
-    """Return the score files that are still to be written."""
-    known: dict[tuple[Tile, ...], list[Tile]] = {}  # blocks of a surrogate mostly have and lack the same
+    """Return the score files that are still to be written, as far as budgets are not spent."""
+    return _missing(units, _spent(units))
+
+
+def images_beyond_budgets(units: Sequence[Unit]) -> dict[str, int]:
+    """Return, by target, the images of cells that its budget should cover and does not: earlier models cost some."""
+    spent, images = _spent(units), dict[str, int]()
+    for file in _missing([unit for unit in units if spent.get(id(unit))], {}):
+        cases = PER_CELL * len(file.tile.attacks) or 1
+        for name in spent[id(file.unit)].intersection(file.tile.names):
+            images[name] = images.get(name, 0) + cases * (file.unit.stop - file.unit.start)
+    return images
+
+
+def covered_by_all(units: Sequence[Unit]) -> set[tuple[AttackSpec | None, str]]:
+    """Return the (attack, target's name) that every one of these units, of one surrogate, wants and has scored."""
+    everywhere: set[tuple[AttackSpec | None, str]] | None = None
+    for unit, files in zip(units, score_files(units), strict=True):
+        there = _covered([file.tile for file in files])
+        mine = {
+            (attack, target[0])
+            for attack in unit.wanted.attacks or (None,)
+            for target in unit.wanted.targets
+            if (attack, target) in there and unit.wants(attack, target[0])
+        }
+        everywhere = mine if everywhere is None else everywhere & mine
+    return everywhere or set()
+
+
+def not_asked(units: Sequence[Unit]) -> dict[tuple[str, str], set[Cell]]:
+    """Return, by modality and target, the (surrogate, attack's key) that budgets do not cover."""
+    found: dict[tuple[str, str], set[Cell]] = {}
+    spent = _spent(units)
+    beyond = _missing([unit for unit in units if spent.get(id(unit))], {})
+    pairs = [(unit, attack, target) for unit in units for attack, target in unit.left_out]
+    pairs += [
+        (file.unit, attack.key, name)
+        for file in beyond
+        for attack in file.tile.attacks
+        for name in spent[id(file.unit)].intersection(file.tile.names)
+    ]
+    for unit, attack, target in pairs:
+        name = CLEAN if unit.surrogate is None else unit.surrogate.name
+        found.setdefault((unit.modality, target), set()).add((name, attack))
+    return found
+
+
+def _missing(units: Sequence[Unit], spent: Mapping[int, frozenset[str]]) -> list[ScoreFile]:
+    """Return the files that are not there; `spent` names by unit's id the targets that are not asked for."""
+    known: dict[Any, list[Tile]] = {}  # blocks of a surrogate mostly have and lack the same
     missing = []
     for unit, files in zip(units, score_files(units), strict=True):
-        there = (unit.wanted, *(file.tile for file in files))
-        if there not in known:
-            known[there] = list(_lacking(unit.wanted, there[1:]))
-        missing += [ScoreFile(unit, tile) for tile in known[there]]
+        passed_over = spent.get(id(unit), frozenset())
+        key = (unit.wanted, unit.left_out, passed_over, *(file.tile for file in files))
+        if key not in known:
+            known[key] = list(_lacking(unit, [file.tile for file in files], passed_over))
+        missing += [ScoreFile(unit, tile) for tile in known[key]]
     return missing
 
 
-def _lacking(wanted: Tile, there: Sequence[Tile]) -> Iterator[Tile]:
+def _spent(units: Sequence[Unit]) -> dict[int, frozenset[str]]:
+    """Return, by unit's id, the targets whose budget was spent at the last attempt and is no larger now."""
+    limited = [unit for unit in units if unit.limits]
+    noted = {path for folder in {unit.folder for unit in limited} for path in folder.glob("_block-*.spent.json")}
+    found: dict[int, frozenset[str]] = {}
+    for unit in (unit for unit in limited if unit.spent_path in noted):
+        before = read_json(unit.spent_path)
+        found[id(unit)] = frozenset(name for name, limit in unit.limits if limit <= before.get(name, 0))
+    return found
+
+
+def _covered(tiles: Sequence[Tile]) -> set[tuple[AttackSpec | None, Target]]:
+    return {(attack, target) for tile in tiles for attack in tile.attacks or (None,) for target in tile.targets}
+
+
+def _lacking(unit: Unit, there: Sequence[Tile], passed_over: frozenset[str]) -> Iterator[Tile]:
     """Yield tiles of what is wanted and not there: attacks that lack the same targets together."""
-    covered = {(attack, target) for tile in there for attack in tile.attacks or (None,) for target in tile.targets}
+    wanted, covered = unit.wanted, _covered(there)
     by_targets: dict[tuple[Target, ...], list[AttackSpec]] = {}
     for attack in wanted.attacks or (None,):
-        absent = tuple(target for target in wanted.targets if (attack, target) not in covered)
+        absent = tuple(
+            target
+            for target in wanted.targets
+            if (attack, target) not in covered and unit.wants(attack, target[0]) and target[0] not in passed_over
+        )
         if absent:
             by_targets.setdefault(absent, []).extend([] if attack is None else [attack])
     for targets, attacks in by_targets.items():

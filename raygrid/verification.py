@@ -1,15 +1,21 @@
-"""What must hold of a trained model before hours are spent on attacks through it."""
+"""What must hold of a model before hours are spent: on attacks through it, on surrogates for attacks on it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from raygrid.attacks import to_unit_range
-from raygrid.errors import StoreError, TrainingError
+from raygrid.budget import CHECKS, allowance, limit_of
+from raygrid.errors import DataError, RaygridError, SpecError, StoreError, TrainingError, unknown_name
+from raygrid.external import check_target, open_target
 from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
-from raygrid.samples import Samples, TrainingSet
-from raygrid.spec import ModelSpec
+from raygrid.mirror import pull
+from raygrid.samples import DEVELOPMENT_FILES, Samples, TrainingSet
+from raygrid.spec import ModelSpec, TargetSpec
 from raygrid.zoo import Zoo
 
 _AUC_TOLERANCE = 0.01
@@ -62,3 +68,64 @@ def verify_card(zoo: Zoo, model: ModelSpec, network: nn.Module, samples: Samples
             f"{who} was trained for {labels}, the samples have {list(samples.labels)}; "
             f"delete {zoo.folder(model)} and run the study again"
         )
+
+
+def open_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> nn.Module:
+    """Return a target that raygrid did not train.
+
+    Raises SpecError for a label of its answers that the samples do not have, and what `open_target` raises.
+    """
+    for label in target.answer.labels:
+        if label and label not in samples.labels:
+            raise SpecError(f"target {target.label!r}: {unknown_name('label', label, samples.labels)}")
+    pull(zoo.answers_dir(target))
+    dataset = zoo.study.modality(target.modality).dataset
+    return open_target(
+        target,
+        labels=samples.labels,
+        channels=dataset.channels,
+        image_size=dataset.image_size,
+        answers_dir=zoo.answers_dir(target),
+    )
+
+
+class Guarded(nn.Module):
+    """A target that raygrid did not train, whatever it raises made an error that names it."""
+
+    def __init__(self, spec: TargetSpec, target: nn.Module) -> None:
+        super().__init__()
+        self._spec, self.target = spec, target
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the target's logits (batch, labels). Raises RaygridError, DataError for what others raise."""
+        with _named(self._spec):
+            logits: Tensor = self.target(images)
+        return logits
+
+
+@contextmanager
+def _named(target: TargetSpec) -> Iterator[None]:
+    try:
+        yield
+    except RaygridError:
+        raise
+    except Exception as error:  # somebody else's code raises whatever it likes
+        raise DataError(f"target {target.label!r}: {target.source} raised {type(error).__name__}: {error}") from error
+
+
+def verify_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> None:
+    """Return nothing if a target that raygrid did not train answers the first test images as it was declared to.
+
+    They are among the clean images that it is asked about anyway, so an endpoint is not asked for more. Raises
+    SpecError, too, where a budget does not cover those; DataError, StoreError as `check_target` does.
+    """
+    limit, least = limit_of(target), samples.num_test + CHECKS
+    if limit and limit < least:
+        raise SpecError(
+            f"target {target.label!r}: max_images is {limit}, and the clean test images alone take {least}; "
+            f"raise it to {allowance(zoo.study, target, samples.num_test).num_images_of_all} to leave nothing out"
+        )
+    count = max(2, min(target.endpoint.batch_size, samples.num_test))
+    pull(samples.folder, without=DEVELOPMENT_FILES)
+    with _named(target):
+        check_target(target, open_external(zoo, target, samples), samples.test_block(0, count).images)

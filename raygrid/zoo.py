@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raygrid.external import target_identity
 from raygrid.files import read_json
 from raygrid.keyed import digest, keyed_seed
 from raygrid.signatures import model_signature
-from raygrid.spec import ModelSpec, StudySpec, SurrogateSpec
+from raygrid.spec import AnyTarget, ModelSpec, StudySpec, SurrogateSpec, TargetSpec
 from raygrid.weights import path_of_model, weights_identity
 
 if TYPE_CHECKING:  # PyTorch and timm take seconds to import; asking what is missing needs neither
@@ -43,11 +44,14 @@ class Zoo:
         """Return the signature of a model, trained or not."""
         return model_signature(self.study, model, samples=self.samples[model.modality], start=self._start(model))
 
-    def identity(self, model: ModelSpec) -> str:
-        """Return what stands for the model in the signature of scores: its signature and, once trained, its weights.
+    def identity(self, model: AnyTarget) -> str:
+        """Return what stands for a model in the signature of scores: its signature and, once trained, its weights.
 
-        A model that is trained again need not come out the same on another device; its old scores are not its own.
+        A model that is trained again need not come out the same on another device; its old scores are not its own. A
+        target that raygrid did not train is what its declaration and its files say.
         """
+        if isinstance(model, TargetSpec):
+            return target_identity(model)
         weights = self.card(model)["weights_sha256"] if self.is_trained(model) else "untrained"
         return f"{self.signature(model)}-{weights}"
 
@@ -55,6 +59,10 @@ class Zoo:
         """Return the signature of a model, or one of an ensemble's models in their order."""
         members = [self.signature(model) for model in self.study.members_of(surrogate)]
         return members[0] if isinstance(surrogate, ModelSpec) else digest({"mean logits of": members})
+
+    def answers_dir(self, target: TargetSpec) -> Path:
+        """Return the folder of what a target has answered, where asking again costs something."""
+        return self.study_dir / "answers" / target.modality / target.name
 
     def folder(self, model: ModelSpec) -> Path:
         """Return the folder of a model, trained or not."""

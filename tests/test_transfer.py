@@ -54,7 +54,8 @@ def opened(zoo: Zoo) -> Samples:
 
 def scorer_of(zoo: Zoo) -> _Scorer:
     job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
-    return _Scorer({**job, "modality": "toy", "device": "cpu"})
+    names = [m.name for m in (*zoo.study.models, *zoo.study.targets)]
+    return _Scorer({**job, "modality": "toy", "device": "cpu", "names": names})
 
 
 def as_row(zoo: Zoo, file: ScoreFile) -> dict[str, np.ndarray]:

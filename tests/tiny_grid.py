@@ -1,5 +1,7 @@
 """A grid of one modality small enough for a test, through the same command line as the real experiments."""
 
+from dataclasses import replace
+
 from raygrid.cli import run_experiment
 from raygrid.spec import (
     DatasetSpec,
@@ -9,6 +11,7 @@ from raygrid.spec import (
     Recipe,
     SplitSpec,
     StudySpec,
+    TargetSpec,
     TransferSpec,
     attack_grid,
 )
@@ -45,5 +48,11 @@ def tiny() -> StudySpec:
     )
 
 
+def assess() -> StudySpec:
+    """Return the same study of somebody else's classifier: the zoo is the attacker's alone."""
+    target = TargetSpec(modality="pathology", label="brightness", kind="callable", source="target_functions:brightness")
+    return replace(tiny(), name="assess", targets=(target,), zoo_as_targets=False)
+
+
 if __name__ == "__main__":
-    run_experiment({"tiny": tiny}, description=__doc__ or "", default="tiny")
+    run_experiment({"tiny": tiny, "assess": assess}, description=__doc__ or "", default="tiny")

@@ -32,7 +32,7 @@ from raygrid.spec.models import (
     Recipe,
     SurrogateSpec,
 )
-from raygrid.spec.study import StudySpec
+from raygrid.spec.study import AnyTarget, StudySpec
 from raygrid.spec.targets import EXTERNAL, AnswerSpec, EndpointSpec, InputSpec, TargetSpec
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "SPLIT_FILES",
     "WEIGHTS",
     "AnswerSpec",
+    "AnyTarget",
     "AttackSpec",
     "Case",
     "Condition",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from raygrid.errors import unknown_name
 from raygrid.keyed import Json
-from raygrid.plain import ABSENT_IF_EMPTY
+from raygrid.plain import ABSENT_BY_DEFAULT
 from raygrid.spec.checks import require
 
 SPLITS = ("d1", "d2", "d2_half", "d1_tenth", "development")
@@ -47,7 +47,7 @@ class SplitSpec:
 
     test_fraction: float | None = None
     validation_fraction: float = 0.1
-    files: Mapping[str, str] = field(default_factory=dict, metadata=ABSENT_IF_EMPTY)
+    files: Mapping[str, str] = field(default_factory=dict, metadata=ABSENT_BY_DEFAULT)
 
     def __post_init__(self) -> None:
         test = self.test_fraction

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from raygrid.errors import unknown_name
-from raygrid.plain import ABSENT_IF_EMPTY
+from raygrid.plain import ABSENT_BY_DEFAULT
 from raygrid.spec.checks import require
 from raygrid.spec.data import SPLITS, DatasetSpec, SplitSpec
 
@@ -57,7 +57,7 @@ class Recipe:
     balanced: bool = False
     augmentations: tuple[str, ...] = ()
     threads: int = 1
-    averaged_epochs: int = field(default=0, metadata=ABSENT_IF_EMPTY)
+    averaged_epochs: int = field(default=0, metadata=ABSENT_BY_DEFAULT)
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"epochs is {self.epochs}; expected at least 1")

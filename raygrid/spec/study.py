@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from raygrid.errors import SpecError, unknown_name
-from raygrid.plain import ABSENT_IF_EMPTY, from_plain, to_plain
+from raygrid.plain import ABSENT_BY_DEFAULT, from_plain, to_plain
 from raygrid.spec.attacks import TransferSpec
 from raygrid.spec.checks import require
 from raygrid.spec.claims import Margins
 from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, Recipe, SurrogateSpec
+from raygrid.spec.targets import TargetSpec
+
+AnyTarget = ModelSpec | TargetSpec  # what is attacked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,8 @@ class StudySpec:
             `weights:<name>`; `raygrid.weights` lists the sources. Architectures that are not named get `imagenet`
             weights from timm's hub.
         ensembles: models that are attacked through together, beside each alone.
+        targets: classifiers that raygrid did not train, attacked through every surrogate of their modality.
+        zoo_as_targets: whether the models of the zoo are attacked too; without it they are the attacker's alone.
         margins: what the claims call alike, little and different.
     """
 
@@ -30,7 +35,9 @@ class StudySpec:
     models: tuple[ModelSpec, ...]
     transfer: TransferSpec
     weights: Mapping[str, str] = field(default_factory=dict)
-    ensembles: tuple[EnsembleSpec, ...] = field(default=(), metadata=ABSENT_IF_EMPTY)
+    ensembles: tuple[EnsembleSpec, ...] = field(default=(), metadata=ABSENT_BY_DEFAULT)
+    targets: tuple[TargetSpec, ...] = field(default=(), metadata=ABSENT_BY_DEFAULT)
+    zoo_as_targets: bool = field(default=True, metadata=ABSENT_BY_DEFAULT)
     margins: Margins = field(default_factory=Margins)
 
     def __post_init__(self) -> None:
@@ -54,6 +61,20 @@ class StudySpec:
             studied = [m.name for m in self.studied]
             require(ensemble.modality in studied, unknown_name("modality", ensemble.modality, studied))
             self.members_of(ensemble)
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        studied = [m.name for m in self.studied]
+        labels = [(t.modality, t.label) for t in self.targets]
+        require(len(set(labels)) == len(labels), f"targets share a label: {labels}")
+        for target in self.targets:
+            require(target.modality in studied, unknown_name("modality", target.modality, studied))
+        for name in studied:
+            require(
+                self.zoo_as_targets or any(t.modality == name for t in self.targets),
+                f"nothing of {name} is attacked: zoo_as_targets is False and none of the targets is of {name}; "
+                "add one, or leave out that modality",
+            )
 
     def modality(self, name: str) -> ModalitySpec:
         """Return a modality by name. Raises SpecError with near misses."""
@@ -74,6 +95,14 @@ class StudySpec:
     def surrogates_of(self, modality: str) -> tuple[SurrogateSpec, ...]:
         """Return what the attacks of one modality go through: its models, then its ensembles."""
         return (*self.models_of(modality), *(e for e in self.ensembles if e.modality == modality))
+
+    def external_targets(self, modality: str) -> tuple[TargetSpec, ...]:
+        """Return the targets of one modality that raygrid did not train."""
+        return tuple(t for t in self.targets if t.modality == modality)
+
+    def targets_of(self, modality: str) -> tuple[AnyTarget, ...]:
+        """Return what is attacked in one modality: its models, unless they are the attacker's alone, then the rest."""
+        return (*(self.models_of(modality) if self.zoo_as_targets else ()), *self.external_targets(modality))
 
     def members_of(self, surrogate: SurrogateSpec) -> tuple[ModelSpec, ...]:
         """Return a surrogate's models: a model itself, or all of an ensemble. Raises SpecError for unknown ones."""
@@ -107,12 +136,12 @@ class StudySpec:
         modality = self.modality(model.modality)
         return modality.finetune if model.is_pretrained and modality.finetune is not None else modality.recipe
 
-    def pairings(self, modality: str) -> list[tuple[SurrogateSpec, ModelSpec]]:
+    def pairings(self, modality: str) -> list[tuple[SurrogateSpec, AnyTarget]]:
         """Return every ordered (surrogate, target) of a modality, white-box references included."""
-        surrogates, targets = self.surrogates_of(modality), self.models_of(modality)
+        surrogates, targets = self.surrogates_of(modality), self.targets_of(modality)
         return [(surrogate, target) for surrogate in surrogates for target in targets]
 
-    def is_white_box(self, surrogate: SurrogateSpec, target: ModelSpec) -> bool:
+    def is_white_box(self, surrogate: SurrogateSpec, target: AnyTarget) -> bool:
         """Whether the attacker of a pairing has the target itself."""
         return target in self.members_of(surrogate)
 

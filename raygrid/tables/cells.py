@@ -16,7 +16,7 @@ import pandas as pd
 from raygrid.errors import DataError
 from raygrid.keyed import digest
 from raygrid.metrics import Floats, interval, mean_influence, ratio_influence, ratio_interval
-from raygrid.spec import ENSEMBLE, ModelSpec, StudySpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, ModelSpec, StudySpec
 
 Instances = Literal["published", "all"]
 Pair = tuple[ModelSpec | None, ModelSpec]  # (surrogate or None on clean images, target)
@@ -105,8 +105,8 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
     """Return the AUC frame addressable by model; what should be there comes from the study, else from the frame."""
     if instances not in ("published", "all"):
         raise DataError(f"instances is {instances!r}; expected 'published' or 'all'")
-    # the paper's tables compare models with models
-    frame = auc[auc["surrogate_arch"] != ENSEMBLE].reset_index(drop=True)
+    # the paper's tables compare models of the zoo with each other
+    frame = auc[(auc["surrogate_arch"] != ENSEMBLE) & (auc["target_arch"] != EXTERNAL)].reset_index(drop=True)
     targets, surrogates = _models_of(frame, "target"), _models_of(frame, "surrogate")
     if None in targets:
         raise DataError(f"row {targets.index(None)} of the AUC frame names no target")
@@ -128,7 +128,7 @@ def _expected(
 ) -> tuple[dict[str, list[ModelSpec]], list[tuple[str, float]]]:
     """The models of every modality and the attacks, each at its epsilons, that should be there."""
     if study is not None:
-        models = {m.name: list(study.models_of(m.name)) for m in study.studied}
+        models = {m.name: list(study.models_of(m.name)) for m in study.studied if study.zoo_as_targets}
         attacks = [(a.name, a.epsilon) for a in study.transfer.attacks]
     else:
         models = {name: sorted({m for m in seen if m.modality == name}) for name in frame["modality"].unique()}

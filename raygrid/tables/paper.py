@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raygrid.budget import NotAsked
 from raygrid.errors import DataError
-from raygrid.spec import SPLITS, StudySpec
+from raygrid.spec import EXTERNAL, SPLITS, StudySpec
 from raygrid.tables.cells import (
     CELL_COLUMNS,
     INFLUENCES,
@@ -143,24 +144,36 @@ def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -
 
 
 def unlearned(auc: pd.DataFrame, bound: float = LEARNED_BOUND) -> list[str]:
-    """Return the targets, as modality/name, whose lower bound of clean AUC is not above `bound`."""
-    clean = auc[(auc["condition"] == "clean") & ~(auc["auc_low"] > bound)]
+    """Return the models of the zoo, as modality/name, whose lower bound of clean AUC is not above `bound`."""
+    clean = of_zoo(auc[(auc["condition"] == "clean") & ~(auc["auc_low"] > bound)])
     return sorted(f"{m}/{t}" for m, t in zip(clean["modality"], clean["target"], strict=True))
 
 
-def missing_pairings(auc: pd.DataFrame, study: StudySpec) -> pd.DataFrame:
-    """Return what the study declares and the frame lacks: modality, surrogate ("" = clean), target, missing, expected.
+def of_zoo(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, of AUCs or decisions, whose target is a model of the zoo."""
+    return frame[~frame["target"].str.startswith(f"{EXTERNAL}-")]
+
+
+def missing_pairings(auc: pd.DataFrame, study: StudySpec, not_asked: NotAsked | None = None) -> pd.DataFrame:
+    """Return what the study asks for and the frame lacks: modality, surrogate ("" = clean), target, missing, expected.
 
     `missing` of `expected` counts rows: (attack, epsilon) × {adversarial, control}, or 1 for clean images.
+
+    Args:
+        not_asked: by modality and target, the (surrogate, attack's key) that a budget does not cover: they are not
+            missing.
     """
     finite = auc[np.isfinite(auc["auc"].to_numpy(dtype=np.float64))]
     keys = (finite[name] for name in ("modality", "surrogate", "target", "condition", "attack"))
     there = set(zip(*keys, finite["epsilon"].map(rounded), strict=True))
-    attacked = [(c, a.name, rounded(a.epsilon)) for c in ("adversarial", "control") for a in study.transfer.attacks]
+    unasked = not_asked or {}
     rows = []
     for modality in study.studied:
-        clean = [("", target.name) for target in study.models_of(modality.name)]
+        clean = [("", target.name) for target in study.targets_of(modality.name)]
         for pair in [*clean, *((s.name, t.name) for s, t in study.pairings(modality.name))]:
+            passed_over = unasked.get((modality.name, pair[1]), frozenset())
+            asked = [a for a in study.transfer.attacks if (pair[0], a.key) not in passed_over]
+            attacked = [(c, a.name, rounded(a.epsilon)) for c in ("adversarial", "control") for a in asked]
             wanted = attacked if pair[0] else [("clean", "", 0.0)]
             missing = sum((modality.name, *pair, *case) not in there for case in wanted)
             if missing:

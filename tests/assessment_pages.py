@@ -1,0 +1,97 @@
+"""One target that raygrid did not train, attacked through four surrogates, with numbers that can be checked by hand."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from auc_frames import EPSILONS, model, small_study
+
+from raygrid.assessment import Assessment
+from raygrid.assessment_page import PageInput, render_assessment
+from raygrid.examples import TargetExample
+from raygrid.spec import ModelSpec, TargetSpec
+
+A, B = model("a"), model("a", split="d2")
+C, D = model("a", init="imagenet"), model("b")
+MODELS = (A, B, C, D)
+TARGET = TargetSpec(
+    modality="eye", label="deployed", kind="callable", source="clinic.model:predict", received="jpeg:90"
+)
+AUCS = {A: (0.60, 0.50), B: (0.70, 0.70), C: (0.40, 0.40), D: (0.74, 0.76)}  # FGSM, PGD at the smaller epsilon
+SENSITIVITY = {A: 0.5, B: 0.7, C: 0.1, D: 0.3}
+SPECIFICITY = {A: 0.6, B: 0.6, C: 0.2, D: 0.6}
+
+
+def small_frame() -> pd.DataFrame:
+    """Clean 0.80; the larger epsilon takes 0.1 more; shuffled 0.78. Two patients, one pulls up and one down: by 0.01,
+    which is a standard error of 0.02, and through C by 0.02."""
+    rows = [_row(None, "clean", "", 0.0, 0.80, 0.01)]
+    for surrogate, condition in product(MODELS, ("adversarial", "control")):
+        for (k, attack), epsilon in product(enumerate(("fgsm", "pgd")), EPSILONS):
+            left = 0.78 if condition == "control" else AUCS[surrogate][k] - (0.1 if epsilon > 0.02 else 0.0)
+            rows.append(_row(surrogate, condition, attack, epsilon, left, 0.02 if surrogate == C else 0.01))
+    return pd.DataFrame(rows)
+
+
+def assessment(frame: pd.DataFrame | None = None, **changes: Any) -> Assessment:
+    """Return what is known of the target, from `small_frame` or another."""
+    study = replace(small_study(MODELS), targets=(TARGET,), zoo_as_targets=False)
+    auc = small_frame() if frame is None else frame
+    seen = {"modality": "eye", "surrogate": A.name, "condition": "adversarial", "attack": "pgd", "epsilon": 0.02}
+    visibility = pd.DataFrame([seen | {"linf": 0.02, "l2": 1.0, "psnr": 41.0, "ssim": 0.987}])
+    values = {"decisions": _decisions(), "visibility": visibility, **changes}
+    return Assessment(study=study, target=TARGET, auc=auc, **values)
+
+
+def page(one: Assessment | None = None, *, phantom: bool = True) -> str:
+    """Return the page of an assessment."""
+    image = np.zeros((8, 8, 3), dtype=np.float32)
+    example = TargetExample("i1", "lesion", 1, image, image + 0.02, 0.93, 0.12)
+    inputs = PageInput(
+        assessment=one or assessment(),
+        phantom=phantom,
+        identity="feed" * 16,
+        surrogate_auc={A.name: 0.91},
+        examples=[example],
+        example_words="PGD through C.",
+        facts={"Commit": "c0ffee"},
+    )
+    return render_assessment(inputs)
+
+
+def _row(
+    surrogate: ModelSpec | None, condition: str, attack: str, epsilon: float, auc: float, pull: float
+) -> dict[str, object]:
+    side = ("", "", "", "") if surrogate is None else (surrogate.name, surrogate.arch, surrogate.init, surrogate.split)
+    return {
+        "modality": "eye",
+        "condition": condition,
+        **dict(zip(("surrogate", "surrogate_arch", "surrogate_init", "surrogate_split"), side, strict=True)),
+        "target": TARGET.name,
+        "target_arch": "external",
+        "attack": attack,
+        "epsilon": epsilon,
+        "auc": auc,
+        "num_images": 40,
+        "num_patients": 2,
+        "num_positive": 20,
+        "num_labels": 1,
+        "labels_left_out": "",
+        "influence": [pull, -pull],
+    }
+
+
+def _decisions() -> pd.DataFrame:
+    fixed = {"label": "lesion", "num_positive": 20, "num_negative": 20}
+    clean = {"condition": "clean", "surrogate": "", "attack": "", "epsilon": 0.0, "auc": 0.8}
+    rows = [fixed | clean | {"sensitivity": 0.82, "specificity": 0.9}]
+    for surrogate, attack, epsilon in product(MODELS, ("fgsm", "pgd"), EPSILONS):
+        case = {"surrogate": surrogate.name, "attack": attack, "epsilon": epsilon, "auc": 0.5}
+        lost = {"sensitivity": SENSITIVITY[surrogate], "specificity": SPECIFICITY[surrogate]}
+        if epsilon > 0.02:
+            lost = dict.fromkeys(lost, 0.0)
+        rows.append(fixed | case | {"condition": "adversarial"} | lost)
+        rows.append(fixed | case | {"condition": "control", "sensitivity": 0.81, "specificity": 0.89})
+    return pd.DataFrame(rows)

@@ -1,0 +1,39 @@
+"""Functions that stand for somebody's deployed classifier in tests: array of images in [0, 1] in, logits out."""
+
+import os
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raygrid.study import open_study
+
+STUDY_VARIABLE = "RAYGRID_TEST_STUDY"
+_networks: dict[str, torch.nn.Module] = {}
+
+
+def first_model(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Answer as the first model of the study that the environment names: a stranger to raygrid, but for this file."""
+    from pathlib import Path
+
+    folder = os.environ[STUDY_VARIABLE]
+    if folder not in _networks:
+        zoo = open_study(Path(folder))
+        _networks[folder] = zoo.load_frozen(zoo.study.models[0])
+    with torch.no_grad():
+        return np.asarray(_networks[folder](torch.from_numpy(images * 2 - 1)).numpy())
+
+
+def brightness(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Answer with how bright an image is."""
+    return np.asarray(40 * (images.mean(axis=(1, 2, 3)) - 0.45)[:, None], dtype=np.float32)
+
+
+def broken(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Answer with nothing."""
+    raise RuntimeError("the licence has run out")
+
+
+def wrong_shape(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Answer with two numbers for each image."""
+    return np.zeros((len(images), 2), dtype=np.float32)

@@ -1,0 +1,170 @@
+"""The page about one model: every number on it is worked out by hand from a small frame."""
+
+import re
+from html import unescape
+
+import pandas as pd
+import pytest
+from assessment_pages import A, B, C, D, assessment, page, small_frame
+
+from raygrid.assessment_page import headline
+from raygrid.errors import DataError
+from raygrid.report import ReportInput, render_report
+from raygrid.tables import PHANTOM_NOTICE
+
+
+def text_of(html: str) -> str:
+    """Return what a reader sees, in one line."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+@pytest.fixture(scope="module")
+def shown() -> str:
+    return text_of(page())
+
+
+def test_the_headline_is_the_mean_over_look_alikes_at_the_smaller_epsilon(shown: str) -> None:
+    # (0.55 + 0.70 + 0.40 + 0.75) / 4; influences (0.01 * 3 + 0.02) / 4 = 0.0125, so a standard error of 0.025:
+    # logit 0.4055 ± 1.96 * 0.025 / 0.24 = 0.2042
+    assert (
+        "An attacker who trains a look-alike on other patients' images and may change each image by at most 2.55 of "
+        "255 grey levels in each pixel lowers this model's AUC from 0.80 to 0.60 (0.55 to 0.65)."
+    ) in shown
+    # influences cancel in the loss but for those through C: (0.01 - 0.0125), a standard error of 0.005
+    assert "That is a loss of 0.20 (0.19 to 0.21), mean over 4 look-alikes, FGSM and PGD at ε = 0.02." in shown
+    # PGD (0.4 + 0.6 + 0.3 + 0.66) / 4: 0.49; logit -0.0400 ± 1.96 * 0.025 / 0.2499 = 0.1961
+    assert "at most 5.1 of 255 grey levels in each pixel, PGD leaves 0.49 (0.44 to 0.54)." in shown
+
+
+def test_the_best_look_alike_stands_with_its_interval_and_with_a_warning(shown: str) -> None:
+    # standard error 0.04: logit -0.4055 ± 1.96 * 0.04 / 0.24 = 0.3267
+    assert f"Through the best of them, {C.name}, 0.40 (0.32 to 0.48) is left." in shown
+    assert "on the very images that judge it" in shown
+
+
+def test_the_control_says_whether_the_pattern_harms(shown: str) -> None:
+    assert "shuffled over the image, leave 0.78" in shown
+    assert "it is their pattern that harms" in shown
+    frame = small_frame()
+    frame.loc[frame["condition"] == "control", "auc"] = 0.5
+    assert "their pattern does no harm of its own" in text_of(page(assessment(frame)))
+
+
+def test_without_a_sure_loss_none_is_claimed() -> None:
+    frame = small_frame()
+    attacked = frame["condition"] == "adversarial"
+    frame.loc[attacked, "auc"] = 0.79
+    frame["influence"] = [[-0.01, 0.01] if one else [0.01, -0.01] for one in attacked]
+    sentence = headline(assessment(frame))  # 0.01 less, with a standard error of 0.04
+    assert "was not seen to lower this model's AUC: 0.80 before, 0.79" in sentence
+
+
+def test_clean_performance_names_images_patients_and_findings(shown: str) -> None:
+    # standard error 0.02: logit 1.3863 ± 1.96 * 0.02 / 0.16 = 0.2450
+    assert "AUC 0.800 (0.758 to 0.836) on 40 test images of 2 patients" in shown
+    assert "lesion 20, 20 0.800 82% 90%" in shown
+
+
+def test_damage_stands_for_each_attack_and_epsilon(shown: str) -> None:
+    # FGSM (0.6 + 0.7 + 0.4 + 0.74) / 4 and PGD (0.5 + 0.7 + 0.4 + 0.76) / 4; 0.1 less at the larger epsilon
+    rows = re.findall(
+        r"(FGSM|PGD) (0\.0\d) \((\d\.\d+)\) (\d\.\d+) \[[^]]+\] (\d\.\d+) \[[^]]+\] (\d\.\d+) \[[^]]+\] 4", shown
+    )
+    assert rows == [
+        ("FGSM", "0.02", "2.55", "0.610", "0.400", "0.780"),
+        ("FGSM", "0.04", "5.1", "0.510", "0.300", "0.780"),
+        ("PGD", "0.02", "2.55", "0.590", "0.400", "0.780"),
+        ("PGD", "0.04", "5.1", "0.490", "0.300", "0.780"),
+    ]
+
+
+def test_look_alikes_are_sorted_by_damage_and_say_what_they_needed(shown: str) -> None:
+    section = shown[shown.index("Through which look-alikes") : shown.index("What mattered", 2000)]
+    places = [section.index(surrogate.name) for surrogate in (C, A, B, D)]  # 0.40, 0.55, 0.70, 0.75
+    assert places == sorted(places)
+    assert f"{C.name} 0.400" in section
+    assert "ImageNet weights one half of the patients (d1)" in section
+    assert "random weights the other half (d2)" in section
+    assert "0.910" in section  # its own validation AUC
+
+
+def test_what_mattered_is_a_paired_difference_with_its_interval(shown: str) -> None:
+    # C less A: -0.20 and -0.10; influences 0.02 less 0.01, a standard error of 0.02
+    assert "Start: ImageNet weights instead of random weights -0.150 [-0.189, -0.111] more damage 2" in shown
+    # B less A: 0.10 and 0.20; D less A: 0.14 and 0.26; all of one influence
+    assert re.search(
+        r"the other half \(d2\) instead of one half of the patients \(d1\) \+0\.150 \[\S+ \S+ less damage 2", shown
+    )
+    assert re.search(r"Architecture: b instead of a \+0\.200 \[\S+ \S+ less damage 2", shown)
+    # PGD less FGSM: -0.10 through A, 0.02 through D, nothing through the others
+    assert re.search(r"Attack: PGD instead of FGSM -0\.020 \[\S+ \S+ more damage 4", shown)
+
+
+def test_decisions_are_counts_of_a_hundred_images(shown: str) -> None:
+    # sensitivity (0.5 + 0.7 + 0.1 + 0.3) / 4, specificity (0.6 * 3 + 0.2) / 4; the best look-alike is C
+    assert (
+        "Of 100 images with lesion the model finds 82; under attack 40, through the best look-alike 10. Of 100 without "
+        "it, it clears 90; under attack 50, through the best look-alike 20."
+    ) in shown
+
+
+def test_the_page_says_what_was_received_seen_and_not_said(shown: str) -> None:
+    assert "as JPEG files of quality 90" in shown
+    assert "PGD 0.02 2.55 41.0 0.987" in shown
+    assert "A good result does not show that the system is safe" in shown
+    assert "clinic.model:predict" in shown
+    assert "feedfeed" in shown
+    assert "with lesion: probability 0.93, attacked: probability 0.12" in page()
+
+
+def test_what_a_budget_left_out_is_listed_and_not_compared(shown: str) -> None:
+    assert "What was not asked" not in shown
+    frame = small_frame()
+    gone = (frame["surrogate"] == B.name) & (frame["attack"] == "fgsm")
+    one = assessment(frame[~gone], not_asked={(B.name, "fgsm@0.02"), (B.name, "fgsm@0.04")})
+    assert [a.key for a in one.reference] == ["pgd@0.02"]  # FGSM was asked through three only
+    assert one.attacked is not None
+    assert one.attacked.value == pytest.approx((0.5 + 0.7 + 0.4 + 0.76) / 4)
+    text = text_of(page(one))
+    assert f"FGSM at ε = 0.04 through 1: {B.name}" in text
+    assert "What was not asked" in text
+
+
+def test_clean_scores_alone_make_a_page() -> None:
+    frame = small_frame()
+    text = text_of(page(assessment(frame[frame["condition"] == "clean"])))
+    assert "Nothing was attacked yet: on clean images this model's AUC is 0.80 (0.76 to 0.84)" in text
+
+
+def test_a_target_that_learned_little_is_doubted_on_its_page_and_voids_nothing() -> None:
+    assert 'id="unlearned"' not in page()
+    frame = small_frame()
+    frame.loc[frame["condition"] == "clean", "auc"] = 0.6
+    assert 'id="unlearned"' in page(assessment(frame))
+    whole = frame.assign(target_init="", target_split="", target_instance=-1, target_signature="t", white_box=False)
+    whole = whole.assign(surrogate_instance=0, surrogate_signature="s", clean_auc=0.6, relative_auc=1.0)
+    whole = whole.assign(auc_low=0.5, auc_high=0.7, relative_low=0.9, relative_high=1.1)
+    assessed = [{"name": "eye deployed", "page": "assessment-eye-deployed.html", "headline": "It lowers."}]
+    report = render_report(ReportInput(study=assessment().study, auc=whole, phantom=False, assessed=assessed))
+    assert 'id="void"' not in report
+    assert '<a href="assessment-eye-deployed.html">eye deployed</a>: It lowers.' in report
+    assert 'id="tables"' not in report  # the zoo is the attacker's alone
+    assert f"{A.name} → external-deployed" in report
+
+
+def test_a_target_has_one_clean_row() -> None:
+    frame = small_frame()
+    with pytest.raises(DataError, match="has 0 clean rows"):
+        assessment(frame[frame["condition"] != "clean"])
+    with pytest.raises(DataError, match="has 2 clean rows"):
+        assessment(pd.concat([frame, frame.head(1)]))
+
+
+def test_the_page_loads_nothing_and_is_marked_where_images_are_generated() -> None:
+    generated, real = page(), page(phantom=False)
+    assert generated.count(PHANTOM_NOTICE) > 8
+    assert PHANTOM_NOTICE not in real
+    for reference in re.findall(r'(?:src|href)="([^"]*)"', real):
+        assert reference.startswith(("data:image/", "#")) or reference == "report.html"
+    assert page() == generated
