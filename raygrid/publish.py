@@ -19,13 +19,13 @@ from raygrid.mirror import pull, shown
 from raygrid.progress import tell
 from raygrid.results import (
     result_frames,
-    transfer_facts,
     visibility_frame,
     write_auc,
     write_decisions,
     write_visibility,
 )
 from raygrid.samples import DEVELOPMENT_FILES, Samples, samples_dir
+from raygrid.scores import transfer_facts
 from raygrid.spec import ModelSpec, StudySpec
 from raygrid.units import not_asked, plan_units, score_files
 from raygrid.zoo import Zoo

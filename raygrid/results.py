@@ -20,7 +20,7 @@ from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.metrics import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
 from raygrid.samples import Samples
-from raygrid.scores import cases_of, read_logits, read_metadata, read_perceptibility
+from raygrid.scores import cases_of, read_logits, read_perceptibility
 from raygrid.spec import ENSEMBLE, EXTERNAL, MEASURES, AnyTarget, Case, EnsembleSpec, SurrogateSpec, TargetSpec
 from raygrid.units import Unit, covered_by_all, plan_units, score_files
 from raygrid.zoo import Zoo
@@ -150,23 +150,6 @@ def _write(path: Path, frame: pd.DataFrame) -> Path:
     with atomic_path(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
     return path
-
-
-def transfer_facts(zoo: Zoo, modality: str, num_test: int) -> dict[str, Any]:
-    """Return counts over the score files of a modality: gradients, zero-gradient images, seconds.
-
-    A unit that was crafted again for a new target counts its images once, its gradients and seconds as they were.
-    """
-    done = [files for files in score_files(plan_units(zoo, modality, num_test)) if files]
-    facts = [[read_metadata(file.path) for file in files] for files in done]
-    attacked = [f for files, f in zip(done, facts, strict=True) if files[0].unit.surrogate is not None]
-    return {
-        "num_units": len(done),
-        "num_attacked": sum(int(f[0]["num_images"]) for f in attacked),
-        "gradients_per_image": sum(int(f["num_gradients"]) for f in attacked[0]) if attacked else 0,
-        "num_zero_gradients": sum(max(int(f["num_zero_gradients"]) for f in files) for files in attacked),
-        "seconds": sum(float(f["seconds"]) for files in facts for f in files),
-    }
 
 
 def visibility_frame(zoo: Zoo, modality: str, num_test: int) -> pd.DataFrame:

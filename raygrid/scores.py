@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.spec import MEASURES, Case, StudySpec, SurrogateSpec
-from raygrid.units import ScoreFile, Unit, score_files
+from raygrid.units import ScoreFile, Unit, plan_units, score_files
+from raygrid.zoo import Zoo
 
 _METADATA_KEY = b"raygrid"
 _ROW_BYTES = (2, 4)  # of a score on disk, fixed and per output; measured on the demo: 5.8 with one output
@@ -184,3 +185,20 @@ def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:
     if surrogate is None:
         return [Case("clean", None)]
     return [Case(condition, attack) for attack in study.transfer.attacks for condition in ("adversarial", "control")]
+
+
+def transfer_facts(zoo: Zoo, modality: str, num_test: int) -> dict[str, Any]:
+    """Return counts over the score files of a modality: gradients, zero-gradient images, seconds.
+
+    A unit that was crafted again for a new target counts its images once, its gradients and seconds as they were.
+    """
+    done = [files for files in score_files(plan_units(zoo, modality, num_test)) if files]
+    facts = [[read_metadata(file.path) for file in files] for files in done]
+    attacked = [f for files, f in zip(done, facts, strict=True) if files[0].unit.surrogate is not None]
+    return {
+        "num_units": len(done),
+        "num_attacked": sum(int(f[0]["num_images"]) for f in attacked),
+        "gradients_per_image": sum(int(f["num_gradients"]) for f in attacked[0]) if attacked else 0,
+        "num_zero_gradients": sum(max(int(f["num_zero_gradients"]) for f in files) for files in attacked),
+        "seconds": sum(float(f["seconds"]) for files in facts for f in files),
+    }

@@ -137,14 +137,33 @@ def test_clean_scores_alone_make_a_page() -> None:
     assert "Nothing was attacked yet: on clean images this model's AUC is 0.80 (0.76 to 0.84)" in text
 
 
+def whole_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the columns that only the report reads."""
+    whole = frame.assign(target_init="", target_split="", target_instance=-1, target_signature="t", white_box=False)
+    whole = whole.assign(surrogate_instance=0, surrogate_signature="s", clean_auc=0.6, relative_auc=1.0)
+    return whole.assign(auc_low=0.5, auc_high=0.7, relative_low=0.9, relative_high=1.1)
+
+
+def test_the_report_tells_what_was_not_asked_from_what_is_missing() -> None:
+    frame = whole_frame(small_frame())
+    fgsm = (frame["attack"] == "fgsm") & (frame["epsilon"] == 0.02)
+    frame = frame[~(fgsm & frame["surrogate"].isin([A.name, B.name]))]
+    unasked = {("eye", "external-deployed"): {(B.name, "fgsm@0.02")}}
+    report = render_report(ReportInput(study=assessment().study, auc=frame, phantom=False, not_asked=unasked))
+    assert report.count('title="not asked (budget)">–') == 1
+    assert report.count('title="missing">×') == 1  # through A
+    text = text_of(report)
+    assert "1 pairing is not complete" in text
+    assert f"{A.name} external-deployed 2 of 8" in text
+    assert "Not asked (budget): eye external-deployed: 1 of 16 (surrogate, attack) cells" in text
+
+
 def test_a_target_that_learned_little_is_doubted_on_its_page_and_voids_nothing() -> None:
     assert 'id="unlearned"' not in page()
     frame = small_frame()
     frame.loc[frame["condition"] == "clean", "auc"] = 0.6
     assert 'id="unlearned"' in page(assessment(frame))
-    whole = frame.assign(target_init="", target_split="", target_instance=-1, target_signature="t", white_box=False)
-    whole = whole.assign(surrogate_instance=0, surrogate_signature="s", clean_auc=0.6, relative_auc=1.0)
-    whole = whole.assign(auc_low=0.5, auc_high=0.7, relative_low=0.9, relative_high=1.1)
+    whole = whole_frame(frame)
     assessed = [{"name": "eye deployed", "page": "assessment-eye-deployed.html", "headline": "It lowers."}]
     report = render_report(ReportInput(study=assessment().study, auc=whole, phantom=False, assessed=assessed))
     assert 'id="void"' not in report

@@ -112,9 +112,9 @@ def test_clean_scores_come_before_any_model_is_trained(tmp_path: Path) -> None:
     zoo = make_zoo(tmp_path / "study", models=MODELS, transfer=TRANSFER, targets=(STRANGER,))
     make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
     job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
-    from raygrid.transfer import _Scorer
+    from raygrid.scorer import Scorer
 
-    scorer = _Scorer({**job, "modality": "toy", "device": "cpu", "names": [STRANGER.name]})
+    scorer = Scorer({**job, "modality": "toy", "device": "cpu", "names": [STRANGER.name]})
     files = missing_external_clean(zoo.study, units_of(zoo))
     assert [(f.unit.surrogate, f.tile.names) for f in files] == [(None, (STRANGER.name,))] * 2
     for file in files:

@@ -22,13 +22,14 @@ from raygrid.attacks import Ensemble, crafter, to_unit_range
 from raygrid.decisions import SPECIFICITY
 from raygrid.engine import score_attacked
 from raygrid.errors import StoreError
-from raygrid.results import auc_frame, result_frames, transfer_facts, visibility_frame
+from raygrid.results import auc_frame, result_frames, visibility_frame
 from raygrid.samples import Samples, samples_dir
-from raygrid.scores import cases_of, read_logits, read_metadata
+from raygrid.scorer import Scorer
+from raygrid.scores import cases_of, read_logits, read_metadata, transfer_facts
 from raygrid.shelf import Shelf
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
 from raygrid.training import train
-from raygrid.transfer import _read_unit, _Scorer
+from raygrid.transfer import _read_unit
 from raygrid.units import ScoreFile, Unit, missing_files, plan_units, score_files
 from raygrid.zoo import Zoo
 
@@ -52,10 +53,10 @@ def opened(zoo: Zoo) -> Samples:
     return Samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
 
 
-def scorer_of(zoo: Zoo) -> _Scorer:
+def scorer_of(zoo: Zoo) -> Scorer:
     job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
     names = [m.name for m in (*zoo.study.models, *zoo.study.targets)]
-    return _Scorer({**job, "modality": "toy", "device": "cpu", "names": names})
+    return Scorer({**job, "modality": "toy", "device": "cpu", "names": names})
 
 
 def as_row(zoo: Zoo, file: ScoreFile) -> dict[str, np.ndarray]:
