@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from raygrid.errors import BudgetSpentError, StoreError
-from raygrid.files import read_json, write_json
+from raygrid.files import read_json, remove, write_json
 from raygrid.keyed import digest
 from raygrid.node_cache import cache_dir
 
@@ -71,7 +71,7 @@ class AnswerStore:
         try:
             yield missing
         finally:
-            under_way.unlink(missing_ok=True)
+            remove(under_way)
 
     def keep(self, answers: Answers) -> None:
         """Write the answers of a finished request. Raises StoreError if they cannot be written."""
