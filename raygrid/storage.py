@@ -21,7 +21,7 @@ from raygrid.errors import SpecError, StoreError, unknown_name
 
 T = TypeVar("T")
 ATTEMPTS = 6  # of one operation, each with the retries of the client below
-PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0  # before the second attempt, doubled before each further one
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 20.0  # before the second attempt, doubled before each further one
 _OPTIONS = {"s3": ("endpoint_override", "region", "scheme"), "gs": ("endpoint_override", "scheme")}
 _REFUSALS = (  # what comes again however often one asks; of S3, then of Google
     *("accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "nosuchbucket", "expiredtoken", "invalidtoken"),

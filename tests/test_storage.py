@@ -22,7 +22,7 @@ from raygrid.node_cache import CACHE_VARIABLE
 
 EXPERIMENT = Path(__file__).with_name("storage_grid.py")
 STATUS = "import sys; from raygrid.cli import main; main(['status', sys.argv[1]])"
-KILL_AFTER = 3  # score files, of 18
+KILL_AFTER = 3  # score files, of 24
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +137,9 @@ def test_the_machine_of_the_driver_is_lost_and_nothing_that_was_scored(
     said = run(url, tmp_path / "other machine")
     assert "nothing is missing" in said
     after = server.objects("lost")
+    assert len(score_names(server, "lost")) > sum(
+        name in before for name in score_names(server, "lost")
+    )  # not too late
     kept = [name for name in before if name.startswith(("samples/", "zoo/", "scores/", "perceptibility/"))]
     assert len(kept) > KILL_AFTER
     assert [name for name in kept if after[name] != before[name]] == []
