@@ -21,12 +21,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from raygrid.errors import DataError
 from raygrid.keyed import keyed_generator
-from raygrid.metrics import Floats, half_width, ratio_influence, standard_error
+from raygrid.metrics import Floats, effective_patients, half_width, ratio_influence, standard_error
 from raygrid.spec import ENSEMBLE, EXTERNAL
+from raygrid.variation import fewest_instances, freedom, half_width_of_sum, spread_of_draws
 
 Outcome = Literal["relative", "logit"]
 OUTCOMES: tuple[Outcome, ...] = ("relative", "logit")
@@ -34,7 +34,6 @@ OUTCOMES: tuple[Outcome, ...] = ("relative", "logit")
 COLUMNS = ["modality", "factor", "from", "to", "outcome", "effect", "low", "high", "error_patients", "error_trainings"]
 COLUMNS += ["num_rows", "conditional"]
 FEWEST_INSTANCES = 3  # trainings of a kind from which the variation between them is estimated
-_DRAWS = 500
 _SAME, _OTHER, _NESTED = "same", "disjoint", "overlapping"
 _HALF, _FEW = "half as many, disjoint", "far fewer, disjoint"
 _SIZES = {"d1": 1.0, "d2": 1.0, "d2_half": 0.5, "d1_tenth": 0.1}  # share of d1's images
@@ -148,11 +147,13 @@ def _effects_of(rows: _Rows, modality: str, seed: int) -> Iterator[dict[str, Any
     effects = [(effect, _contrast(rows.table, effect)) for effect in _wanted(rows.table)]
     effects = [(e, c) for e, c in effects if np.allclose(c @ inverse @ design, c, atol=1e-8)]  # else not estimable
     contrasts = np.stack([c for _, c in effects]) if effects else np.empty((0, design.shape[1]))
-    fewest, freedom = _instances(rows.table)
+    fewest = fewest_instances(rows.table)
     identified = fewest >= FEWEST_INSTANCES
     between = np.zeros(len(effects))
     if identified:
-        spread = _pigeonhole(rows, design, contrasts, keyed_generator(seed, "effects", modality))
+        spread = spread_of_draws(
+            rows.table, rows.outcome, design, contrasts, keyed_generator(seed, "effects", modality)
+        )
         between = spread * math.sqrt(fewest / (fewest - 1))  # a draw of n from n varies too little by (n - 1) / n
         identified = bool(np.isfinite(between).all())
     for (effect, contrast), trainings in zip(effects, between, strict=True):
@@ -160,7 +161,8 @@ def _effects_of(rows: _Rows, modality: str, seed: int) -> Iterator[dict[str, Any
         influence, value = weight @ rows.influence, float(weight @ rows.outcome)
         patients, reach = standard_error(influence), half_width(influence)
         if identified:
-            reach = max(reach, float(student.ppf(0.975, freedom)) * math.hypot(patients, trainings))
+            parts = [(patients, effective_patients(influence) - 1), (trainings, freedom(rows.table, weight))]
+            reach = max(reach, half_width_of_sum(parts))
         yield {
             "factor": effect.factor,
             "from": effect.before,
@@ -239,37 +241,3 @@ def _design(table: pd.DataFrame, levels_of: pd.DataFrame) -> Floats:
 def _contrast(table: pd.DataFrame, effect: Effect) -> Floats:
     parts = [sign * _design(table.assign(**values), table).mean(axis=0) for sign, values in effect.settings]
     return np.asarray(np.sum(parts, axis=0))
-
-
-def _instances(table: pd.DataFrame) -> tuple[int, int]:
-    """Return the fewest trainings of a kind, and trainings less kinds; on the side, target or surrogate, with less."""
-    counts = [
-        table[[side, f"{side}_kind"]].drop_duplicates().groupby(f"{side}_kind").size()
-        for side in ("target", "surrogate")
-    ]
-    return min(int(c.min()) for c in counts), min(int((c - 1).sum()) for c in counts)
-
-
-def _pigeonhole(rows: _Rows, design: Floats, contrasts: Floats, generator: np.random.Generator) -> Floats:
-    """Return the standard deviation of each contrast over draws of trainings, NaN where too few say anything of it."""
-    drawn = np.stack([_drawn(rows.table, side, generator) for side in ("target", "surrogate")])
-    rank, found = np.linalg.matrix_rank(design), []
-    for weight in drawn.prod(axis=0):
-        root = np.sqrt(weight)[:, None]
-        solution, _, own_rank, _ = np.linalg.lstsq(root * design, root[:, 0] * rows.outcome, rcond=None)
-        if own_rank == rank:  # else a factor has lost a level, and its effect is not in this draw
-            found.append(contrasts @ solution)
-    if len(found) < _DRAWS / 2:
-        return np.full(len(contrasts), math.nan)
-    return np.asarray(np.std(found, axis=0, ddof=1))
-
-
-def _drawn(table: pd.DataFrame, side: str, generator: np.random.Generator) -> Floats:
-    """Return how often each row's model was drawn, (draws, n): from the instances of its kind, with replacement."""
-    counts = np.zeros((_DRAWS, len(table)))
-    for _, kind in table.groupby(f"{side}_kind")[side]:
-        models = sorted(kind.unique())
-        draws = generator.multinomial(len(models), [1 / len(models)] * len(models), size=_DRAWS)
-        for place, model in enumerate(models):
-            counts[:, table[side] == model] = draws[:, [place]]
-    return counts
