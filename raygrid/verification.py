@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raygrid.attacks import to_unit_range
 from raygrid.budget import CHECKS, allowance, limit_of
 from raygrid.errors import DataError, RaygridError, SpecError, StoreError, TrainingError, unknown_name
-from raygrid.external import check_target, open_target
+from raygrid.external import ExternalTarget, check_target, open_target
 from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
 from raygrid.samples import Samples, TrainingSet
 from raygrid.spec import ModelSpec, TargetSpec
@@ -69,7 +69,7 @@ def verify_card(zoo: Zoo, model: ModelSpec, network: nn.Module, samples: Samples
         )
 
 
-def open_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> nn.Module:
+def open_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> ExternalTarget:
     """Return a target that raygrid did not train.
 
     Raises SpecError for a label of its answers that the samples do not have, and what `open_target` raises.

@@ -30,7 +30,9 @@ def target_identity(spec: TargetSpec) -> str:
     return digest({"target": to_plain(spec), "module": checksum(Path(found.origin))})
 
 
-class _Callable(nn.Module):
+class ExternalTarget(nn.Module):
+    """A Python function as a network."""
+
     def __init__(self, spec: TargetSpec, function: Callable[[NDArray[np.float32]], Any], num_labels: int) -> None:
         super().__init__()
         self._spec, self._function, self._num_labels = spec, function, num_labels
@@ -50,7 +52,7 @@ class _Callable(nn.Module):
 
 def open_target(
     spec: TargetSpec, *, labels: Sequence[str], channels: int, image_size: int, answers_dir: Path
-) -> nn.Module:
+) -> ExternalTarget:
     """Return a module: images (batch, channel, height, width) in [-1, 1] to float32 logits (batch, labels) on the CPU.
 
     Raises SpecError for a function that is not there.
@@ -60,9 +62,9 @@ def open_target(
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise SpecError(f"target {spec.label!r}: {spec.source} cannot be had ({error})") from error
-    return _Callable(spec, function, len(labels)).eval()
+    return ExternalTarget(spec, function, len(labels)).eval()
 
 
-def check_target(spec: TargetSpec, target: nn.Module, images: NDArray[np.uint8]) -> None:
+def check_target(spec: TargetSpec, target: ExternalTarget, images: NDArray[np.uint8]) -> None:
     """Return nothing if a target answers a batch of images, uint8 (n, height, width, channel), as declared."""
     target(torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(127.5) - np.float32(1)))
