@@ -7,7 +7,6 @@ surrogates are compared on the same attacks.
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ import pandas as pd
 
 from raygrid.budget import Cell
 from raygrid.errors import DataError
-from raygrid.metrics import Floats, interval, mean_influence, standard_error
+from raygrid.metrics import Floats, half_width, interval, mean_influence
 from raygrid.spec import ENSEMBLE, AttackSpec, StudySpec, TargetSpec
 from raygrid.tables import LEARNED_BOUND, default_epsilon, label_of_init
 
 GREY_LEVELS = 127.5  # per unit of the image scale [-1, 1]
-_REACH = NormalDist().inv_cdf(0.975)
 _DATA = {
     "d1": "one half of the patients (d1)",
     "d2": "the other half (d2)",
@@ -257,10 +255,10 @@ _LEVELS: Mapping[str, str] = {
 
 
 def mean_difference(pairs: Sequence[tuple[Number, Number]]) -> Number:
-    """Return the mean of first less second over pairs, with a normal interval; all share their patients."""
+    """Return the mean of first less second over pairs, with an interval; all share their patients."""
     value = float(np.mean([a.value - b.value for a, b in pairs]))
     influence = mean_influence(np.stack([a.influence - b.influence for a, b in pairs]))
-    reach = _REACH * standard_error(influence)
+    reach = half_width(influence)
     return Number(value, value - reach, value + reach, influence)
 
 

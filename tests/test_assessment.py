@@ -5,7 +5,7 @@ from html import unescape
 
 import pandas as pd
 import pytest
-from assessment_pages import A, B, C, D, assessment, page, small_frame
+from assessment_pages import A, B, C, D, assessment, influences, page, small_frame
 
 from raygrid.assessment_page import headline
 from raygrid.errors import DataError
@@ -25,13 +25,13 @@ def shown() -> str:
 
 
 def test_the_headline_is_the_mean_over_look_alikes_at_the_smaller_epsilon(shown: str) -> None:
-    # (0.55 + 0.70 + 0.40 + 0.75) / 4; influences (0.01 * 3 + 0.02) / 4 = 0.0125, so a standard error of 0.025:
+    # (0.55 + 0.70 + 0.40 + 0.75) / 4; all move together, so a standard error of (0.02 * 3 + 0.04) / 4 = 0.025:
     # logit 0.4055 ± 1.96 * 0.025 / 0.24 = 0.2042
     assert (
         "An attacker who trains a look-alike on other patients' images and may change each image by at most 2.55 of "
         "255 grey levels in each pixel lowers this model's AUC from 0.80 to 0.60 (0.55 to 0.65)."
     ) in shown
-    # influences cancel in the loss but for those through C: (0.01 - 0.0125), a standard error of 0.005
+    # influences cancel in the loss but for those through C: 0.02 - 0.025, a standard error of 0.005
     assert "That is a loss of 0.20 (0.19 to 0.21), mean over 4 look-alikes, FGSM and PGD at ε = 0.02." in shown
     # PGD (0.4 + 0.6 + 0.3 + 0.66) / 4: 0.49; logit -0.0400 ± 1.96 * 0.025 / 0.2499 = 0.1961
     assert "at most 5.1 of 255 grey levels in each pixel, PGD leaves 0.49 (0.44 to 0.54)." in shown
@@ -55,15 +55,15 @@ def test_without_a_sure_loss_none_is_claimed() -> None:
     frame = small_frame()
     attacked = frame["condition"] == "adversarial"
     frame.loc[attacked, "auc"] = 0.79
-    frame["influence"] = [[-0.01, 0.01] if one else [0.01, -0.01] for one in attacked]
+    frame["influence"] = [influences(-0.02 if one else 0.02) for one in attacked]
     sentence = headline(assessment(frame))  # 0.01 less, with a standard error of 0.04
     assert "was not seen to lower this model's AUC: 0.80 before, 0.79" in sentence
 
 
 def test_clean_performance_names_images_patients_and_findings(shown: str) -> None:
     # standard error 0.02: logit 1.3863 ± 1.96 * 0.02 / 0.16 = 0.2450
-    assert "AUC 0.800 (0.758 to 0.836) on 40 test images of 2 patients" in shown
-    assert "lesion 20, 20 0.800 82% 90%" in shown
+    assert "AUC 0.800 (0.758 to 0.836) on 2,000 test images of 2,000 patients" in shown
+    assert "lesion 1000, 1000 0.800 82% 90%" in shown
 
 
 def test_damage_stands_for_each_attack_and_epsilon(shown: str) -> None:
@@ -90,7 +90,7 @@ def test_look_alikes_are_sorted_by_damage_and_say_what_they_needed(shown: str) -
 
 
 def test_what_mattered_is_a_paired_difference_with_its_interval(shown: str) -> None:
-    # C less A: -0.20 and -0.10; influences 0.02 less 0.01, a standard error of 0.02
+    # C less A: -0.20 and -0.10; errors 0.04 less 0.02, a standard error of 0.02
     assert "Start: ImageNet weights instead of random weights -0.150 [-0.189, -0.111] more damage 2" in shown
     # B less A: 0.10 and 0.20; D less A: 0.14 and 0.26; all of one influence
     assert re.search(
