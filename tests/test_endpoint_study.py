@@ -1,4 +1,4 @@
-"""A study of an endpoint, from its budget to its AUCs: what the server is sent is what was planned, and nothing twice."""
+"""A study of an endpoint, from its budget to its AUCs: the server is sent what was planned, and nothing twice."""
 
 from dataclasses import replace
 
