@@ -26,7 +26,7 @@ SPECIFICITY = {A: 0.6, B: 0.6, C: 0.2, D: 0.6}
 
 
 def small_frame() -> pd.DataFrame:
-    """Clean 0.80; the larger epsilon takes 0.1 more; shuffled 0.78. Half of the patients pull up, half down: by a standard
+    """Clean 0.80; the larger epsilon takes 0.1 more; shuffled 0.78. Half of the patients pull up, half down: a standard
     error of 0.02, and through C of 0.04."""
     rows = [_row(None, "clean", "", 0.0, 0.80, 0.02)]
     for surrogate, condition in product(MODELS, ("adversarial", "control")):
