@@ -4,13 +4,14 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raygrid.errors import ClusterError
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
+_LOOPBACK = "127.0.0.1"  # of the cluster that raygrid starts; no node can join it
 _ANY_GPU = 0.01  # a share that fits beside whatever runs
 _GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
 # Without these the C library gives large tensors back to the system and gets them anew, page by page: a quarter of the
@@ -30,6 +31,7 @@ class Resources:
         cpus: of all nodes.
         node_cpus: of the largest node that has the device: what one trial can ask for at most.
         gpu_bytes: memory of the smallest GPU; 0 where the device is `cpu`.
+        may_grow: whether nodes may join: then work that has no place yet must be seen to wait for one.
     """
 
     device: str
@@ -39,6 +41,7 @@ class Resources:
     actor_cpus: float
     actor_gpus: float
     num_actors: int
+    may_grow: bool = False
 
 
 @contextmanager
@@ -98,7 +101,8 @@ def read_resources(ray: Any, device: str = "auto") -> Resources:
     if device == "cuda":
         able = [there for there in able if there.get("GPU", 0.0) >= 1]
     nodes = [there.get("CPU", 0.0) for there in able]
-    return share_resources(total, device=device, node_cpus=max(nodes, default=0.0), gpu_bytes=gpu_bytes)
+    shared = share_resources(total, device=device, node_cpus=max(nodes, default=0.0), gpu_bytes=gpu_bytes)
+    return replace(shared, may_grow=any(node["NodeManagerAddress"] != _LOOPBACK for node in ray.nodes()))
 
 
 def share_resources(total: dict[str, float], *, device: str, node_cpus: float, gpu_bytes: int) -> Resources:
@@ -147,7 +151,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
     if address is None:
         # "local" and not nothing: without an address Ray joins any cluster that it finds on the machine
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        options |= {"_node_ip_address": "127.0.0.1"}  # whoever reaches Ray's ports can run code
+        options |= {"_node_ip_address": _LOOPBACK}  # whoever reaches Ray's ports can run code
         options |= {"num_cpus": num_cpus or os.cpu_count()}
     else:
         options["address"] = address

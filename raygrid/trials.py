@@ -110,8 +110,8 @@ def _bundle(config: dict[str, Any]) -> Any:
 
 
 def _most_at_once(requests: Sequence[Request], resources: Resources) -> int:
-    """Return how many trials may run or wait for a place: as many as fit, or all if more GPUs may join."""
-    if resources.device == "cuda":
+    """Return how many trials may run or wait for a place: as many as fit, or all if nodes may join."""
+    if resources.may_grow or resources.device == "cuda":
         return len(requests)
     return max(1, int(resources.cpus // min(r.cpus for r in requests)))
 

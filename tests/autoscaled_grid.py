@@ -38,7 +38,7 @@ def main(folder: Path) -> int:
 
 def _run_and_watch(address: str, output: Path) -> dict[str, int | str]:
     """Run the grid on the cluster; kill a node once two have come; wait until all have left."""
-    import ray
+    import ray  # not before the mode of its authentication is set
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -64,8 +64,10 @@ def _run_and_watch(address: str, output: Path) -> dict[str, int | str]:
 
 
 def _workers(ray: object) -> list[str]:
+    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+
     nodes = ray.nodes()  # type: ignore[attr-defined]
-    return sorted(n["NodeID"] for n in nodes if n["Alive"] and n["NodeID"].startswith("fffff"))
+    return sorted(n["NodeID"] for n in nodes if n["Alive"] and n["NodeID"] != FAKE_HEAD_NODE_ID)
 
 
 def _kill_all_with(variable: str, value: str) -> None:
@@ -99,9 +101,8 @@ def _cluster(folder: Path) -> Iterator[str]:
         _wait_for(address, head)
         yield address
     finally:
-        head.send_signal(signal.SIGTERM)
-        head.wait(30)
         _kill_all_with("RAYGRID_AUTOSCALED", address)  # the fake nodes are nobody's children
+        head.wait()
 
 
 def _config(address: str) -> dict[str, object]:
@@ -110,7 +111,16 @@ def _config(address: str) -> dict[str, object]:
         "cluster_name": "fake",
         "max_workers": MOST_WORKERS,
         "idle_timeout_minutes": IDLE_MINUTES,
-        "provider": {"type": "fake_multinode", "gcs_address": address},
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": address,
+            # nodes on this machine are neither set up nor looked after by SSH
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+            "worker_liveness_check": False,
+            "worker_rpc_drain": True,
+        },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
             "worker": {**worker, "min_workers": 0, "max_workers": MOST_WORKERS},

@@ -12,7 +12,7 @@ from raygrid.files import write_json
 from raygrid.memory import CONTEXT_BYTES, training_bytes
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.transfer import _READER_CPUS
-from raygrid.trials import MOST_PER_GPU, Request, SourcesFirst, _trial, request_of
+from raygrid.trials import MOST_PER_GPU, Request, SourcesFirst, _most_at_once, _trial, request_of
 from raygrid.zoo import Zoo
 
 GIB = 2**30
@@ -111,6 +111,13 @@ def test_actors_on_every_cpu_leave_room_for_a_reader(cpus: int) -> None:
     shared = share_resources({"CPU": float(cpus)}, device="cpu", node_cpus=cpus, gpu_bytes=0)
     assert shared.num_actors == cpus
     assert shared.num_actors * shared.actor_cpus + _READER_CPUS <= cpus
+
+
+def test_where_nodes_may_join_all_trials_wait_for_a_place_so_that_a_cluster_sees_them() -> None:
+    requests = [Request(MODEL, cpus=2, gpus=0.0)] * 9
+    assert _most_at_once(requests, CPU) == 2
+    assert _most_at_once(requests, dataclasses.replace(CPU, may_grow=True)) == 9
+    assert _most_at_once(requests, GPU) == 9
 
 
 def test_a_cluster_without_a_cpu_is_refused() -> None:
