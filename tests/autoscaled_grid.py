@@ -20,6 +20,7 @@ import pandas as pd
 
 GRID = Path(__file__).with_name("chaos_grid.py")
 MOST_WORKERS, IDLE_MINUTES, PATIENCE_S = 2, 0.2, 180
+_HEAD = "f" * 51 + "00000"  # FAKE_HEAD_NODE_ID of Ray's provider, which cannot be imported before the tokens are set
 _NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"  # how Ray names its fake nodes, in the environment of their processes
 
 
@@ -64,10 +65,8 @@ def _run_and_watch(address: str, output: Path) -> dict[str, int | str]:
 
 
 def _workers(ray: object) -> list[str]:
-    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
-
     nodes = ray.nodes()  # type: ignore[attr-defined]
-    return sorted(n["NodeID"] for n in nodes if n["Alive"] and n["NodeID"] != FAKE_HEAD_NODE_ID)
+    return sorted(n["NodeID"] for n in nodes if n["Alive"] and n["NodeID"] != _HEAD)
 
 
 def _kill_all_with(variable: str, value: str) -> None:
@@ -95,7 +94,8 @@ def _cluster(folder: Path) -> Iterator[str]:
     command += [f"--autoscaling-config={config}", f"--port={address.partition(':')[2]}"]
     command += ["--num-cpus=1", "--object-store-memory=200000000"]
     environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAYGRID_AUTOSCALED": address}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAYGRID_AUTOSCALED": address, "RAY_enable_autoscaler_v2": "1"}
+    environment |= {"RAY_CLOUD_INSTANCE_ID": _HEAD, _NODE_ID: _HEAD}  # as Ray's own tests do
     head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         _wait_for(address, head)
@@ -114,6 +114,8 @@ def _config(address: str) -> dict[str, object]:
         "provider": {
             "type": "fake_multinode",
             "gcs_address": address,
+            "head_node_id": _HEAD,
+            "launch_multiple": True,
             # nodes on this machine are neither set up nor looked after by SSH
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
