@@ -1,6 +1,7 @@
 """Make the pages about a study's own targets again from a finished study folder: results/assessment-*.html."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,11 @@ def main() -> None:
     study_dir: Path = parser.parse_args().study
     results = study_dir / "results"
     frames = [pd.read_parquet(results / f"{name}.parquet") for name in ("auc", "decisions", "visibility")]
-    for one in write_assessments(open_study(study_dir), *frames):
+    written = write_assessments(open_study(study_dir), *frames)
+    for one in written:
         print(results / one["page"])
+    if not written:
+        sys.exit(f"{study_dir}: the study names no targets of its own (StudySpec.targets), so there is no page to make")
 
 
 if __name__ == "__main__":

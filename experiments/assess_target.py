@@ -12,7 +12,7 @@ Cost      training the zoo is nearly all of it; an endpoint is asked for (1 + 2 
 
 presets
   own     your images (a table, docs/data.md) and your model: TABLE, LABELS, TARGET below
-  demo    generated tissue and a classifier of three lines, stain_meter.py; two minutes on two CPU cores. It shows the
+  demo    generated tissue and a classifier of three lines, stain_meter.py; minutes on two CPU cores. It shows the
           page, it is no medical evidence:
               python experiments/assess_target.py --preset demo
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from raygrid.cli import run_experiment
 from raygrid.spec import (
     PRETRAINED_ON,
+    AnswerSpec,
     DatasetSpec,
     ModalitySpec,
     ModelSpec,
@@ -45,6 +46,8 @@ TARGET = TargetSpec(
     label="deployed",
     kind="http",  # or checkpoint, export, onnx, callable
     source="http://127.0.0.1:8000/predict",
+    received="png",  # what docs/targets.md has a server for; "exact" sends the array
+    answer=AnswerSpec(kind="probability"),
 )
 
 

@@ -101,7 +101,10 @@ class Samples:
 
     def __post_init__(self) -> None:
         if not (self.folder / "manifest.json").exists():
-            raise StoreError(f"{self.folder} has no manifest: its preparation is not finished, run the study again")
+            raise StoreError(
+                f"{self.folder} has no manifest: its images are not prepared yet; "
+                "run `raygrid prepare FILE`, or the study, again"
+            )
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -36,7 +36,9 @@ def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
         whole: failures with all that is known of them, traceback included.
     """
     study = zoo.study
-    lines = [f"study {study.name}: {len(study.models)} models, {len(study.studied)} modalities"]
+    sources = sum(len(study.models_of(m.name)) for m in study.modalities if m.source)
+    beside = f", {sources} of them only to start others from" if sources else ""
+    lines = [f"study {study.name}: {len(study.models)} models{beside}; modalities: {len(study.studied)}"]
     lines += [f"  target {t.modality} {t.name}: {t.kind}, {t.source}" for t in study.targets]
     lines.append(f"  models: {len(study.models) - len(zoo.untrained())} of {len(study.models)} trained")
     units: list[Unit] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -178,9 +179,15 @@ def test_scores_lie_where_a_stranger_looks_for_them(zoo: Zoo, crafted) -> None:
     assert folders == {"surrogate=clean", *(f"surrogate={s.name}" for s in zoo.study.surrogates_of("toy"))}
 
 
-def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: Zoo, crafted) -> None:
+def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: Zoo, crafted, tmp_path: Path) -> None:
+    for modality in ("pathology", "radiology"):  # models have the same names in both
+        shutil.copytree(zoo.study_dir / "scores" / "modality=toy", tmp_path / "scores" / f"modality={modality}")
+    for path in (tmp_path / "scores" / "modality=radiology").rglob("block-*.parquet"):
+        one = pq.read_table(path, partitioning=None)
+        twice = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * len(one), np.float32)), 2)  # two findings
+        pq.write_table(one.set_column(one.schema.get_field_index("logits"), "logits", twice), path)
     text = (Path(__file__).parents[1] / "docs" / "scores.md").read_text()
-    blocks = re.findall(r"```(python|sql)\n(.*?)```", text.replace("STUDY", str(zoo.study_dir)), re.DOTALL)
+    blocks = re.findall(r"```(python|sql)\n(.*?)```", text.replace("STUDY", str(tmp_path)), re.DOTALL)
     found = []
     for language, block in blocks:
         names: dict[str, pd.DataFrame] = {}
