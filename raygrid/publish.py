@@ -82,6 +82,10 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
         write_json(summary_path, {"state": state, **_summary(summed_up)})
     for number in TABLE_MAKERS if zoo.study.zoo_as_targets else ():
         tell("\n" + (results / "tables" / f"table{number}.txt").read_text(encoding="utf-8"))
+    if zoo.study.zoo_as_targets:
+        tell(
+            "AUC on test images, in brackets relative to clean ones: lower is more damage. The report has intervals.\n"
+        )
     for one in read_json(results / "assessments.json") if zoo.study.targets else ():
         tell(f"report: {one['name']}: {one['headline']}\n  {_where(results / one['page'])}")
     tell(f"report: {_where(results / 'report.html')}")
