@@ -38,6 +38,17 @@ def samples(tmp_path_factory: pytest.TempPathFactory, own_cache):
 
 
 @pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, own_cache):
+    """The folder of `tiny_grid`, run undisturbed on this machine's disk; to be left as it is."""
+    from test_study import run
+
+    output = tmp_path_factory.mktemp("undisturbed")
+    text = run(output)
+    assert "nothing is missing" in text
+    return output
+
+
+@pytest.fixture(scope="session")
 def target_files(tmp_path_factory: pytest.TempPathFactory):
     """Files of the network of `target_models`, in every form a target comes in; read-only."""
     from target_models import save_files

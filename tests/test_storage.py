@@ -60,11 +60,9 @@ def score_names(server: S3Server, folder: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def local(finished: Path) -> pd.DataFrame:
     """The AUC table of the study on this machine's disk."""
-    folder = tmp_path_factory.mktemp("local")
-    run(str(folder / "study"), folder / "cache")
-    return table_of(folder / "study" / "results" / "auc.parquet")
+    return table_of(finished / "results" / "auc.parquet")
 
 
 @pytest.fixture(scope="module")

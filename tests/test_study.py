@@ -46,14 +46,6 @@ def kill_when(output: Path, pattern: str, count: int) -> None:
     process.communicate()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("undisturbed")
-    text = run(output)
-    assert "nothing is missing" in text
-    return output
-
-
 def auc_of(output: Path) -> pd.DataFrame:
     keys = ["modality", "condition", "surrogate", "target", "attack", "epsilon"]
     return pd.read_parquet(output / "results" / "auc.parquet").sort_values(keys, ignore_index=True)
