@@ -365,7 +365,7 @@ def test_latex_is_escaped_and_balanced():
 
 @pytest.mark.slow
 def test_latex_compiles(tmp_path):
-    assert shutil.which("pdflatex"), "this test needs pdfLaTeX: apt-get install texlive-latex-base"
+    assert shutil.which("pdflatex"), "this test needs pdfLaTeX: apt-get install texlive-latex-recommended"
     frame = _frame([*RANDOM_D1, AP0, AP1, BP0, BP1])
     frame["modality"] = "eye_left & 5% #1 $x {y} ~ ^ \\"
     made = [
