@@ -82,7 +82,7 @@ def test_a_database_that_cannot_be_opened_is_no_traceback(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [
-        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+        ("sqlite:////studies/mlflow.db", "sqlite:////studies/mlflow.db"),
         ("http://host:5000/path", "http://host:5000/path"),
         ("https://me:pa?ss@host/x", "https://***@host/x"),
         ("postgresql://me:pa/ss@db/x", "postgresql://me:***@db/x"),
