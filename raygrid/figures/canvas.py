@@ -1,0 +1,32 @@
+"""What all pictures share: the blank figure with its watermark, and the colours."""
+
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+WATERMARK = "Generated phantoms: not medical evidence"
+
+# Okabe & Ito: told apart with every common colour vision deficiency.
+COLOURS = {"fgsm": "#0072B2", "pgd": "#D55E00"}
+CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+GREY, INK, OUTLINE = "#5f6368", "#202124", "#D55E00"
+
+
+def new_figure(width: float, height: float, phantom: bool, title: str = "") -> Figure:
+    """Return a white figure with, on phantoms, the watermark across it and in words above it."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    if phantom:
+        # Above the panels, where it is readable, and kept inside the layout so that it covers no title.
+        figure.suptitle(f"{title}\n{WATERMARK}".strip(), color="#a50e0e", fontsize=9, parse_math=False)
+        mark: dict[str, Any] = {
+            "fontsize": 4.2 * min(width, 2 * height),
+            "color": "#808080",
+            "alpha": 0.16,
+            "zorder": 10,
+        }
+        figure.text(0.5, 0.5, "PHANTOM", ha="center", va="center", rotation=24, in_layout=False, **mark)
+    elif title:
+        figure.suptitle(title, fontsize=11, parse_math=False)
+    return figure
