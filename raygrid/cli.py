@@ -3,7 +3,7 @@
 import argparse
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from raygrid import __version__
@@ -27,12 +27,16 @@ def run_experiment(
     arguments: list[str] | None = None,
 ) -> None:
     """Parse the command line of an experiment file, and run the chosen study; exits 1 with a message if it cannot."""
+    options = _experiment_parser(sorted(presets), description=description, default=default).parse_args(arguments)
+    command = _say_plan if options.plan else _run
+    sys.exit(_guarded(lambda: command(presets[options.preset](), options)))
+
+
+def _experiment_parser(presets: Sequence[str], *, description: str, default: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--preset", choices=sorted(presets), default=default, help="which study to run (default: %(default)s)"
-    )
+    parser.add_argument("--preset", choices=presets, default=default, help="which study to run (default: %(default)s)")
     parser.add_argument(
         "--data-root", default="data", help="folder with the raw data sets, or its URL (default: %(default)s)"
     )
@@ -63,9 +67,7 @@ def run_experiment(
     )
     parser.add_argument("--plan", action="store_true", help="say what the study would do and cost, and do nothing")
     parser.add_argument("--price", type=float, metavar="P", help="price of one device hour, for --plan")
-    options = parser.parse_args(arguments)
-    command = _say_plan if options.plan else _run
-    sys.exit(_guarded(lambda: command(presets[options.preset](), options)))
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> None:

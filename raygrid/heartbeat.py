@@ -82,7 +82,7 @@ class _Keeper(threading.Thread):
         if holder is not None and holder.get("mirror") != self._claim["mirror"] and self._is_alive():
             raise self._in_use(holder)
         self._write()
-        time.sleep(RHYTHM.settle_s)
+        time.sleep(RHYTHM.settle_s)  # whoever looked before our claim was there has written his by then
         holder = self._holder()
         if holder is None or holder["token"] != self._claim["token"]:
             raise self._in_use(holder or {})

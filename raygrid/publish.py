@@ -49,37 +49,50 @@ def publish(zoo: Zoo, *, again: bool = False) -> None:
     about = read_json(zoo.study_dir / "study.json")
     state = _state(zoo, samples, about)
     summary_path = results / "summary.json"
-    fresh = not again and summary_path.exists() and read_json(summary_path).get("state") == state
-    if fresh:
+    if not again and summary_path.exists() and read_json(summary_path).get("state") == state:
         tell("report: nothing has changed")
     else:
-        from raygrid.report import render_report
-
         tell("report: computing AUCs, tables and figures")
         remove(results)
-        for opened in samples.values():
-            pull(opened.folder, without=DEVELOPMENT_FILES)
-        frames = [result_frames(zoo, name, opened) for name, opened in samples.items()]
-        auc, decisions = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
-        seen = [visibility_frame(zoo, name, opened.num_test) for name, opened in samples.items()]
-        visibility = pd.concat(seen, ignore_index=True)
-        write_auc(zoo.study_dir, auc)
-        write_decisions(zoo.study_dir, decisions)
-        write_visibility(zoo.study_dir, visibility)
-        for sentence in tables.labels_left_out(auc):
-            tell(f"report: {sentence}")
-        effects = all_effects(auc, seed=zoo.study.seed)
-        if zoo.study.zoo_as_targets:
-            cells = make_tables(auc, zoo.study)
-            write_tables(cells, results / "tables", phantom=bool(about["phantom"]))
-            write_text(results / "claims.csv", judge_claims(cells, zoo.study.margins).to_csv(index=False))
-            write_text(results / "effects.csv", effects.to_csv(index=False))
-        assessed = write_assessments(zoo, auc, decisions, visibility)
-        page = _report_input(zoo, samples, about, auc, decisions, visibility, effects)
-        page = replace(page, assessed=assessed, not_asked=_not_asked(zoo))
-        write_text(results / "report.html", render_report(page))
+        auc = _write_results(zoo, samples, about)
         summed_up = tables.of_zoo(auc) if zoo.study.zoo_as_targets else auc
         write_json(summary_path, {"state": state, **_summary(summed_up)})
+    _tell_results(zoo)
+
+
+def _write_results(zoo: Zoo, samples: dict[str, Samples], about: dict[str, Any]) -> pd.DataFrame:
+    """Write everything below results/ but the summary, and return the AUC frame."""
+    from raygrid.report import render_report
+
+    results = zoo.study_dir / "results"
+    for opened in samples.values():
+        pull(opened.folder, without=DEVELOPMENT_FILES)
+    frames = [result_frames(zoo, name, opened) for name, opened in samples.items()]
+    auc: pd.DataFrame
+    auc, decisions = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
+    seen = [visibility_frame(zoo, name, opened.num_test) for name, opened in samples.items()]
+    visibility = pd.concat(seen, ignore_index=True)
+    write_auc(zoo.study_dir, auc)
+    write_decisions(zoo.study_dir, decisions)
+    write_visibility(zoo.study_dir, visibility)
+    for sentence in tables.labels_left_out(auc):
+        tell(f"report: {sentence}")
+    effects = all_effects(auc, seed=zoo.study.seed)
+    if zoo.study.zoo_as_targets:
+        cells = make_tables(auc, zoo.study)
+        write_tables(cells, results / "tables", phantom=bool(about["phantom"]))
+        write_text(results / "claims.csv", judge_claims(cells, zoo.study.margins).to_csv(index=False))
+        write_text(results / "effects.csv", effects.to_csv(index=False))
+    assessed = write_assessments(zoo, auc, decisions, visibility)
+    page = _report_input(zoo, samples, about, auc, decisions, visibility, effects)
+    page = replace(page, assessed=assessed, not_asked=_not_asked(zoo))
+    write_text(results / "report.html", render_report(page))
+    return auc
+
+
+def _tell_results(zoo: Zoo) -> None:
+    """Print the paper's tables, and say where the pages are."""
+    results = zoo.study_dir / "results"
     for number in TABLE_MAKERS if zoo.study.zoo_as_targets else ():
         tell("\n" + (results / "tables" / f"table{number}.txt").read_text(encoding="utf-8"))
     if zoo.study.zoo_as_targets:

@@ -12,6 +12,7 @@ from raygrid.attacks import to_unit_range
 from raygrid.budget import CHECKS, allowance, limit_of
 from raygrid.errors import DataError, RaygridError, SpecError, StoreError, TrainingError, unknown_name
 from raygrid.external import ExternalTarget, check_target, open_target
+from raygrid.external.checks import like_probabilities
 from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
 from raygrid.mirror import pull
 from raygrid.samples import DEVELOPMENT_FILES, Samples, TrainingSet
@@ -32,7 +33,7 @@ def verify_answers(frozen: nn.Module, validation: TrainingSet, validation_auc: f
     Raises TrainingError that says what is wrong.
     """
     logits = predict(frozen, validation.images, device)
-    if _like_probabilities(logits) and _like_probabilities(_amplified(frozen, validation, device)):
+    if like_probabilities(logits) and like_probabilities(_amplified(frozen, validation, device)):
         raise TrainingError("the network gives values from 0 to 1 only: probabilities, where logits are expected")
     auc = evaluate(logits, validation.labels)["validation_auc"]
     counts = validation.labels[:, labels_with_both_classes(validation.labels)].sum(axis=0, dtype=int)
@@ -41,10 +42,6 @@ def verify_answers(frozen: nn.Module, validation: TrainingSet, validation_auc: f
         raise TrainingError(
             f"folded for attack, the network has a validation AUC of {auc:.4f}, in training it had {validation_auc:.4f}"
         )
-
-
-def _like_probabilities(values: NDArray[np.float32]) -> bool:
-    return bool(((values >= 0) & (values <= 1)).all())
 
 
 def _amplified(frozen: nn.Module, validation: TrainingSet, device: str) -> NDArray[np.float32]:

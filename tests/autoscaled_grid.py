@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 GRID = Path(__file__).with_name("chaos_grid.py")
-MOST_WORKERS, IDLE_MINUTES, PATIENCE_S = 2, 0.2, 180
+MOST_WORKERS, IDLE_MINUTES, PATIENCE_S, POLL_S = 2, 0.2, 180, 0.5
 _NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"  # how Ray names its fake nodes, in the environment of their processes
 
 
@@ -52,12 +52,12 @@ def _run_and_watch(address: str, output: Path) -> dict[str, int | str]:
             killed = workers[0]
             _kill_all_with(_NODE_ID, killed)
             print(f"killed node {killed[-5:]} with {len(scored)} score files there")
-        time.sleep(0.5)
+        time.sleep(POLL_S)
     if driver.returncode:
         raise SystemExit(f"the grid ended with {driver.returncode}")
     deadline = time.monotonic() + PATIENCE_S
     while _workers(ray) and time.monotonic() < deadline:
-        time.sleep(1)
+        time.sleep(POLL_S)
     left = len(_workers(ray)) + 1
     ray.shutdown()
     return {"most nodes": most, "killed": killed[-5:], "nodes at the end": left}
@@ -150,7 +150,7 @@ def _wait_for(address: str, head: "subprocess.Popen[bytes]") -> None:
             socket.create_connection((host, int(port)), timeout=1).close()
             return
         except OSError:
-            time.sleep(0.5)
+            time.sleep(POLL_S)
     raise SystemExit("the cluster did not start")
 
 

@@ -400,12 +400,18 @@ def test_of_two_that_claim_at_once_the_overwritten_one_is_refused(
         pass
 
 
+def wait_for_requests(server: S3Server, count: int) -> None:
+    last, deadline = len(server.requests) + count, time.monotonic() + 60
+    while len(server.requests) < last:
+        assert time.monotonic() < deadline, "the driver gives no sign of life"
+        time.sleep(0.05)
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_pause_of_the_server_does_not_end_a_driver(nodes: tuple[Path, Path], server: S3Server) -> None:
     with lease(nodes[0]):
-        server.refusing = lambda method, path: True
-        time.sleep(2)
-        server.refusing = lambda method, path: False
-        time.sleep(1)
+        for refused in (True, False):
+            server.refusing = lambda method, path, refused=refused: refused
+            wait_for_requests(server, 6)  # signs of life, two requests each
         write_text(nodes[0] / "a", "text")
     assert exists(nodes[0] / "a")

@@ -131,8 +131,7 @@ def test_the_machine_of_the_driver_is_lost_and_nothing_that_was_scored(
     said, _ = refused.communicate(timeout=300)
     assert refused.returncode == 1
     assert f'is in use by another driver: {{"host": "{os.uname().nodename}", "pid": {driver.pid}' in said
-    time.sleep(8)
-    said = run(url, tmp_path / "other machine")
+    said = run_when_free(url, tmp_path / "other machine")
     assert "nothing is missing" in said
     after = server.objects("lost")
     assert len(score_names(server, "lost")) > sum(
@@ -143,6 +142,18 @@ def test_the_machine_of_the_driver_is_lost_and_nothing_that_was_scored(
     assert [name for name in kept if after[name] != before[name]] == []
     table = table_of(fetched(server, "lost/results/auc.parquet", tmp_path))
     pd.testing.assert_frame_equal(table, local, check_exact=True)
+
+
+def run_when_free(output: str, cache: Path) -> str:
+    """Run the study, again and again as a person would, until the dead driver's claim is old."""
+    deadline = time.monotonic() + 300
+    while True:
+        process = start(output, cache)
+        said, _ = process.communicate(timeout=600)
+        if "is in use by another driver" not in said:
+            assert process.returncode == 0, said
+            return said
+        assert time.monotonic() < deadline, said
 
 
 def copy_unscored(server: S3Server, source: str, target: str) -> None:

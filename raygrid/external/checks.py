@@ -1,5 +1,7 @@
 """Whether an external target answers as it was declared to, asked of a few images before anything starts."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,7 +40,7 @@ def check_target(spec: TargetSpec, target: ExternalTarget, images: NDArray[np.ui
     _require_sums(target.who, spec, rows)
     if (rows == rows[0]).all():
         _require_an_image_to_matter(target, rows, shown)
-    if spec.answer.kind == "logit" and _like_probabilities(rows):
+    if spec.answer.kind == "logit" and like_probabilities(rows):
         _require_logits(target, shown)
     if spec.kind != "http":  # its answers are kept by image, so none could differ
         _require_independent(target, rows, shown)
@@ -47,7 +49,7 @@ def check_target(spec: TargetSpec, target: ExternalTarget, images: NDArray[np.ui
 def _require_sums(who: str, spec: TargetSpec, rows: NDArray[np.float64]) -> None:
     sums = rows.sum(axis=1)
     to_one = bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
-    if spec.answer.kind == "logit" and rows.shape[1] > 1 and to_one and _like_probabilities(rows):
+    if spec.answer.kind == "logit" and rows.shape[1] > 1 and to_one and like_probabilities(rows):
         raise DataError(
             f"{who}: every row is from 0 to 1 and sums to 1: these are probabilities of exclusive classes, where "
             "logits were declared; declare kind='probability', exclusive=True in its AnswerSpec"
@@ -75,7 +77,7 @@ def _require_logits(target: ExternalTarget, shown: Tensor) -> None:
     spec = target.spec
     amplify = spec.received == "exact" and spec.input.dtype == "float32" and spec.kind not in ("callable", "http")
     extreme = torch.cat([shown[:2] * gain for gain in (-_GAIN, _GAIN)]) if amplify else _black_and_white(shown)
-    if _like_probabilities(target.answers(extreme)):
+    if like_probabilities(target.answers(extreme)):
         raise DataError(
             f"{target.who}: every answer is from 0 to 1, so these look like probabilities, where logits were declared; "
             "declare kind='probability' in its AnswerSpec (an AUC comes out the same)"
@@ -96,5 +98,6 @@ def _black_and_white(shown: Tensor) -> Tensor:
     return torch.stack([torch.full_like(shown[0], value) for value in (-1.0, 1.0)])
 
 
-def _like_probabilities(values: NDArray[np.float64]) -> bool:
+def like_probabilities(values: NDArray[np.floating[Any]]) -> bool:
+    """Whether answers all lie from 0 to 1: those of a probability do whatever the image."""
     return bool(((values >= 0) & (values <= 1)).all())
