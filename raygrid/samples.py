@@ -117,6 +117,12 @@ class Samples:
         """Names of the model outputs, in order."""
         return tuple(self.manifest["labels"])
 
+    @property
+    def scorable_labels(self) -> list[str]:
+        """The labels with both classes among the test images: only of these an AUC can be told."""
+        counts = self.manifest["counts"].get("test", {"images": 0})
+        return [label for label in self.labels if 0 < counts.get(f"positive_{label}", 0) < counts["images"]]
+
     def splits(self) -> pd.DataFrame:
         """Return the split table, one row per patient (see `raygrid.splits.assign_splits`)."""
         path = self.folder / "splits.csv"

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from raygrid import __version__
+from raygrid.beforehand import require_scorable, try_targets
 from raygrid.errors import SpecError, StoreError, TrackingError, unknown_name
 from raygrid.external import target_identity
 from raygrid.files import read_json, write_json
@@ -23,7 +24,7 @@ from raygrid.mirror import attach, pull, shown
 from raygrid.progress import tell
 from raygrid.run_log import run_log
 from raygrid.samples import IMAGE_FILES, Samples, samples_dir
-from raygrid.spec import MAX_REJECTED_SHARE, ModalitySpec, StudySpec
+from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 from raygrid.status import left_for_larger_budgets
 from raygrid.units import missing_files, plan_units
 from raygrid.zoo import WEIGHT_FILES, Zoo
@@ -136,7 +137,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
     refresh(options.study_dir)
     zoo = _prepare(study, options, cluster)
     if study.targets and (options.wants("train") or options.wants("transfer")):
-        _check_external(zoo, cluster, options)
+        try_targets(zoo, (lambda: read_resources(cluster(), options.device)) if options.wants("transfer") else None)
     if options.wants("train") and zoo.untrained():
         ray = cluster()
         from raygrid.trials import train_missing
@@ -171,50 +172,8 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
             raise StoreError("the samples are not prepared yet; run without --only, or with --only prepare first")
         cluster()
         prepare_missing(surveyed, options.data_root, options.max_rejected_share)
+    require_scorable(zoo, only_told=options.only == "prepare")
     return zoo
-
-
-def _check_external(zoo: Zoo, cluster: Any, options: RunOptions) -> None:
-    """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
-
-    Those whose clean scores are complete were tried before, and are not asked again.
-    """
-    from raygrid.cluster import read_resources
-    from raygrid.transfer import missing_external_clean, score_external_clean
-
-    for modality in zoo.study.studied:
-        samples = _samples(zoo, modality)
-        lacking = missing_external_clean(zoo.study, plan_units(zoo, modality.name, samples.num_test))
-        untried = {name for file in lacking for name in file.tile.names}
-        for target in (t for t in zoo.study.external_targets(modality.name) if t.name in untried):
-            from raygrid.verification import verify_external
-
-            tell(f"targets: {modality.name}: trying {target.name}")
-            verify_external(zoo, target, samples)
-        if lacking and options.wants("transfer"):
-            score_external_clean(zoo, modality, read_resources(cluster(), options.device))
-            _tell_clean(zoo, modality, samples, untried)
-
-
-def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[str]) -> None:
-    from raygrid.results import external_clean
-    from raygrid.tables import LEARNED_BOUND
-
-    for target, auc, low, high in external_clean(zoo, modality.name, samples):
-        if target.name in names:
-            doubt = (
-                ""
-                if low > LEARNED_BOUND
-                else "; so it may have learned little, or its input or answers are declared wrongly"
-            )
-            tell(
-                f"targets: {target.name} has an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) on the {samples.num_test} "
-                f"clean test images of {modality.name}{doubt}"
-            )
-
-
-def _samples(zoo: Zoo, modality: ModalitySpec) -> Samples:
-    return Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
 
 
 def _transfer(zoo: Zoo, cluster: Any, device: str) -> None:

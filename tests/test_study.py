@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from toy_zoo import make_zoo
 
-from raygrid.errors import StoreError
+from raygrid.beforehand import require_scorable
+from raygrid.errors import DataError, StoreError
+from raygrid.files import write_json
 from raygrid.lease import lease
 from raygrid.samples import Samples, samples_dir
 from raygrid.scores import read_metadata
@@ -134,3 +138,18 @@ def test_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -
     holder.communicate()
     with lease(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(("positives", "fits"), [(0, False), (2, True), (3, False)])
+def test_test_images_of_one_class_are_found_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], positives: int, fits: bool
+) -> None:
+    zoo = make_zoo(tmp_path)
+    counts = {"test": {"images": 3, "patients": 3, "positive_finding": positives}}
+    shards = [{"file": "test-00000.parquet", "part": "test", "rows": 3}]
+    manifest = {"labels": ["finding"], "counts": counts, "shards": shards}
+    write_json(samples_dir(tmp_path, "toy", zoo.samples["toy"]) / "manifest.json", manifest)
+    require_scorable(zoo, only_told=True)
+    assert ("warning: toy: none of ['finding']" in capsys.readouterr().out) != fits
+    with nullcontext() if fits else pytest.raises(DataError, match="among the 3 test images, so no AUC could be told"):
+        require_scorable(zoo, only_told=False)

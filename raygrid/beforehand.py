@@ -1,0 +1,77 @@
+"""What must hold before hours are spent on models: test images that tell something, targets that answer."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from raygrid.errors import DataError
+from raygrid.progress import tell
+from raygrid.samples import Samples, samples_dir
+from raygrid.spec import ModalitySpec
+from raygrid.units import plan_units
+from raygrid.zoo import Zoo
+
+if TYPE_CHECKING:  # Ray and PyTorch take seconds to import; a study without targets of its own needs neither here
+    from raygrid.cluster import Resources
+
+
+def require_scorable(zoo: Zoo, *, only_told: bool) -> None:
+    """Find test images of which no AUC could be told, before hours are spent on models.
+
+    Raises DataError, unless it is to be told only: who prepares looks at the images next.
+    """
+    for modality in zoo.study.studied:
+        samples = _samples(zoo, modality)
+        if samples.scorable_labels:
+            continue
+        message = (
+            f"{modality.name}: none of {list(samples.labels)} has images with it and without it among the "
+            f"{samples.num_test} test images, so no AUC could be told; more patients, or a larger test_fraction"
+        )
+        if not only_told:
+            raise DataError(message)
+        tell(f"warning: {message}")
+
+
+def try_targets(zoo: Zoo, resources: "Callable[[], Resources] | None") -> None:
+    """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
+
+    Those whose clean scores are complete were tried before, and are not asked again.
+
+    Args:
+        resources: of the cluster that scores, asked for only if there is something to score; None tries alone.
+    """
+    from raygrid.transfer import missing_external_clean, score_external_clean
+
+    for modality in zoo.study.studied:
+        samples = _samples(zoo, modality)
+        lacking = missing_external_clean(zoo.study, plan_units(zoo, modality.name, samples.num_test))
+        untried = {name for file in lacking for name in file.tile.names}
+        for target in (t for t in zoo.study.external_targets(modality.name) if t.name in untried):
+            from raygrid.verification import verify_external
+
+            tell(f"targets: {modality.name}: trying {target.name}")
+            verify_external(zoo, target, samples)
+        if lacking and resources is not None:
+            score_external_clean(zoo, modality, resources())
+            _tell_clean(zoo, modality, samples, untried)
+
+
+def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[str]) -> None:
+    from raygrid.results import external_clean
+    from raygrid.tables import LEARNED_BOUND
+
+    for target, auc, low, high in external_clean(zoo, modality.name, samples):
+        if target.name in names:
+            doubt = (
+                ""
+                if low > LEARNED_BOUND
+                else "; so it may have learned little, or its input or answers are declared wrongly"
+            )
+            tell(
+                f"targets: {target.name} has an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) on the {samples.num_test} "
+                f"clean test images of {modality.name}{doubt}"
+            )
+
+
+def _samples(zoo: Zoo, modality: ModalitySpec) -> Samples:
+    return Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
