@@ -2,6 +2,7 @@
 
 import argparse
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from raygrid import __version__
 from raygrid.errors import ClusterError, RaygridError, SpecError
 from raygrid.mirror import attach, shown
 from raygrid.progress import tell
+from raygrid.signals import Terminated, ended_in_order
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
 _EPILOG = """\
@@ -215,13 +217,14 @@ def _run_file(options: argparse.Namespace) -> None:
 
 def _guarded(command: Callable[[], None]) -> int:
     try:
-        command()
+        with ended_in_order():
+            command()
     except RaygridError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("stopped; run the same command again to continue", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raygrid.errors import ClusterError
+from raygrid.signals import kept
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
@@ -56,6 +57,8 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    # Tune's own takes Ctrl-C for a wish to end the trials, not the study, and stays when the trials are over
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -63,7 +66,8 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
     if ray.is_initialized():
         yield ray
         return
-    _start(ray, address, num_cpus)
+    with kept():
+        _start(ray, address, num_cpus)
     try:
         yield ray
     finally:

@@ -6,18 +6,18 @@ machines do not matter: it is compared with an object that is written to be comp
 
 import json
 import os
-import signal
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from raygrid.errors import StoreError
+from raygrid.signals import interruptible
 from raygrid.storage import Remote
 
 _NAME = "driver.json"
@@ -49,30 +49,25 @@ def held(remote: Remote, identity: str) -> Iterator[None]:
     Raises StoreError, naming the holder, if another driver shows signs of life, and in the block's place if another
     one has taken over meanwhile.
     """
-    keeper = _Keeper(remote, identity)
-    keeper.claim()
-    keeper.start()
-    try:
-        yield
-    except BaseException:
-        keeper.stop()
-        keeper.raise_if_lost()  # what went wrong is that somebody else works on the study
-        raise
-    else:
-        keeper.stop()
-        keeper.raise_if_lost()
-    finally:
-        keeper.stop()
-        keeper.release()
+    with interruptible() as interrupt:
+        keeper = _Keeper(remote, identity, interrupt)
+        keeper.claim()
+        keeper.start()
+        try:
+            yield
+        finally:
+            keeper.stop()
+            keeper.release()
+            keeper.raise_if_lost()  # whatever went wrong: the reason is that somebody else works on the study
 
 
 class _Keeper(threading.Thread):
     """Claims the folder, and renews the claim until it is stopped."""
 
-    def __init__(self, remote: Remote, identity: str) -> None:
+    def __init__(self, remote: Remote, identity: str, interrupt: Callable[[], None]) -> None:
         super().__init__(daemon=True, name="raygrid-heartbeat")
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        self._remote, self._ended, self._taken_by = remote, threading.Event(), ""
+        self._remote, self._interrupt, self._ended, self._taken_by = remote, interrupt, threading.Event(), ""
         self._claim = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
         self._claim |= {"token": uuid.uuid4().hex, "mirror": identity}
 
@@ -88,7 +83,7 @@ class _Keeper(threading.Thread):
             raise self._in_use(holder or {})
 
     def run(self) -> None:
-        """Renew the claim; if it is somebody else's, stop the main thread as Ctrl-C does."""
+        """Renew the claim; if it is somebody else's, interrupt the block that holds it."""
         while not self._ended.wait(RHYTHM.renew_s):
             try:
                 holder = self._holder()
@@ -98,9 +93,8 @@ class _Keeper(threading.Thread):
             except StoreError:
                 continue  # no answer now: the stages find out, too, and somebody who takes over is seen later
             self._taken_by = _readable(holder)
-            main = threading.main_thread().ident
-            if main is not None and not self._ended.is_set():
-                signal.pthread_kill(main, signal.SIGINT)
+            if not self._ended.is_set():
+                self._interrupt()
             return
 
     def stop(self) -> None:

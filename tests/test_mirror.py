@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
@@ -372,7 +374,10 @@ def test_a_driver_that_died_on_this_node_is_taken_over_at_once(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_driver_whose_study_was_taken_over_stops(nodes: tuple[Path, Path], server: S3Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # a background job ignores it
+def test_a_driver_whose_study_was_taken_over_stops(
+    nodes: tuple[Path, Path], server: S3Server, tmp_path: Path, on_ctrl_c: Any
+) -> None:
     claim = {"host": "other", "pid": 7, "since": "now", "token": "t", "mirror": "m"}
     begun = time.monotonic()
 
@@ -382,8 +387,12 @@ def test_a_driver_whose_study_was_taken_over_stops(nodes: tuple[Path, Path], ser
                 server.put(f"{tmp_path.name}/driver.json", json.dumps(claim).encode())
                 time.sleep(0.5)
 
-    with pytest.raises(StoreError, match=r'taken over by another driver: {"host": "other"'):
-        work()
+    before = signal.signal(signal.SIGINT, on_ctrl_c)
+    try:
+        with pytest.raises(StoreError, match=r'taken over by another driver: {"host": "other"'):
+            work()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < 30
     assert json.loads(server.get(f"{tmp_path.name}/driver.json"))["token"] == "t"  # the other's claim stays
 

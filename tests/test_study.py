@@ -1,4 +1,4 @@
-"""A whole small grid through Ray: the real path, killed with SIGKILL twice, equals an undisturbed one."""
+"""A whole small grid through Ray: the real path, stopped by three kinds of signals, equals an undisturbed one."""
 
 import os
 import re
@@ -38,16 +38,18 @@ def run(output: Path) -> str:
     return text
 
 
-def kill_when(output: Path, pattern: str, count: int) -> None:
-    """Start the study and SIGKILL its driver as soon as `count` files match `pattern`."""
+def stop_when(output: Path, pattern: str, count: int, by: signal.Signals) -> str:
+    """Start the study, send its driver a signal as soon as `count` files match `pattern`; return what it said."""
     process = start(output)
     deadline = time.monotonic() + 300
     while len(list(output.glob(pattern))) < count:
-        assert process.poll() is None, "the study ended before it could be killed"
+        assert process.poll() is None, "the study ended before it could be stopped"
         assert time.monotonic() < deadline, f"{count} of {pattern} did not appear"
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.kill(process.pid, by)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == (-by if by == signal.SIGKILL else 128 + by), text
+    return text
 
 
 def auc_of(output: Path) -> pd.DataFrame:
@@ -107,9 +109,17 @@ def test_running_again_finds_nothing_missing(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> None:
-    kill_when(tmp_path, "zoo/*/*/card.json", 2)
-    kill_when(tmp_path, "scores/*/*/*/block-*.parquet", 3)
+def test_stopped_in_every_way_gives_the_same_table(finished: Path, tmp_path: Path) -> None:
+    for pattern, count, by in (
+        ("zoo/*/*/card.json", 2, signal.SIGINT),
+        ("scores/*/*/*/block-*.parquet", 2, signal.SIGTERM),
+        ("scores/*/*/*/block-*.parquet", 4, signal.SIGKILL),
+    ):
+        said = stop_when(tmp_path, pattern, count, by)
+        if by != signal.SIGKILL:
+            assert said.endswith("stopped; run the same command again to continue\n")
+            assert "FAILED" not in said
+            assert "Traceback" not in said
     run(tmp_path)
     volatile = ["influence"]
     left, right = (auc_of(path) for path in (finished, tmp_path))

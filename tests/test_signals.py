@@ -1,0 +1,44 @@
+"""SIGTERM ends a command as Ctrl-C does, whatever the libraries in between would have done with it."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raygrid.cli import _guarded
+from raygrid.signals import Terminated, ended_in_order, kept
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_told_to_stop_says_how_to_go_on(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert _guarded(lambda: signal.raise_signal(number)) == 128 + number
+    assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_a_library_sets_lasts_no_longer_than_the_block() -> None:
+    def ignored(number: int, frame: Any) -> None:
+        """Do as Ray's driver does not: nothing."""
+
+    with ended_in_order():
+        with kept():
+            signal.signal(signal.SIGTERM, ignored)
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_ray_and_tune_leave_the_signals_alone(ray_session: Any) -> None:
+    from ray import tune
+
+    def trial(config: dict[str, Any]) -> None:
+        tune.report({"x": 1})
+
+    before: list[Callable[..., Any] | int | None] = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    assert signal.default_int_handler in before
+    tune.Tuner(trial, run_config=tune.RunConfig(verbose=0)).fit()
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
