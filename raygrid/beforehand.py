@@ -1,17 +1,14 @@
 """What must hold before hours are spent on models: test images that tell something, targets that answer."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from raygrid.cluster import Resources
 from raygrid.errors import DataError
 from raygrid.progress import tell
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModalitySpec
 from raygrid.units import plan_units
 from raygrid.zoo import Zoo
-
-if TYPE_CHECKING:  # Ray and PyTorch take seconds to import; a study without targets of its own needs neither here
-    from raygrid.cluster import Resources
 
 
 def require_scorable(zoo: Zoo, *, only_told: bool) -> None:
@@ -32,13 +29,14 @@ def require_scorable(zoo: Zoo, *, only_told: bool) -> None:
         tell(f"warning: {message}")
 
 
-def try_targets(zoo: Zoo, resources: "Callable[[], Resources] | None") -> None:
+def try_targets(zoo: Zoo, resources: Callable[[], Resources] | None, *, asked_for: bool = False) -> None:
     """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
 
     Those whose clean scores are complete were tried before, and are not asked again.
 
     Args:
         resources: of the cluster that scores, asked for only if there is something to score; None tries alone.
+        asked_for: whether nothing else is to be done: then those that were tried before are told of again.
     """
     from raygrid.transfer import missing_external_clean, score_external_clean
 
@@ -53,10 +51,14 @@ def try_targets(zoo: Zoo, resources: "Callable[[], Resources] | None") -> None:
             verify_external(zoo, target, samples)
         if lacking and resources is not None:
             score_external_clean(zoo, modality, resources())
-            _tell_clean(zoo, modality, samples, untried)
+        if resources is not None:
+            told = {t.name for t in zoo.study.external_targets(modality.name)} if asked_for else untried
+            _tell_clean(zoo, modality, samples, told)
 
 
 def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[str]) -> None:
+    if not names:
+        return
     from raygrid.results import external_clean
     from raygrid.tables import LEARNED_BOUND
 

@@ -1,5 +1,6 @@
 """Seconds per image of one network on this machine: a training step, a gradient of an attack, a forward pass."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,13 @@ def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, transfer: TransferS
         forward=_fastest(lambda: _forward(frozen, images)) / size,
         num_parameters=sum(p.numel() for p in classifier.parameters()),
     )
+
+
+def untimed(arch: str, dataset: DatasetSpec, num_outputs: int) -> Seconds:
+    """Return the size of an architecture, and NaN for every time; the network is neither filled nor run."""
+    with torch.device("meta"):
+        classifier = build_classifier(arch, channels=dataset.channels, num_outputs=num_outputs, seed=0)
+    return Seconds(math.nan, math.nan, math.nan, num_parameters=sum(p.numel() for p in classifier.parameters()))
 
 
 def _forward(network: nn.Module, images: Tensor) -> Tensor:

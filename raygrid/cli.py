@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from raygrid import __version__
-from raygrid.errors import ClusterError, RaygridError, SpecError
+from raygrid.errors import ClusterError, MissingDataError, RaygridError, SpecError
 from raygrid.mirror import attach, shown
 from raygrid.progress import tell
 from raygrid.signals import Terminated, ended_in_order
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
+_DEMO = "demo"  # the preset of a study of phantoms, where an experiment file has one
 _EPILOG = """\
 Running the same command again is the resume: finished models and scored units are kept, only what is missing is
 computed. Kill it at any moment; at most the units in hand are lost. The study folder holds everything: samples/, zoo/,
@@ -31,7 +32,16 @@ def run_experiment(
     """Parse the command line of an experiment file, and run the chosen study; exits 1 with a message if it cannot."""
     options = _experiment_parser(sorted(presets), description=description, default=default).parse_args(arguments)
     command = _say_plan if options.plan else _run
-    sys.exit(_guarded(lambda: command(presets[options.preset](), options)))
+
+    def do() -> None:
+        try:
+            command(presets[options.preset](), options)
+        except MissingDataError as error:
+            if _DEMO not in presets or options.preset == _DEMO:
+                raise
+            raise MissingDataError(f"{error}\n--preset {_DEMO} needs no data: it shows the tool on phantoms") from None
+
+    sys.exit(_guarded(do))
 
 
 def _experiment_parser(presets: Sequence[str], *, description: str, default: str) -> argparse.ArgumentParser:
@@ -59,7 +69,9 @@ def _experiment_parser(presets: Sequence[str], *, description: str, default: str
         help="trainings that share a GPU (default: as many as their estimated memory permits)",
     )
     parser.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
-    parser.add_argument("--only", metavar="STAGE", help="do one stage: prepare, train, transfer, report or track")
+    parser.add_argument(
+        "--only", metavar="STAGE", help="do one stage: prepare, targets, train, transfer, report or track"
+    )
     parser.add_argument(
         "--max-rejected-share",
         type=float,
@@ -69,6 +81,11 @@ def _experiment_parser(presets: Sequence[str], *, description: str, default: str
     )
     parser.add_argument("--plan", action="store_true", help="say what the study would do and cost, and do nothing")
     parser.add_argument("--price", type=float, metavar="P", help="price of one device hour, for --plan")
+    parser.add_argument(
+        "--no-times",
+        action="store_true",
+        help="with --plan: do not run each network a few times to tell hours (minutes for large ones on a CPU)",
+    )
     return parser
 
 
@@ -105,6 +122,11 @@ def main(arguments: list[str] | None = None) -> None:
             "say what the study of an experiment file would do and cost, and do nothing",
         ),
         ("prepare", ["--only", "prepare"], "prepare the images of the study of an experiment file, and nothing more"),
+        (
+            "check-target",
+            ["--only", "targets"],
+            "try the targets of an experiment file that raygrid did not train, on prepared images, and say their AUC",
+        ),
     ):
         sub = commands.add_parser(name, help=text, description=f"{text}; the other options are those of the file")
         sub.add_argument("file", type=Path, help="experiment file, such as experiments/full_grid.py")
@@ -118,9 +140,12 @@ def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
     from raygrid.calibration import device_name, has_gpu
     from raygrid.plan import describe, plan_study
 
-    if options.device == "cuda" and not has_gpu():
+    if options.no_times and options.price is not None:
+        raise SpecError("--price needs the hours that --no-times leaves out; give one of them")
+    if options.device == "cuda" and not has_gpu() and not options.no_times:
         raise ClusterError("--plan times the networks on this machine, which has no GPU; plan on one that has")
-    work = plan_study(study, _study_dir(study, options).absolute(), attach(options.data_root).absolute())
+    folders = _study_dir(study, options).absolute(), attach(options.data_root).absolute()
+    work = plan_study(study, *folders, timed=not options.no_times)
     tell(describe(work, study, price=options.price, device=device_name()))
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 
 _SEED_MODULUS = 2**63
 

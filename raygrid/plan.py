@@ -5,6 +5,7 @@ sets. Times come from a short calibration on this machine: each architecture is 
 size. They hold for machines like this one, and for GPUs if it has one.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from raygrid.budget import allowance, limit_of, num_requests
-from raygrid.calibration import Seconds, measure, num_gradients
+from raygrid.calibration import Seconds, measure, num_gradients, untimed
 from raygrid.errors import MissingDataError, SpecError
 from raygrid.mirror import exists
 from raygrid.prepare import open_raw, survey_modality
@@ -61,23 +62,32 @@ class Work:
     scores_bytes: int
 
 
-def plan_study(study: StudySpec, study_dir: Path, data_root: Path) -> pd.DataFrame:
+def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: bool = True) -> pd.DataFrame:
     """Return one row of `Work` per modality, pre-training sources included.
 
     Neither trained models nor complete scores of a modality are counted again; what is half done counts whole.
+
+    Args:
+        timed: whether networks are run to tell seconds; without, those are NaN.
 
     Raises MissingDataError for a data set that is neither there nor of published size.
     """
     zoo = _opened(study, study_dir)
     sizes = {m.name: sizes_of(study, m, study_dir, data_root) for m in study.modalities}
     wanted = {model: (model.modality, model.arch, study.recipe_of(model)) for model in study.models}
-    progress = Progress("plan: calibrating networks", len(set(wanted.values())))
+    progress = Progress("plan: timing each network on this machine", len(set(wanted.values())))
+    if timed:
+        progress.note("minutes for large ones on a CPU; --no-times leaves it out", always=True)
     measured: dict[tuple[str, str, Recipe], Seconds] = {}
     for name, arch, recipe in wanted.values():
-        if (name, arch, recipe) not in measured:
-            dataset, outputs = study.modality(name).dataset, sizes[name].outputs
+        if (name, arch, recipe) in measured:
+            continue
+        dataset, outputs = study.modality(name).dataset, sizes[name].outputs
+        if timed:
             measured[name, arch, recipe] = measure(arch, dataset, recipe, study.transfer, outputs)
             progress.advance(f"{name}, {arch}")
+        else:
+            measured[name, arch, recipe] = untimed(arch, dataset, outputs)
     seconds = {model: measured[key] for model, key in wanted.items()}
     return pd.DataFrame([_work(study, m, sizes[m.name], seconds, zoo) for m in study.modalities])
 
@@ -120,20 +130,20 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
         device: what the calibration ran on.
     """
     shown = work.set_index("modality").T
-    counts = shown.loc[["num_models", "num_missing", "training_images", "test_images"]]
-    counts = counts.rename(_COUNTS).map("{:,.0f}".format)
-    passes = shown.loc[["training_passes", "gradient_passes", "forward_passes"]].rename(_PASSES).map("{:.3g}".format)
-    hours = (shown.loc[["training_s", "transfer_s"]] / 3600).rename(_HOURS).map("{:,.2f}".format)
-    storage = shown.loc[["samples_bytes", "zoo_bytes", "scores_bytes"]] / 1e9
-    total_h = float(work["training_s"].sum() + work["transfer_s"].sum()) / 3600
+    total_h = float(work[list(_HOURS)].to_numpy().sum()) / 3600
+    timed = not math.isnan(total_h)
+    counts = shown.loc[list(_COUNTS)].rename(_COUNTS).map("{:,.0f}".format)
+    hours = (shown.loc[list(_HOURS)] / 3600).rename(_HOURS).map(_readable)
+    storage = shown.loc[list(_STORAGE)] / 1e9
     lines = [
         f"study {study.name}: {len(study.models)} models, {sum(len(study.pairings(m.name)) for m in study.studied)} "
         f"pairings, {len(study.transfer.attacks)} attacks with their controls",
         "",
-        pd.concat([counts, passes, hours, storage.rename(_STORAGE).map("{:,.3g}".format)]).to_string(),
+        pd.concat([counts, *([hours] if timed else []), storage.rename(_STORAGE).map(_readable)]).to_string(),
         "",
-        f"in all {total_h:,.1f} device hours and {storage.to_numpy(dtype=float).sum():,.1f} GB of storage",
-        f"device of the calibration: {device}",
+        f"in all {f'{_readable(total_h)} device hours and ' if timed else ''}"
+        f"{_readable(storage.to_numpy(dtype=float).sum())} GB of storage",
+        f"hours are of {device}" if timed else "no network was run, so hours are not known (--no-times)",
     ]
     if not work["counted"].all():
         absent = ", ".join(work.loc[~work["counted"].astype(bool), "modality"])
@@ -172,8 +182,6 @@ _COUNTS = {
     "num_missing": "  to be trained",
     "training_images": "training images of d1",
     "test_images": "test images",
-}
-_PASSES = {
     "training_passes": "training passes",
     "gradient_passes": "gradients of attacks",
     "forward_passes": "scores (forward passes)",
@@ -184,6 +192,13 @@ _STORAGE = {
     "zoo_bytes": "zoo, GB",
     "scores_bytes": "scores, perceptibility, GB",
 }
+
+
+def _readable(value: float) -> str:
+    """Return hours or gigabytes as somebody who plans reads them."""
+    if 0 < value < 0.01:
+        return "< 0.01"
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
 def _opened(study: StudySpec, study_dir: Path) -> Zoo | None:

@@ -14,7 +14,7 @@ from raygrid.cluster import ray_data
 from raygrid.datasets import Dataset, Index, Reject, open_dataset
 from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
 from raygrid.files import ROOM_REMEDY, checksum, read_json, require_room, write_json, write_text
-from raygrid.mirror import exists, folder_at, location, pull
+from raygrid.mirror import exists, folder_at, location, pull, shown
 from raygrid.progress import Progress, tell
 from raygrid.samples import IMAGE_FILES, SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.signatures import samples_signature
@@ -59,10 +59,13 @@ def survey(
     alone show that more than `max_rejected_share` of a modality's images cannot be used.
     """
     datasets = [(modality, open_raw(modality, data_root)) for modality in study.modalities]
-    missing = [line for _, dataset in datasets for line in dataset.missing()]
-    missing += [line for m in study.modalities for line in missing_split_files(m.splits.files, data_root)]
+    missing: list[str] = []
+    for modality, dataset in datasets:
+        lines = [*dataset.missing(), *missing_split_files(modality.splits.files, data_root)]
+        missing += [f"  {modality.name}:", *(f"    {line}" for line in lines)] if lines else []
     if missing:
-        raise MissingDataError("\n".join(["the study cannot start, files of its data sets are missing:", *missing]))
+        head = f"the study cannot start: files are missing below {shown(data_root)} (--data-root)"
+        raise MissingDataError("\n".join([head, *missing]))
     indexed = [(modality, dataset, _noted(dataset.index(), modality)) for modality, dataset in datasets]
     for modality, _, index in indexed:
         total = len(index.table) + len(index.rejects)

@@ -5,6 +5,7 @@ Running the same command again is the resume: there is no other mechanism.
 
 import platform
 import subprocess
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import pandas as pd
 
 from raygrid import __version__
 from raygrid.beforehand import require_scorable, try_targets
+from raygrid.cluster import Resources, connected, read_resources
 from raygrid.errors import SpecError, StoreError, TrackingError, unknown_name
 from raygrid.external import target_identity
 from raygrid.files import read_json, write_json
@@ -30,7 +32,7 @@ from raygrid.units import missing_files, plan_units
 from raygrid.zoo import WEIGHT_FILES, Zoo
 
 DEVICES = ("auto", "cpu", "cuda")
-STAGES = ("prepare", "train", "transfer", "report", "track")
+STAGES = ("prepare", "targets", "train", "transfer", "report", "track")
 _PACKAGES = ("torch", "torchvision", "timm", "ray", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
@@ -73,7 +75,7 @@ class RunOptions:
 
 
 def run_study(study: StudySpec, options: RunOptions) -> None:
-    """Bring a study folder up to date: prepare, train, transfer, report, track.
+    """Bring a study folder up to date: prepare, try targets, train, transfer, report, track.
 
     Raises RaygridError with what is wrong; what was finished stays. A tracking store that does not answer stops nothing
     but the tracking; it is raised at the end.
@@ -125,25 +127,29 @@ def missing_work(zoo: Zoo) -> dict[str, int]:
 
 def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
     """Do the stages that need Ray, starting it only if one has work."""
-    from raygrid.cluster import connected, read_resources
 
     def cluster() -> Any:
         return stack.enter_context(connected(options.address, options.num_cpus))
 
+    def resources() -> Resources:
+        return read_resources(cluster(), options.device)
+
     if options.only in ("report", "track"):
         return open_study(options.study_dir)
+    if options.only == "targets" and not study.targets:
+        raise SpecError(f"study {study.name} declares no `targets`: the models of its zoo attack each other")
     for target in study.targets:
         target_identity(target)  # a file that is not there is named before anything is prepared
     refresh(options.study_dir)
     zoo = _prepare(study, options, cluster)
-    if study.targets and (options.wants("train") or options.wants("transfer")):
-        try_targets(zoo, (lambda: read_resources(cluster(), options.device)) if options.wants("transfer") else None)
+    if study.targets and options.only != "prepare":
+        scored = options.only in (None, "targets", "transfer")
+        try_targets(zoo, resources if scored else None, asked_for=options.only == "targets")
     if options.wants("train") and zoo.untrained():
-        ray = cluster()
+        there = resources()
         from raygrid.trials import train_missing
 
-        resources = read_resources(ray, options.device)
-        failed = train_missing(zoo, resources, _provenance(), options.trials_per_gpu)
+        failed = train_missing(zoo, there, _provenance(), options.trials_per_gpu)
         for name, reason in failed.items():
             tell(f"train: {name} FAILED: {reason}")
         if options.wants("track"):
@@ -156,7 +162,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
                 f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them"
             )
     if options.wants("transfer"):
-        _transfer(zoo, cluster, options.device)
+        _transfer(zoo, resources)
     return zoo
 
 
@@ -176,8 +182,7 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
     return zoo
 
 
-def _transfer(zoo: Zoo, cluster: Any, device: str) -> None:
-    from raygrid.cluster import read_resources
+def _transfer(zoo: Zoo, resources: Callable[[], Resources]) -> None:
     from raygrid.transfer import transfer_missing
 
     if zoo.untrained():
@@ -185,9 +190,9 @@ def _transfer(zoo: Zoo, cluster: Any, device: str) -> None:
             f"{len(zoo.untrained())} models are not trained yet; run without --only, or with --only train first"
         )
     if any(count for name, count in missing_work(zoo).items() if name.startswith("units")):
-        resources = read_resources(cluster(), device)
+        there = resources()
         for modality in zoo.study.studied:
-            transfer_missing(zoo, modality, resources)
+            transfer_missing(zoo, modality, there)
 
 
 def track(zoo: Zoo, uri: str | None, *, results: bool = True) -> None:
