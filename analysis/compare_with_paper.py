@@ -10,6 +10,7 @@ outputs.
 
 import argparse
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 
@@ -40,6 +41,8 @@ def main() -> None:
     print("\nClaims: published / this study")
     theirs, ours = (sum_up(judge_claims(tables, study.margins)) for tables in (published_tables(), cells))
     print(_side_by_side(theirs, ours).to_string(index=False))
+    for claim in theirs.to_dict("records"):
+        print(fill(f"{claim['claim']}  {claim['says']}", width=120, subsequent_indent=" " * (len(claim["claim"]) + 2)))
     path = options.study / "results" / "beside_published.csv"
     write_text(path, beside.to_csv(index=False))
     print(f"\n{path}")

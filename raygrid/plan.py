@@ -150,7 +150,7 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
         lines.append(f"not here yet, so planned with the published size: {absent}")
     lines += [line for row in work.to_dict("records") for line in _external(study, row["modality"], row["test_images"])]
     if price is not None:
-        lines.append(f"at {price:g} per device hour: {price * total_h:,.0f}")
+        lines.append(f"at {price:g} per device hour: {_readable(price * total_h)}")
     return "\n".join(lines)
 
 
@@ -195,7 +195,7 @@ _STORAGE = {
 
 
 def _readable(value: float) -> str:
-    """Return hours or gigabytes as somebody who plans reads them."""
+    """Return hours, gigabytes or money as somebody who plans reads them."""
     if 0 < value < 0.01:
         return "< 0.01"
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}"

@@ -41,6 +41,8 @@ def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
     lines = [f"study {study.name}: {len(study.models)} models{beside}; modalities: {len(study.studied)}"]
     lines += [f"  target {t.modality} {t.name}: {t.kind}, {t.source}" for t in study.targets]
     lines.append(f"  models: {len(study.models) - len(zoo.untrained())} of {len(study.models)} trained")
+    block = study.transfer.block_size
+    lines.append(f"  a unit: {block} test images, clean or attacked through one surrogate, answered by all targets")
     units: list[Unit] = []
     for modality in study.studied:
         mine = _units(zoo, modality)

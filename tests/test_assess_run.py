@@ -45,3 +45,6 @@ def test_a_classifier_is_assessed_and_running_again_finds_nothing_missing(tmp_pa
     assert one["page"] in run(str(TESTS.parent / "analysis" / "make_assessment.py"), str(tmp_path))
     assert (tmp_path / "results" / one["page"]).read_text() == page
     assert "target pathology external-brightness" in run("-m", "raygrid.cli", "status", str(tmp_path))
+    tried = run("-m", "raygrid.cli", "check-target", *command)
+    assert "external-brightness has an AUC of" in tried
+    assert "trying" not in tried  # it was

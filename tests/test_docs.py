@@ -37,6 +37,14 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_snippets_name_what_they_import(page: str) -> None:
+    for code in snippets(page):
+        command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "-"]
+        checked = subprocess.run(command, input=code, capture_output=True, text=True)
+        assert not checked.returncode, checked.stdout
+
+
 @pytest.mark.slow
 def test_the_reference_is_built(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pdoc", "raygrid", "--docformat", "google", "-o", str(tmp_path)]
@@ -54,12 +62,12 @@ def test_the_page_of_benchmarks_is_that_of_the_result_files() -> None:
 
 def snippets(page: str) -> list[str]:
     """Return the Python that a document shows."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 def test_the_server_that_the_page_on_targets_shows_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declared: dict[str, Any] = {}
-    exec(snippets("targets.md")[0], declared)
+    exec(snippets("docs/targets.md")[0], declared)
     spec = next(t for t in declared["TARGETS"] if t.kind == "http")
     lab = ModuleType("lab_models.pipeline")
     lab.scores = lambda images: images.mean(axis=(1, 2))[:, :1] / 255
@@ -67,7 +75,7 @@ def test_the_server_that_the_page_on_targets_shows_serves(tmp_path: Path, monkey
     monkeypatch.setitem(sys.modules, "lab_models.pipeline", lab)
     monkeypatch.setenv(spec.endpoint.token_variable, "token")
     served: dict[str, Any] = {"__name__": "serve"}
-    exec(snippets("targets.md")[1], served)
+    exec(snippets("docs/targets.md")[1], served)
     served["Handler"].log_message = lambda *arguments: None
     with ThreadingHTTPServer(("127.0.0.1", 0), served["Handler"]) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

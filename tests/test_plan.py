@@ -63,13 +63,27 @@ def test_plan_counts_what_is_there_and_says_what_it_costs(tmp_path: Path, second
     assert row["num_missing"] == 1
     assert row["training_passes"] == 2 * row["training_images"] > 0
     hours = (row["training_s"] + row["transfer_s"]) / 3600
-    assert f"at 2 per device hour: {2 * hours:,.0f}" in plan.describe(work, study, price=2.0, device="test")
+    text = plan.describe(work, study, price=3600.0, device="test")
+    assert f"at 3600 per device hour: {3600 * hours:,.0f}" in text
+    assert "in all 0." in text
+    assert "e-0" not in text
     unknown = dataclasses.replace(
         modality,
         dataset=dataclasses.replace(modality.dataset, loader="table", options={"table": "x.csv", "labels": ["a"]}),
     )
     with pytest.raises(MissingDataError, match="cannot be planned without its label files"):
         plan.plan_study(dataclasses.replace(study, modalities=(unknown,)), tmp_path, tmp_path)
+
+
+def test_a_plan_without_times_runs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "measure", lambda *args: pytest.fail("a network was run"))
+    study = full_grid.demo()
+    work = plan.plan_study(study, tmp_path / "study", tmp_path / "data", timed=False)
+    text = plan.describe(work, study, price=None, device="test")
+    assert "hours are not known" in text
+    assert "device hours" not in text
+    assert "nan" not in text
+    assert (work["zoo_bytes"] > 1e6).all()
 
 
 def test_calibration_measures_all_three_passes() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from toy_zoo import make_zoo
 
 from raygrid.beforehand import require_scorable
+from raygrid.cli import main
 from raygrid.errors import DataError, StoreError
 from raygrid.files import write_json
 from raygrid.lease import lease
@@ -163,3 +165,28 @@ def test_test_images_of_one_class_are_found_before_anything_is_trained(
     assert ("warning: toy: none of ['finding']" in capsys.readouterr().out) != fits
     with nullcontext() if fits else pytest.raises(DataError, match="among the 3 test images, so no AUC could be told"):
         require_scorable(zoo, only_told=False)
+
+
+def test_what_a_study_lacks_is_listed_by_modality_and_the_demo_is_pointed_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = Path(__file__).parents[1] / "experiments" / "full_grid.py"
+    monkeypatch.setattr(
+        sys, "argv", [str(experiment), "--output", str(tmp_path / "study"), "--data-root", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit, match="1"):
+        runpy.run_path(str(experiment), run_name="__main__")
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the study cannot start: files are missing below {tmp_path} (--data-root)\n")
+    assert re.findall(r"^  (\w+):$", said, re.MULTILINE) == ["ophthalmology", "radiology", "pathology"]
+    assert said.endswith("--preset demo needs no data: it shows the tool on phantoms\n")
+
+
+def test_a_study_without_targets_has_none_to_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("argv", "path"):  # the command sets both, for the file that it runs
+        monkeypatch.setattr(sys, name, [*getattr(sys, name)])
+    with pytest.raises(SystemExit, match="1"):
+        main(["check-target", str(EXPERIMENT), "--output", str(tmp_path)])
+    assert "study tiny declares no `targets`" in capsys.readouterr().err

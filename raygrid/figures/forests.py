@@ -45,6 +45,8 @@ def beside_published(beside: pd.DataFrame, table: int, *, phantom: bool = False)
 def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return a forest plot of what each factor changes, in points of relative AUC, a panel for each modality.
 
+    Points left of zero mean more damage; an interval that covers zero is grey.
+
     Args:
         effects: as `raygrid.effects.factor_effects` returns it, relative AUC.
     """
@@ -52,7 +54,7 @@ def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
     contrasts = effects[["factor", "from", "to"]].drop_duplicates()
     places = {tuple(row): k for k, row in enumerate(contrasts.itertuples(index=False))}
     words = [f"{f}: {a} → {b}" if b != "together" else f for f, a, b in places]
-    figure = new_figure(4.6 + 2.6 * max(1, len(modalities)), 1.5 + 0.3 * len(places), phantom)
+    figure = new_figure(4.6 + 2.6 * max(1, len(modalities)), 1.9 + 0.3 * len(places), phantom)
     panels = figure.subplots(1, max(1, len(modalities)), sharey=True, squeeze=False)[0]
     for axes, modality in zip(panels, modalities, strict=False):
         for row in effects[effects["modality"] == modality].to_dict("records"):
@@ -61,8 +63,13 @@ def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
             axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=1.8)
             axes.plot([100 * row["effect"]], [place], "o", color=colour, markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set(title=modality, xlabel="points of relative AUC")
+        axes.set(title=modality, xlabel="points of relative AUC\n← more damage    less damage →")
         axes.grid(axis="x", alpha=0.3)
+    marks = [
+        Line2D([], [], color=CYCLE[0], marker="o", label="changes the damage, 95% interval"),
+        Line2D([], [], color=GREY, marker="o", label="interval covers 0: not known to change it"),
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     panels[0].set_yticks(range(len(places)), words, fontsize=8)
     panels[0].set_ylim(len(places) - 0.4, -0.6)
     return figure
