@@ -15,7 +15,7 @@ import pandas as pd
 from raygrid.budget import Cell
 from raygrid.errors import DataError
 from raygrid.metrics import Floats, half_width, interval, mean_influence
-from raygrid.spec import ENSEMBLE, AttackSpec, StudySpec, TargetSpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, StudySpec, TargetSpec
 from raygrid.tables import LEARNED_BOUND, default_epsilon, label_of_init
 
 GREY_LEVELS = 127.5  # per unit of the image scale [-1, 1]
@@ -91,7 +91,8 @@ class Assessment:
     """One target and all that was measured of it.
 
     Attributes:
-        auc, decisions: the rows of this target alone, as in `results/`.
+        auc, decisions: the rows of this target alone, as in `results/`. Those of attacks through the model itself count
+            in `white_box` alone.
         visibility: of its modality.
         not_asked: the (surrogate, attack's key) that its budget does not cover.
 
@@ -136,6 +137,13 @@ class Assessment:
         """The mean AUC over surrogates under the reference attacks; None where nothing was attacked."""
         return self.mean(self.at_reference("adversarial")) if self.reference else None
 
+    @property
+    def white_box(self) -> Number | None:
+        """The mean AUC under the reference attacks through the model itself; None where its network is no surrogate."""
+        rows = self.auc[(self.auc["condition"] == "adversarial") & self.auc["white_box"]]
+        rows = self._of(rows, self.reference)
+        return self.mean(rows) if len(rows) else None
+
     @cached_property
     def surrogates(self) -> list[Through]:
         """What the reference attacks do through each surrogate, most damage first."""
@@ -158,7 +166,7 @@ class Assessment:
     def contrasts(self) -> list[Contrast]:
         """Return what made a difference, each level against its counterpart with all else alike."""
         rows = self.at_reference("adversarial")
-        rows = rows[rows["surrogate_arch"] != ENSEMBLE]
+        rows = rows[~rows["surrogate_arch"].isin((ENSEMBLE, EXTERNAL))]
         found = []
         for column, before, after in _CONTRASTS:
             levels = list(dict.fromkeys(rows[column]))
@@ -176,10 +184,11 @@ class Assessment:
         (`_clean`), under the reference attacks, mean over surrogates (`_attacked`), through the best one (`_best`), and
         of the shuffled changes (`_control`).
         """
-        clean = self.decisions[self.decisions["condition"] == "clean"].set_index("label")
+        others = self.decisions[~self.decisions["white_box"]]
+        clean = others[others["condition"] == "clean"].set_index("label")
         frame = clean[["num_positive", "num_negative", "auc"]].copy()
-        attacked = self._of(self.decisions[self.decisions["condition"] == "adversarial"], self.reference)
-        control = self._of(self.decisions[self.decisions["condition"] == "control"], self.reference)
+        attacked = self._of(others[others["condition"] == "adversarial"], self.reference)
+        control = self._of(others[others["condition"] == "control"], self.reference)
         best = attacked[attacked["surrogate"] == (self.surrogates[0].name if self.surrogates else "")]
         for measure in ("sensitivity", "specificity"):
             frame[f"{measure}_clean"] = clean[measure]
@@ -218,7 +227,7 @@ class Assessment:
         return Number(value, *interval(value, influence, degenerate_n=(positive, images - positive)), influence)
 
     def _rows(self, condition: str) -> pd.DataFrame:
-        return self.auc[self.auc["condition"] == condition]
+        return self.auc[(self.auc["condition"] == condition) & ~self.auc["white_box"]]
 
     def _of(self, rows: pd.DataFrame, attacks: Sequence[AttackSpec]) -> pd.DataFrame:
         keys = {(a.name, a.epsilon) for a in attacks}

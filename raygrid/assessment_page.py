@@ -10,7 +10,7 @@ from raygrid.assessment import GREY_LEVELS, Assessment, Damage, Number, mean_dif
 from raygrid.decisions import SPECIFICITY
 from raygrid.examples import TargetExample
 from raygrid.pages import Picture, as_png, as_svg, render
-from raygrid.spec import ENSEMBLE, AttackSpec, TargetSpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, TargetSpec
 
 _KINDS = {
     "checkpoint": "a PyTorch network from a file of weights",
@@ -19,6 +19,7 @@ _KINDS = {
     "callable": "a Python function",
     "http": "an HTTP endpoint",
 }
+_ARCHITECTURES = {ENSEMBLE: "several together", EXTERNAL: "not trained by raygrid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,8 @@ def _sentences(one: Assessment) -> list[str]:
             else "their pattern does no harm of its own."
         )
     )
+    if one.white_box is not None:
+        found.append(f"An attacker who has the model itself leaves {_with_interval(one.white_box)}.")
     return [*found, *_decisions(one)[:1]]
 
 
@@ -181,9 +184,9 @@ def _surrogates(inputs: PageInput) -> list[dict[str, Any]]:
     return [
         {
             "name": through.name,
-            "arch": "several together" if through.arch == ENSEMBLE else through.arch,
-            "start": words_of_init(through.init),
-            "data": words_of_data(through.split),
+            "arch": _ARCHITECTURES.get(through.arch, through.arch),
+            "start": words_of_init(through.init) if through.arch != EXTERNAL else "not known",
+            "data": words_of_data(through.split) if through.arch != EXTERNAL else "not known",
             "own": inputs.surrogate_auc.get(through.name),
             "auc": through.auc,
             "loss": mean_difference([(one.clean, through.auc)]),

@@ -123,8 +123,8 @@ def _grid(
     found = {(row["surrogate"], row["target"]): row for row in auc.to_dict("records")}
     of_zoo = bool((auc["target_arch"] != EXTERNAL).any())
     targets = [model for model in models if model[1] == EXTERNAL or (of_zoo and model[1] != ENSEMBLE)]
-    rows = []
-    for surrogate in (model for model in models if model[1] != EXTERNAL):
+    through, rows = set(auc["surrogate"]), []
+    for surrogate in (model for model in models if model[1] != EXTERNAL or model[0] in through):
         pairs = [(surrogate[0], target[0]) for target in targets]
         rows.append((_head(surrogate, anchors), [_cell(found.get(p), asked=p not in passed_over) for p in pairs]))
     return PairingGrid(title, [_head(model, anchors) for model in targets], rows)

@@ -92,7 +92,7 @@ def all_effects(auc: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 def _rows_of(auc: pd.DataFrame, outcome: Outcome) -> _Rows:
     clean = {r["target"]: r for r in auc[auc["condition"] == "clean"].to_dict("records")}
-    of_zoo = (auc["surrogate_arch"] != ENSEMBLE) & (auc["target_arch"] != EXTERNAL)
+    of_zoo = ~auc["surrogate_arch"].isin((ENSEMBLE, EXTERNAL)) & (auc["target_arch"] != EXTERNAL)
     chosen = (auc["condition"] == "adversarial") & ~auc["white_box"] & of_zoo
     rows = auc[chosen & auc["target"].isin(list(clean))].reset_index(drop=True)
     made = [_outcome_of(row, clean[row["target"]], outcome) for row in rows.to_dict("records")]

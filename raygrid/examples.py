@@ -12,8 +12,9 @@ from raygrid.mirror import pull
 from raygrid.numerics import set_numerics
 from raygrid.samples import DEVELOPMENT_FILES, Samples
 from raygrid.scores import read_logits
-from raygrid.spec import AttackSpec, Case, ModelSpec, SurrogateSpec, TargetSpec
+from raygrid.spec import AttackSpec, Case, EnsembleSpec, ModelSpec, SurrogateSpec, TargetSpec
 from raygrid.units import plan_units
+from raygrid.verification import open_members
 from raygrid.zoo import Zoo
 
 CLEAN_LABEL = "clean"
@@ -102,10 +103,8 @@ def craft_target_examples(
         [int(ordered[0]), int(negative[np.argmax(change[negative])]), int(ordered[len(ordered) // 2])]
     )
     set_numerics(threads=zoo.study.transfer.threads)
-    for model in zoo.study.members_of(surrogate):
-        pull(zoo.folder(model))
-    members = [zoo.load_frozen(model) for model in zoo.study.members_of(surrogate)]
-    network = members[0] if isinstance(surrogate, ModelSpec) else Ensemble(members)
+    members = open_members(zoo, surrogate, samples)
+    network = Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]
     found = []
     for place in chosen:
         block = samples.test_block(place, place + 1)

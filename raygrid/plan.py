@@ -231,7 +231,7 @@ def _work(
     gradients = sizes.test * num_gradients(study.transfer.attacks)
     changed = len(attacked) * len(cases_of(study, models[0])) if models else 0
     cases = changed + bool(attacked)
-    transfer_s = sum(gradients * seconds[m].gradient for m in members)
+    transfer_s = sum(gradients * seconds[m].gradient for m in members if isinstance(m, ModelSpec))
     transfer_s += sum(sizes.test * cases * seconds[m].forward for m in attacked_models)
     scores = sizes.test * len(study.targets_of(modality.name)) * cases
     side = modality.dataset

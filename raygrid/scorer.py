@@ -15,7 +15,7 @@ from raygrid.files import remove, write_text
 from raygrid.mirror import folder_at, pull
 from raygrid.samples import IMAGE_FILES, SampleBatch, Samples, samples_dir
 from raygrid.scores import read_metadata, write_perceptibility, write_scores
-from raygrid.spec import AttackSpec, ModelSpec, StudySpec
+from raygrid.spec import AttackSpec, EnsembleSpec, StudySpec
 from raygrid.units import ScoreFile, Tile, plan_units, score_files
 from raygrid.zoo import Zoo
 
@@ -135,20 +135,23 @@ class Scorer:
 
         surrogate = file.unit.surrogate
         assert surrogate is not None  # asked only of units with one
-        members = self._shelf.pick([model.name for model in self._zoo.study.members_of(surrogate)])
-        return members[0] if isinstance(surrogate, ModelSpec) else Ensemble(members)
+        members = self._shelf.pick([member.surrogate_key for member in self._zoo.study.members_of(surrogate)])
+        return Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]
 
 
 def _opened(zoo: Zoo, modality: str, names: Sequence[str], samples: Samples) -> "dict[str, nn.Module]":
     """Return the named models of a modality, ready to be scored. Raises RaygridError for one that may not be."""
-    from raygrid.verification import Guarded, open_external, verify_card
+    from raygrid.verification import Guarded, open_external, open_external_surrogate, verify_card
 
     models: dict[str, nn.Module] = {}
     for model in (m for m in zoo.study.models_of(modality) if m.name in names):
         models[model.name] = zoo.load_frozen(model)
         verify_card(zoo, model, models[model.name], samples)
-    for target in (t for t in zoo.study.external_targets(modality) if t.name in names):
-        models[target.name] = Guarded(target, open_external(zoo, target, samples)).eval()
+    for target in zoo.study.external_targets(modality):
+        if target.name in names:
+            models[target.name] = Guarded(target, open_external(zoo, target, samples)).eval()
+        if target.surrogate_key in names:
+            models[target.surrogate_key] = Guarded(target, open_external_surrogate(zoo, target, samples)).eval()
     return models
 
 

@@ -95,7 +95,7 @@ def _bytes_of(missing: Sequence[ScoreFile], num_outputs: int) -> int:
 
 def _names_used(zoo: Zoo, files: Sequence[ScoreFile]) -> list[str]:
     """Return the models that score files are made with: what is attacked, and what is attacked through."""
-    through = [m.name for f in files if f.unit.surrogate for m in zoo.study.members_of(f.unit.surrogate)]
+    through = [m.surrogate_key for f in files if f.unit.surrogate for m in zoo.study.members_of(f.unit.surrogate)]
     return sorted({*through, *(name for file in files for name in file.tile.names)})
 
 

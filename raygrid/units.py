@@ -24,7 +24,7 @@ from raygrid.files import read_json, write_json
 from raygrid.keyed import digest
 from raygrid.plain import from_plain, to_plain
 from raygrid.signatures import transfer_signature
-from raygrid.spec import AttackSpec, SurrogateSpec, TargetSpec
+from raygrid.spec import AnyTarget, AttackSpec, SurrogateSpec
 from raygrid.zoo import Zoo
 
 CLEAN = "clean"
@@ -137,12 +137,10 @@ class ScoreFile:
 
 def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
     """Return every unit of a modality, finished or not: clean first, then surrogate by surrogate."""
-    identities = {m: zoo.identity(m) for m in zoo.study.models_of(modality)}
     external = zoo.study.external_targets(modality)
-    targets = tuple(
-        (t.name, zoo.identity(t) if isinstance(t, TargetSpec) else identities[t])
-        for t in zoo.study.targets_of(modality)
-    )
+    known: tuple[AnyTarget, ...] = (*zoo.study.models_of(modality), *external)
+    identities = {model: zoo.identity(model) for model in known}
+    targets = tuple((t.name, identities[t]) for t in zoo.study.targets_of(modality))
     unasked = {t.name: allowance(zoo.study, t, num_test).left_out for t in external if limit_of(t)}
     limits = tuple((t.name, limit_of(t)) for t in external if limit_of(t))
     size, attacks = zoo.study.transfer.block_size, zoo.study.transfer.attacks

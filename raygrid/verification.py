@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from raygrid.attacks import to_unit_range
 from raygrid.budget import CHECKS, allowance, limit_of
 from raygrid.errors import DataError, RaygridError, SpecError, StoreError, TrainingError, unknown_name
-from raygrid.external import ExternalTarget, check_target, open_target
+from raygrid.external import ExternalTarget, check_surrogate, check_target, open_surrogate, open_target
 from raygrid.external.checks import like_probabilities
+from raygrid.external.through import ExternalSurrogate
 from raygrid.fitting import EVALUATION_BATCH, evaluate, labels_with_both_classes, predict
 from raygrid.mirror import pull
 from raygrid.samples import DEVELOPMENT_FILES, Samples, TrainingSet
-from raygrid.spec import ModelSpec, TargetSpec
+from raygrid.spec import ModelSpec, SurrogateSpec, TargetSpec
 from raygrid.zoo import Zoo
 
 _AUC_TOLERANCE = 0.01
@@ -86,15 +87,35 @@ def open_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> ExternalTar
     )
 
 
+def open_external_surrogate(zoo: Zoo, target: TargetSpec, samples: Samples) -> ExternalSurrogate:
+    """Return the network of a target, to be attacked through. Raises what `open_surrogate` raises."""
+    dataset = zoo.study.modality(target.modality).dataset
+    size = dataset.image_size
+    return open_surrogate(target, labels=samples.labels, channels=dataset.channels, image_size=size)
+
+
+def open_members(zoo: Zoo, surrogate: SurrogateSpec, samples: Samples) -> list[nn.Module]:
+    """Return the networks that a surrogate is made of, ready to be attacked through."""
+    return [
+        open_external_surrogate(zoo, member, samples) if isinstance(member, TargetSpec) else _pulled(zoo, member)
+        for member in zoo.study.members_of(surrogate)
+    ]
+
+
+def _pulled(zoo: Zoo, model: ModelSpec) -> nn.Module:
+    pull(zoo.folder(model))
+    return zoo.load_frozen(model)
+
+
 class Guarded(nn.Module):
-    """A target that raygrid did not train, whatever it raises made an error that names it."""
+    """A network that raygrid did not train, whatever it raises made an error that names it."""
 
     def __init__(self, spec: TargetSpec, target: nn.Module) -> None:
         super().__init__()
         self._spec, self.target = spec, target
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the target's logits (batch, labels). Raises RaygridError, DataError for what others raise."""
+        """Return the network's logits (batch, labels). Raises RaygridError, DataError for what others raise."""
         with _named(self._spec):
             logits: Tensor = self.target(images)
         return logits
@@ -124,5 +145,8 @@ def verify_external(zoo: Zoo, target: TargetSpec, samples: Samples) -> None:
         )
     count = max(2, min(target.endpoint.batch_size, samples.num_test))
     pull(samples.folder, without=DEVELOPMENT_FILES)
+    images = samples.test_block(0, count).images
     with _named(target):
-        check_target(target, open_external(zoo, target, samples), samples.test_block(0, count).images)
+        check_target(target, open_external(zoo, target, samples), images)
+        if target.attacked_through:
+            check_surrogate(open_external_surrogate(zoo, target, samples), to_unit_range(images))

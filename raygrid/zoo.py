@@ -57,7 +57,9 @@ class Zoo:
 
     def surrogate_signature(self, surrogate: SurrogateSpec) -> str:
         """Return the signature of a model, or one of an ensemble's models in their order."""
-        members = [self.signature(model) for model in self.study.members_of(surrogate)]
+        if isinstance(surrogate, TargetSpec):
+            return self.identity(surrogate)
+        members = [self.signature(m) for m in self.study.members_of(surrogate) if isinstance(m, ModelSpec)]
         return members[0] if isinstance(surrogate, ModelSpec) else digest({"mean logits of": members})
 
     def answers_dir(self, target: TargetSpec) -> Path:

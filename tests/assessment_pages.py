@@ -83,6 +83,7 @@ def _row(
         "target_arch": "external",
         "attack": attack,
         "epsilon": epsilon,
+        "white_box": surrogate is None and condition != "clean",
         "auc": auc,
         "num_images": PATIENTS,
         "num_patients": PATIENTS,
@@ -94,7 +95,7 @@ def _row(
 
 
 def _decisions() -> pd.DataFrame:
-    fixed = {"label": "lesion", "num_positive": 1000, "num_negative": 1000}
+    fixed = {"label": "lesion", "white_box": False, "num_positive": 1000, "num_negative": 1000}
     clean = {"condition": "clean", "surrogate": "", "attack": "", "epsilon": 0.0, "auc": 0.8}
     rows = [fixed | clean | {"sensitivity": 0.82, "specificity": 0.9}]
     for surrogate, attack, epsilon in product(MODELS, ("fgsm", "pgd"), EPSILONS):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raygrid.models import build_classifier
 from raygrid.study import open_study
 
 STUDY_VARIABLE = "RAYGRID_TEST_STUDY"
@@ -22,6 +23,11 @@ def first_model(images: NDArray[np.float32]) -> NDArray[np.float32]:
         _networks[folder] = zoo.load_frozen(zoo.study.models[0])
     with torch.no_grad():
         return np.asarray(_networks[folder](torch.from_numpy(images * 2 - 1)).numpy())
+
+
+def first_network() -> torch.nn.Module:
+    """Return the network of the models of `toy_zoo`, of other weights."""
+    return build_classifier("test_resnet", channels=3, num_outputs=1, seed=99)
 
 
 def brightness(images: NDArray[np.float32]) -> NDArray[np.float32]:

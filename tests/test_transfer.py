@@ -57,6 +57,7 @@ def opened(zoo: Zoo) -> Samples:
 def scorer_of(zoo: Zoo) -> Scorer:
     job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
     names = [m.name for m in (*zoo.study.models, *zoo.study.targets)]
+    names += [target.surrogate_key for target in zoo.study.targets if target.attacked_through]
     return Scorer({**job, "modality": "toy", "device": "cpu", "names": names})
 
 

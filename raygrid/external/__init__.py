@@ -3,6 +3,8 @@
 target_identity   what stands for a target in a signature
 open_target       the target as a network: images in [-1, 1] -> logits
 check_target      whether it answers as it was declared to, asked before anything starts
+open_surrogate    a network that can be attacked through, too: its logits have gradients
+check_surrogate   whether they have
 """
 
 from importlib import import_module
@@ -14,12 +16,16 @@ if TYPE_CHECKING:
     from raygrid.external.checks import check_target as check_target
     from raygrid.external.target import ExternalTarget as ExternalTarget
     from raygrid.external.target import open_target as open_target
+    from raygrid.external.through import check_surrogate as check_surrogate
+    from raygrid.external.through import open_surrogate as open_surrogate
 
 # PyTorch takes seconds to import; asking what stands for a target needs none of it. There is no __all__: the reference
 # lists the modules below instead of names that are not there yet.
 _LATER = {
     "ExternalTarget": "raygrid.external.target",
+    "check_surrogate": "raygrid.external.through",
     "check_target": "raygrid.external.checks",
+    "open_surrogate": "raygrid.external.through",
     "open_target": "raygrid.external.target",
 }
 

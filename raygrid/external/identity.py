@@ -29,6 +29,7 @@ def target_identity(spec: TargetSpec) -> str:
     Raises SpecError for a path that is not absolute, WeightsError for a file or module that is not there.
     """
     declared = cast(dict[str, Any], to_plain(spec))
+    declared.pop("attacked_through", None)
     declared["endpoint"] = {"version": spec.endpoint.version} if spec.kind == "http" else {}
     files: dict[str, Json] = {}
     if spec.kind in ("checkpoint", "callable"):

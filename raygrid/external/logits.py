@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
@@ -64,6 +65,21 @@ def to_logits(who: str, rows: NDArray[np.float64], answer: AnswerSpec, columns: 
         rows = _require_probabilities(who, rows)
     logits = _against_others(rows, answer.kind) if answer.exclusive else _alone(rows, answer.kind)
     return logits[:, columns].astype(np.float32)
+
+
+def with_gradients(rows: Tensor, answer: AnswerSpec, columns: Sequence[int]) -> Tensor:
+    """Return what `to_logits` does, (images, labels), as a function that is derived on the answers' device, in float32.
+
+    A probability that has been rounded to 0 or 1 has a derivative of zero.
+    """
+    least = torch.finfo(rows.dtype).tiny
+    logs = rows if answer.kind == "logit" else rows.clamp(least, 1).log()
+    if answer.exclusive:
+        others = [torch.cat([logs[:, :k], logs[:, k + 1 :]], dim=1).logsumexp(dim=1) for k in range(logs.shape[1])]
+        return (logs - torch.stack(others, dim=1))[:, columns]
+    if answer.kind == "logit":
+        return logs[:, columns]
+    return (logs - (1 - rows).clamp(least, 1).log())[:, columns]
 
 
 def _require_probabilities(who: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:

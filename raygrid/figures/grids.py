@@ -32,7 +32,7 @@ def heat_map(
     """
     here = auc[(auc["modality"] == modality) & (auc["target_arch"] != EXTERNAL)]
     surrogates = models_in_order(here)
-    targets = [model for model in surrogates if model[1] != ENSEMBLE]
+    targets = [model for model in surrogates if model[1] not in (ENSEMBLE, EXTERNAL)]
     chosen = here[(here["attack"] == attack) & (here["condition"] == condition) & np.isclose(here["epsilon"], epsilon)]
     rows, columns = [model[0] for model in surrogates], [model[0] for model in targets]
     matrix = chosen.pivot(index="surrogate", columns="target", values="auc").reindex(index=rows, columns=columns)

@@ -30,9 +30,8 @@ from raygrid.spec.models import (
     ModalitySpec,
     ModelSpec,
     Recipe,
-    SurrogateSpec,
 )
-from raygrid.spec.study import AnyTarget, StudySpec
+from raygrid.spec.study import AnyTarget, StudySpec, SurrogateSpec
 from raygrid.spec.targets import EXTERNAL, AnswerSpec, EndpointSpec, InputSpec, TargetSpec
 
 __all__ = [

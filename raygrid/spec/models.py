@@ -129,6 +129,11 @@ class ModelSpec:
         return f"{self.arch}-{self.init.replace(':', '-')}-{self.split}-{self.instance}"
 
     @property
+    def surrogate_key(self) -> str:
+        """What it is called among opened networks, where attacks go through it: its name, as where it is attacked."""
+        return self.name
+
+    @property
     def source(self) -> str | None:
         """The source modality this model is pre-trained on, if any."""
         return self.init.removeprefix(PRETRAINED_ON) if self.init.startswith(PRETRAINED_ON) else None
@@ -172,6 +177,3 @@ class EnsembleSpec:
     def name(self) -> str:
         """Readable name, unique within the modality."""
         return f"{ENSEMBLE}-{self.label}"
-
-
-SurrogateSpec = ModelSpec | EnsembleSpec  # what an attack goes through

@@ -9,10 +9,11 @@ from raygrid.plain import ABSENT_BY_DEFAULT, from_plain, to_plain
 from raygrid.spec.attacks import TransferSpec
 from raygrid.spec.checks import require
 from raygrid.spec.claims import Margins
-from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, Recipe, SurrogateSpec
+from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, Recipe
 from raygrid.spec.targets import TargetSpec
 
 AnyTarget = ModelSpec | TargetSpec  # what is attacked
+SurrogateSpec = ModelSpec | EnsembleSpec | TargetSpec  # what an attack goes through
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,8 @@ class StudySpec:
             `weights:<name>`; `raygrid.weights` lists the sources. Architectures that are not named get `imagenet`
             weights from timm's hub.
         ensembles: models that are attacked through together, beside each alone.
-        targets: classifiers that raygrid did not train, attacked through every surrogate of their modality.
+        targets: classifiers that raygrid did not train, attacked through every surrogate of their modality; those with
+            `attacked_through` are surrogates, too.
         zoo_as_targets: whether the models of the zoo are attacked too; without it they are the attacker's alone.
         margins: what the claims call alike, little and different.
     """
@@ -93,8 +95,10 @@ class StudySpec:
         return tuple(m for m in self.models if m.modality == modality)
 
     def surrogates_of(self, modality: str) -> tuple[SurrogateSpec, ...]:
-        """Return what the attacks of one modality go through: its models, then its ensembles."""
-        return (*self.models_of(modality), *(e for e in self.ensembles if e.modality == modality))
+        """Return what the attacks of one modality go through: its models, its ensembles, networks of others."""
+        ensembles = (e for e in self.ensembles if e.modality == modality)
+        others = (t for t in self.external_targets(modality) if t.attacked_through)
+        return (*self.models_of(modality), *ensembles, *others)
 
     def external_targets(self, modality: str) -> tuple[TargetSpec, ...]:
         """Return the targets of one modality that raygrid did not train."""
@@ -104,9 +108,9 @@ class StudySpec:
         """Return what is attacked in one modality: its models, unless they are the attacker's alone, then the rest."""
         return (*(self.models_of(modality) if self.zoo_as_targets else ()), *self.external_targets(modality))
 
-    def members_of(self, surrogate: SurrogateSpec) -> tuple[ModelSpec, ...]:
+    def members_of(self, surrogate: SurrogateSpec) -> tuple[AnyTarget, ...]:
         """Return a surrogate's models: a model itself, or all of an ensemble. Raises SpecError for unknown ones."""
-        if isinstance(surrogate, ModelSpec):
+        if not isinstance(surrogate, EnsembleSpec):
             return (surrogate,)
         known = {m.name: m for m in self.models_of(surrogate.modality)}
         for name in surrogate.members:

@@ -1,6 +1,7 @@
-"""Classifiers that raygrid did not train and that are only attacked: what each takes, what its answers mean.
+"""Classifiers that raygrid did not train: what each takes, what its answers mean.
 
-A target needs no gradients: raygrid shows it images and reads its answers, as an attacker's victim would.
+A target needs no gradients: raygrid shows it images and reads its answers, as an attacker's victim would. Where there
+are gradients, of a network in a file, it can be attacked through as well.
 """
 
 import re
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from raygrid.errors import SpecError, unknown_name
+from raygrid.plain import ABSENT_BY_DEFAULT
 from raygrid.spec.checks import require
 
 TARGET_KINDS = (
@@ -19,6 +21,7 @@ TARGET_KINDS = (
 )
 ANSWERS = ("logit", "probability")
 RECEIVED = ("exact", "png", "dicom", "jpeg:<quality>")
+WITH_GRADIENTS = ("checkpoint", "export")
 EXTERNAL = "external"  # where a table names the architecture of such a target
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -129,7 +132,7 @@ class EndpointSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSpec:
-    """A classifier that raygrid did not train: a target of every surrogate of its modality, never a surrogate.
+    """A classifier that raygrid did not train: a target of every surrogate of its modality, and on demand one itself.
 
     Attributes:
         label: its name, unique within the modality.
@@ -140,6 +143,8 @@ class TargetSpec:
         received: how an image reaches the target: `exact`, or through an 8-bit `png` or `dicom` file, or a `jpeg:90`.
         input, answer: what it takes, what it says.
         endpoint: for `http`.
+        attacked_through: whether its network is a surrogate, too, of a kind in `WITH_GRADIENTS`. Against itself it is
+            a white-box reference: what an attacker does who has it.
     """
 
     modality: str
@@ -151,6 +156,7 @@ class TargetSpec:
     input: InputSpec = field(default_factory=InputSpec)
     answer: AnswerSpec = field(default_factory=AnswerSpec)
     endpoint: EndpointSpec = field(default_factory=EndpointSpec)
+    attacked_through: bool = field(default=False, metadata=ABSENT_BY_DEFAULT)
 
     def __post_init__(self) -> None:
         who = f"target {self.label!r}"
@@ -175,12 +181,22 @@ class TargetSpec:
             bool(self.weights) == (self.kind == "checkpoint"),
             f"{who}: a checkpoint needs a file of weights, other kinds have none",
         )
+        require(
+            not self.attacked_through or (self.kind in WITH_GRADIENTS and self.input.dtype == "float32"),
+            f"{who} of kind {self.kind} and dtype {self.input.dtype} has no gradients, so it cannot be "
+            f"attacked_through; that needs {' or '.join(WITH_GRADIENTS)} and float32",
+        )
         self.jpeg_quality  # noqa: B018  raises for a quality that is none
 
     @property
     def name(self) -> str:
         """Readable name, unique within the modality."""
         return f"{EXTERNAL}-{self.label}"
+
+    @property
+    def surrogate_key(self) -> str:
+        """What its network is called among the opened ones, where attacks go through it: the target is another one."""
+        return f"through {self.name}"
 
     @property
     def jpeg_quality(self) -> int | None:

@@ -106,7 +106,8 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
     if instances not in ("published", "all"):
         raise DataError(f"instances is {instances!r}; expected 'published' or 'all'")
     # the paper's tables compare models of the zoo with each other
-    frame = auc[(auc["surrogate_arch"] != ENSEMBLE) & (auc["target_arch"] != EXTERNAL)].reset_index(drop=True)
+    of_zoo = ~auc["surrogate_arch"].isin((ENSEMBLE, EXTERNAL)) & (auc["target_arch"] != EXTERNAL)
+    frame = auc[of_zoo].reset_index(drop=True)
     targets, surrogates = _models_of(frame, "target"), _models_of(frame, "surrogate")
     if None in targets:
         raise DataError(f"row {targets.index(None)} of the AUC frame names no target")

@@ -1,0 +1,190 @@
+"""A network that raygrid did not train is attacked through: its gradients are its own, its rows are told apart."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from assessment_pages import AUCS, MODELS, TARGET, assessment, page, small_frame
+from target_models import LABELS, SIZE, function, make_network, specs, target
+from test_transfer import opened, run_missing, units_of
+from torch import Tensor, nn
+from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
+
+from raygrid.errors import SpecError
+from raygrid.external import check_surrogate, open_surrogate, open_target, target_identity
+from raygrid.files import write_json
+from raygrid.results import auc_frame
+from raygrid.samples import samples_dir
+from raygrid.spec import AnswerSpec, InputSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
+from raygrid.tables import table1
+from raygrid.training import train
+from raygrid.verification import verify_external
+from raygrid.weights import path_of_model
+from raygrid.zoo import Zoo
+
+TWO = (MODEL, replace(MODEL, split="d2"))
+EXCLUSIVE = AnswerSpec(kind="probability", labels=LABELS, exclusive=True)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def through(spec: TargetSpec) -> nn.Module:
+    return open_surrogate(replace(spec, attacked_through=True), labels=LABELS, channels=3, image_size=SIZE)
+
+
+def gradient(network: nn.Module, images: Tensor) -> Tensor:
+    leaf = images.clone().requires_grad_()
+    return torch.autograd.grad(network(leaf)[:, 1].sum(), leaf)[0]
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "export", "export of 4"])
+def test_gradients_are_those_of_the_network(form: str, target_files: Path, images: Tensor) -> None:
+    network, surrogate = make_network(), through(specs(target_files)[form])
+    check_surrogate(surrogate, images)
+    expected = gradient(lambda shown: network((shown + 1) / 2), images)
+    assert expected.abs().max() > 1e-3
+    assert (gradient(surrogate.eval(), images) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+class Squashed(nn.Module):
+    """The network, its logits made probabilities."""
+
+    def __init__(self, exclusive: bool) -> None:
+        super().__init__()
+        self.network, self.exclusive = make_network(), exclusive
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network(images) / 4
+        return logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
+
+
+@pytest.mark.parametrize("answer", [AnswerSpec(kind="probability"), EXCLUSIVE])
+def test_probabilities_are_derived_as_the_logits_that_they_stand_for(
+    answer: AnswerSpec, tmp_path: Path, images: Tensor
+) -> None:
+    program = torch.export.export(Squashed(answer.exclusive).eval(), (torch.zeros(5, 3, SIZE, SIZE),))
+    torch.export.save(program, tmp_path / "p.pt2")
+    spec = target("export", str(tmp_path / "p.pt2"), answer=answer)
+    surrogate = through(spec)
+    asked = open_target(spec, labels=LABELS, channels=3, image_size=SIZE, answers_dir=tmp_path)
+    with torch.no_grad():
+        assert (surrogate(images) - asked(images)).abs().max() < 1e-4
+    network = make_network()
+
+    def logits(shown: Tensor) -> Tensor:
+        raw = network((shown + 1) / 2) / 4
+        if not answer.exclusive:
+            return raw
+        others = [raw[:, [j for j in range(3) if j != k]].logsumexp(dim=1) for k in range(3)]
+        return raw - torch.stack(others, dim=1)
+
+    expected = gradient(logits, images)
+    assert (gradient(surrogate, images) - expected).abs().max() < 1e-3 * expected.abs().max()
+
+
+class Detached(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return images.flatten(1)[:, :3] * 2
+
+
+def test_a_program_without_gradients_is_found_out(tmp_path: Path, images: Tensor) -> None:
+    torch.export.save(torch.export.export(Detached(), (torch.zeros(5, 3, SIZE, SIZE),)), tmp_path / "no.pt2")
+    with pytest.raises(SpecError, match="the gradient of its answers is none"):
+        check_surrogate(through(target("export", str(tmp_path / "no.pt2"))), images)
+
+
+OF_LEVELS = function("make_network", kind="checkpoint", weights="/w", input=InputSpec(white=255.0, dtype="uint8"))
+
+
+@pytest.mark.parametrize("spec", [function("scores"), OF_LEVELS], ids=["a function", "of whole grey levels"])
+def test_what_has_no_gradients_is_refused(spec: TargetSpec) -> None:
+    with pytest.raises(SpecError, match="has no gradients"):
+        replace(spec, attacked_through=True)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """Return two trained models, and the first once more as somebody's checkpoint, everything scored."""
+    folder = tmp_path_factory.mktemp("study")
+    recipe, transfer = (
+        replace(RECIPE, epochs=1, augmentations=()),
+        TransferSpec(attacks=attack_grid((0.12,)), block_size=16),
+    )
+    trained = make_zoo(folder, recipe, models=TWO, transfer=transfer)
+    samples = make_samples(samples_dir(folder, "toy", trained.samples["toy"]))
+    for model in TWO:
+        train(trained, model, samples)
+    copy = TargetSpec(
+        modality="toy",
+        label="copy",
+        kind="checkpoint",
+        source="target_functions:first_network",
+        weights=str(path_of_model(trained.folder(MODEL))),
+        input=InputSpec(black=-1.0, white=1.0),
+    )
+    zoo = Zoo(folder, replace(trained.study, targets=(copy,)), trained.samples)
+    run_missing(zoo)
+    grown = Zoo(folder, replace(zoo.study, targets=(replace(copy, attacked_through=True),)), zoo.samples)
+    write_json(folder / "study.json", {"study": grown.study.to_dict(), "samples": dict(grown.samples)})
+    verify_external(grown, grown.study.targets[0], samples)
+    added = run_missing(grown)
+    assert {file.unit.surrogate for file in added} == {grown.study.targets[0]}  # nothing else is computed again
+    return grown
+
+
+def test_attacks_through_it_do_what_attacks_through_the_same_model_do(zoo: Zoo) -> None:
+    frame = auc_frame(zoo, "toy", opened(zoo))
+    keys = ["target", "attack", "condition"]
+    own, copy = (frame[frame["surrogate"] == name].set_index(keys) for name in (MODEL.name, "external-copy"))
+    assert len(own) == len(copy) == 3 * 2 * 2  # targets, attacks, conditions
+    assert own["auc"].nunique() > 4
+    assert (own["auc"] - copy["auc"].reindex(own.index)).abs().max() < 0.03  # their rounding turns a few signs
+    assert set(copy["surrogate_arch"]) == {"external"}
+    assert set(copy["surrogate_signature"]) == {target_identity(zoo.study.targets[0])}
+    assert set(copy[copy["white_box"]].index.get_level_values("target")) == {"external-copy"}
+    assert len(units_of(zoo)) == 2 * 4  # blocks; clean, two models, the copy
+
+
+def test_the_papers_tables_leave_it_out(zoo: Zoo) -> None:
+    alone = Zoo(zoo.study_dir, replace(zoo.study, targets=()), zoo.samples)
+    tables = [table1(auc_frame(z, "toy", opened(z)), study=z.study) for z in (zoo, alone)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_study_with_it_survives_json(zoo: Zoo) -> None:
+    assert StudySpec.from_dict(zoo.study.to_dict()) == zoo.study
+    assert zoo.study.to_dict()["targets"][0]["attacked_through"] is True
+    plain = replace(zoo.study.targets[0], attacked_through=False)
+    assert "attacked_through" not in replace(zoo.study, targets=(plain,)).to_dict()["targets"][0]
+    assert target_identity(plain) == target_identity(zoo.study.targets[0])
+
+
+def test_the_page_tells_what_an_attacker_does_who_has_the_model() -> None:
+    without, frame = assessment(), small_frame()
+    assert without.white_box is None
+    own = frame[frame["surrogate"] == MODELS[0].name]
+    own = own.assign(surrogate=TARGET.name, surrogate_arch="external", surrogate_init="", surrogate_split="")
+    held = assessment(pd.concat([frame, own.assign(white_box=True, auc=0.25)], ignore_index=True))
+    assert held.white_box is not None
+    assert held.white_box.value == pytest.approx(0.25)
+    assert held.attacked.value == pytest.approx(np.mean(list(AUCS.values())))  # as without it
+    assert [s.name for s in held.surrogates] == [s.name for s in without.surrogates]
+    assert "An attacker who has the model itself leaves 0.25 (" in page(held)
+    assert "who has the model itself" not in page(without)
+
+
+def test_anothers_network_among_the_look_alikes_is_named_as_that() -> None:
+    frame = small_frame()
+    other = frame[frame["surrogate"] == MODELS[0].name]
+    other = other.assign(surrogate="external-public", surrogate_arch="external", surrogate_init="", surrogate_split="")
+    shown = page(assessment(pd.concat([frame, other], ignore_index=True)))
+    assert "external-public" in shown
+    assert "not trained by raygrid" in shown
+    assert assessment(pd.concat([frame, other])).contrasts()[0].num_pairs == assessment().contrasts()[0].num_pairs
