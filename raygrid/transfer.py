@@ -63,7 +63,8 @@ def _score_missing(
     kinds = {file.unit.surrogate for file in missing}  # clean images alone, where nothing is attacked yet
     done = sum(unit.surrogate in kinds for unit in units) - len({id(file.unit) for file in missing})
     progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)
-    progress.note(f"{resources.num_actors} actors load {len(_names_used(zoo, missing))} models", always=True)
+    num_models = len(_names_used(zoo, missing))
+    progress.note(f"{resources.num_actors} actors, each loads {num_models} model{'s'[: num_models > 1]}", always=True)
     failed: dict[str, str] = {}
     number_of = {id(unit): number for number, unit in enumerate(units)}
     for row in _told(_scored(zoo, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])):

@@ -14,8 +14,8 @@ import pytest
 from raygrid.files import read_json
 
 EXPERIMENT = Path(__file__).with_name("chaos_grid.py")
-NUM_MODELS = 12
-NUM_KILLS = 15
+NUM_MODELS = 8
+NUM_KILLS = 12
 PAUSE_S = (1.0, 5.0)  # between an epoch that was written and the next kill: anywhere in the epochs that follow
 
 

@@ -227,8 +227,7 @@ def finish(output: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_preparation_ends_with_the_same_files(tmp_path):
-    finish(tmp_path / "undisturbed")
+def test_a_killed_preparation_ends_with_the_same_files(finished: Path, tmp_path: Path) -> None:
     process = start(tmp_path / "killed")
     deadline = time.monotonic() + 300
     while not list((tmp_path / "killed" / "samples").glob("*/shards/*.json")):
@@ -239,4 +238,4 @@ def test_a_killed_preparation_ends_with_the_same_files(tmp_path):
     process.communicate()
     assert len(list((tmp_path / "killed" / "samples").glob("*/manifest.json"))) < 2
     finish(tmp_path / "killed")
-    assert hashes(tmp_path / "killed" / "samples") == hashes(tmp_path / "undisturbed" / "samples")
+    assert hashes(tmp_path / "killed" / "samples") == hashes(finished / "samples")
