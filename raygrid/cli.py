@@ -14,6 +14,10 @@ from raygrid.progress import tell
 from raygrid.signals import Terminated, ended_in_order
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
+_DESCRIPTION = """\
+Look at the folder of a study, make its results again, plan and check what an experiment file declares. A study is run
+by its own file: python experiments/full_grid.py --help
+"""
 _DEMO = "demo"  # the preset of a study of phantoms, where an experiment file has one
 _EPILOG = """\
 Running the same command again is the resume: finished models and scored units are kept, only what is missing is
@@ -91,7 +95,7 @@ def _experiment_parser(presets: Sequence[str], *, description: str, default: str
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `raygrid` command."""
-    parser = argparse.ArgumentParser(prog="raygrid", description="Look at a study folder, or make its report again.")
+    parser = argparse.ArgumentParser(prog="raygrid", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"raygrid {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, text in (
