@@ -90,9 +90,18 @@ def headline(one: Assessment) -> str:
         return f"Nothing was attacked yet: on clean images this model's AUC is {_with_interval(clean)}."
     who = "An attacker who trains a look-alike on other patients' images and may change each image by "
     who += words_of_budget(one.reference[0])
-    if mean_difference([(clean, attacked)]).low > 0:
-        return f"{who} lowers this model's AUC from {clean.value:.2f} to {_with_interval(attacked)}."
-    return f"{who} was not seen to lower this model's AUC: {clean.value:.2f} before, {_with_interval(attacked)} after."
+    digits, loss = _digits(one), mean_difference([(clean, attacked)])
+    before, after = f"{clean.value:.{digits}f}", _with_interval(attacked, digits)
+    if loss.low > 0:
+        little = " a little," if loss.high < one.study.margins.little else ""
+        return f"{who} lowers this model's AUC{little} from {before} to {after}."
+    return f"{who} was not seen to lower this model's AUC: {before} before, {after} after."
+
+
+def _digits(one: Assessment) -> int:
+    """Return how many digits tell the AUC under attack from the clean one: two, where that is enough."""
+    assert one.attacked is not None  # asked of attacked models alone
+    return 2 if f"{one.clean.value:.2f}" != f"{one.attacked.value:.2f}" else 3
 
 
 def words_of_budget(attack: AttackSpec) -> str:
@@ -111,23 +120,23 @@ def _sentences(one: Assessment) -> list[str]:
     """What a reader should know beside the headline, each from the numbers below."""
     if one.attacked is None:
         return []
-    surrogates, attacked = one.surrogates, one.attacked
+    surrogates, attacked, digits = one.surrogates, one.attacked, _digits(one)
     many = f"{len(surrogates)} look-alikes" if len(surrogates) > 1 else "one look-alike"
     loss = mean_difference([(one.clean, attacked)])
     found = [
-        f"That is a loss of {_with_interval(loss)}, mean over {many}, {words_of_attacks(one.reference)}."
+        f"That is a loss of {_with_interval(loss, digits)}, mean over {many}, {words_of_attacks(one.reference)}."
         + _of_larger_changes(one)
     ]
     if len(surrogates) > 1:
         best = surrogates[0]
         found.append(
-            f"Through the best of them, {best.name}, {_with_interval(best.auc)} is left. It is the best on the very "
-            "images that judge it, so the next attacker will do a little less with it."
+            f"Through the best of them, {best.name}, {_with_interval(best.auc, digits)} is left. It is the best on the "
+            "very images that judge it, so the next attacker will do a little less with it."
         )
     control = one.mean(one.at_reference("control"))
     harm = mean_difference([(control, attacked)])
     found.append(
-        f"The same changes, shuffled over the image, leave {_with_interval(control)}: "
+        f"The same changes, shuffled over the image, leave {_with_interval(control, digits)}: "
         + (
             "it is their pattern that harms, not their size."
             if harm.low > 0
@@ -147,7 +156,7 @@ def _of_larger_changes(one: Assessment) -> str:
         return ""
     most = max(larger, key=lambda d: (d.epsilon, -d.adversarial.value))
     (attack,) = (a for a in one.study.transfer.attacks if (a.name, a.epsilon) == (most.attack, most.epsilon))
-    left = _with_interval(most.adversarial)
+    left = _with_interval(most.adversarial, _digits(one))
     return f" With the largest change studied, {words_of_budget(attack)}, {attack.name.upper()} leaves {left}."
 
 
@@ -246,5 +255,5 @@ def _not_asked(one: Assessment) -> list[str]:
     return found
 
 
-def _with_interval(number: Number) -> str:
-    return f"{number.value:.2f} ({number.low:.2f} to {number.high:.2f})"
+def _with_interval(number: Number, digits: int = 2) -> str:
+    return f"{number.value:.{digits}f} ({number.low:.{digits}f} to {number.high:.{digits}f})"

@@ -131,6 +131,16 @@ def test_what_a_budget_left_out_is_listed_and_not_compared(shown: str) -> None:
     assert "What was not asked" in text
 
 
+def test_a_small_loss_is_called_small_and_told_with_as_many_digits_as_it_takes() -> None:
+    frame = small_frame()
+    attacked = frame["condition"] == "adversarial"
+    rows = frame[attacked].assign(auc=0.798, influence=[influences(0.0205)] * int(attacked.sum()))
+    text = text_of(page(assessment(pd.concat([frame[~attacked], rows], ignore_index=True))))
+    # logit 1.3737 ± 1.961 * 0.0205 / 0.1612 = 0.2494
+    assert "lowers this model's AUC a little, from 0.800 to 0.798 (0.755 to 0.835)." in text
+    assert "That is a loss of 0.002 (0.001 to 0.003)" in text  # a standard error of 0.0005
+
+
 def test_clean_scores_alone_make_a_page() -> None:
     frame = small_frame()
     text = text_of(page(assessment(frame[frame["condition"] == "clean"])))
