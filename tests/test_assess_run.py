@@ -35,7 +35,10 @@ def test_a_classifier_is_assessed_and_running_again_finds_nothing_missing(tmp_pa
     (one,) = read_json(tmp_path / "results" / "assessments.json")
     page = (tmp_path / "results" / one["page"]).read_text()
     assert one["headline"].split(" (")[0] in page.replace("&#39;", "'")
-    assert one["page"] in (tmp_path / "results" / "report.html").read_text()
+    report = (tmp_path / "results" / "report.html").read_text()
+    assert one["page"] in report
+    assert report.count("not attacked</td>") == 4  # the zoo is the attacker's alone
+    assert 'class="missing"' not in report
     assert not (tmp_path / "results" / "tables").exists()
     again = run(*command)
     assert "nothing has changed" in again
