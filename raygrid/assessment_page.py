@@ -70,6 +70,7 @@ def render_assessment(inputs: PageInput) -> str:
         damage=[_damage_row(d) for d in one.damage()],
         reference=words_of_attacks(one.reference),
         surrogates=_surrogates(inputs),
+        others_among_them=any(through.arch == EXTERNAL for through in one.surrogates),
         contrasts=one.contrasts(),
         received=_received(target),
         seen=one.seen().to_dict("records"),
@@ -88,7 +89,10 @@ def headline(one: Assessment) -> str:
     clean, attacked = one.clean, one.attacked
     if attacked is None:
         return f"Nothing was attacked yet: on clean images this model's AUC is {_with_interval(clean)}."
-    who = "An attacker who trains a look-alike on other patients' images and may change each image by "
+    who = "An attacker who trains a look-alike on other patients' images"
+    if any(through.arch == EXTERNAL for through in one.surrogates):
+        who = "An attacker who has a look-alike"
+    who += " and may change each image by "
     who += words_of_budget(one.reference[0])
     digits, loss = _digits(one), mean_difference([(clean, attacked)])
     before, after = f"{clean.value:.{digits}f}", _with_interval(attacked, digits)
@@ -101,7 +105,7 @@ def headline(one: Assessment) -> str:
 def _digits(one: Assessment) -> int:
     """Return how many digits tell the AUC under attack from the clean one: two, where that is enough."""
     assert one.attacked is not None  # asked of attacked models alone
-    return 2 if f"{one.clean.value:.2f}" != f"{one.attacked.value:.2f}" else 3
+    return 2 if abs(one.clean.value - one.attacked.value) >= 0.01 else 3
 
 
 def words_of_budget(attack: AttackSpec) -> str:

@@ -7,7 +7,7 @@ from raygrid.errors import DataError
 from raygrid.progress import tell
 from raygrid.samples import Samples, samples_dir
 from raygrid.spec import ModalitySpec
-from raygrid.units import plan_units
+from raygrid.units import missing_files, plan_units
 from raygrid.zoo import Zoo
 
 
@@ -32,7 +32,8 @@ def require_scorable(zoo: Zoo, *, only_told: bool) -> None:
 def try_targets(zoo: Zoo, resources: Callable[[], Resources] | None, *, asked_for: bool = False) -> None:
     """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
 
-    Those whose clean scores are complete were tried before, and are not asked again.
+    Those whose clean scores are complete were tried before, and are not asked again; one that is attacked through is
+    tried as long as that is not done.
 
     Args:
         resources: of the cluster that scores, asked for only if there is something to score; None tries alone.
@@ -42,9 +43,12 @@ def try_targets(zoo: Zoo, resources: Callable[[], Resources] | None, *, asked_fo
 
     for modality in zoo.study.studied:
         samples = _samples(zoo, modality)
-        lacking = missing_external_clean(zoo.study, plan_units(zoo, modality.name, samples.num_test))
-        untried = {name for file in lacking for name in file.tile.names}
-        for target in (t for t in zoo.study.external_targets(modality.name) if t.name in untried):
+        units = plan_units(zoo, modality.name, samples.num_test)
+        lacking = missing_external_clean(zoo.study, units)
+        unscored = {name for file in lacking for name in file.tile.names}
+        through = {file.unit.surrogate for file in missing_files(units)}
+        external = zoo.study.external_targets(modality.name)
+        for target in (t for t in external if t.name in unscored or t in through):
             from raygrid.verification import verify_external
 
             tell(f"targets: {modality.name}: trying {target.name}")
@@ -52,7 +56,7 @@ def try_targets(zoo: Zoo, resources: Callable[[], Resources] | None, *, asked_fo
         if lacking and resources is not None:
             score_external_clean(zoo, modality, resources())
         if resources is not None:
-            told = {t.name for t in zoo.study.external_targets(modality.name)} if asked_for else untried
+            told = {t.name for t in external} if asked_for else unscored
             _tell_clean(zoo, modality, samples, told)
 
 

@@ -7,7 +7,8 @@ asked in this order, and the first that does not fit ends it, so that a larger b
     attacks     the one of most steps first, at its largest epsilon: if that does no harm, no other will. Then its
                 smaller epsilons, which make the curve; then the attack of next most steps, and so on.
     surrogates  of each attack: ensembles, then models that start from weights learned elsewhere, which transfer best,
-                then the others; of each kind the trainings before their retrained twins, which say the same again.
+                then the others; of each kind the trainings before their retrained twins, which say the same again;
+                last the networks that raygrid did not train.
 
 So even a small budget tells the damage that matters most, and it tells it of every kind of surrogate before it turns to
 attacks that do less.
@@ -91,11 +92,11 @@ def strongest_first(attacks: Sequence[AttackSpec]) -> list[AttackSpec]:
 
 
 def likeliest_first(study: StudySpec, surrogates: Sequence[SurrogateSpec]) -> list[SurrogateSpec]:
-    """Return ensembles, pre-trained models, others; of each kind the lowest instances first, else as declared."""
+    """Return ensembles, pre-trained models, others, networks that raygrid did not train; the lowest instances first."""
 
     def key(surrogate: SurrogateSpec) -> tuple[int, int]:
         if not isinstance(surrogate, ModelSpec):
-            return (0, 0)
+            return (3 if isinstance(surrogate, TargetSpec) else 0, 0)
         return (1 if surrogate.is_pretrained else 2, surrogate.instance)
 
     return sorted(surrogates, key=key)

@@ -265,7 +265,7 @@ def _say_what_is_missing(zoo: Zoo, *, only: str | None) -> None:
         tell(
             "still missing: "
             + ", ".join(f"{count} {name}" for name, count in missing.items())
-            + ("; run the same command to continue" if only is None else f"; leave out --only {only} to continue")
+            + ("; run the same command to continue" if only is None else "; run its file without --only to continue")
         )
     else:
         tell("nothing is missing")

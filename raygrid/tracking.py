@@ -23,7 +23,7 @@ from raygrid.keyed import digest
 from raygrid.mirror import pull, push
 from raygrid.progress import Progress
 from raygrid.samples import samples_dir
-from raygrid.spec import StudySpec
+from raygrid.spec import EXTERNAL, StudySpec
 from raygrid.zoo import Zoo
 
 _DATABASE, _ARTEFACTS = "mlflow.db", "mlartifacts"  # of the study's own store
@@ -253,7 +253,11 @@ def _pairing_runs(auc: pd.DataFrame, samples: Mapping[str, str]) -> Iterable[_Ru
     for (modality, surrogate, target), rows in attacked.groupby(["modality", "surrogate", "target"], sort=False):
         first = rows.iloc[0]
         factors = {f"{role}_{name}": first[f"{role}_{name}"] for role in ("surrogate", "target") for name in _FACTORS}
-        same = {f"same_{name}": bool(first[f"surrogate_{name}"] == first[f"target_{name}"]) for name in _FACTORS[:3]}
+        known = first["surrogate_arch"] != EXTERNAL  # of what raygrid did not train it knows no factor
+        same = {
+            f"same_{name}": bool(known and first[f"surrogate_{name}"] == first[f"target_{name}"])
+            for name in _FACTORS[:3]
+        }
         metrics: dict[str, float] = {}
         for row in rows.itertuples():
             where = f"{row.attack}.{row.epsilon:g}.{row.condition}"

@@ -1,8 +1,10 @@
 """A network that raygrid did not train is attacked through: its gradients are its own, its rows are told apart."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,13 +15,19 @@ from test_transfer import opened, run_missing, units_of
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
+from raygrid import verification
+from raygrid.attacks import Bfloat16
+from raygrid.beforehand import try_targets
 from raygrid.errors import SpecError
 from raygrid.external import check_surrogate, open_surrogate, open_target, target_identity
-from raygrid.files import write_json
+from raygrid.files import read_json, write_json
+from raygrid.publish import publish
 from raygrid.results import auc_frame
 from raygrid.samples import samples_dir
 from raygrid.spec import AnswerSpec, InputSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
-from raygrid.tables import table1
+from raygrid.study import track
+from raygrid.tables import of_zoo, table1
+from raygrid.tracking import default_uri
 from raygrid.training import train
 from raygrid.verification import verify_external
 from raygrid.weights import path_of_model
@@ -62,6 +70,29 @@ class Squashed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits = self.network(images) / 4
         return logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
+
+
+def test_one_of_two_classes_has_a_gradient_though_both_together_have_none(tmp_path: Path, images: Tensor) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 2)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(5, 3, SIZE, SIZE),)), tmp_path / "two.pt2")
+    answer = AnswerSpec(labels=("benign", "malign"), exclusive=True)
+    spec = target("export", str(tmp_path / "two.pt2"), answer=answer, attacked_through=True)
+    surrogate = open_surrogate(spec, labels=answer.labels, channels=3, image_size=SIZE)
+    assert surrogate(images).sum(dim=1).abs().max() < 1e-5
+    check_surrogate(surrogate, images)
+
+
+def test_a_probability_keeps_its_gradient_where_the_study_crafts_in_bfloat16(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 1), nn.Sigmoid()).eval()
+    with torch.no_grad():
+        network[1].weight.fill_(1e-3)
+        network[1].bias.fill_(8.0)
+    torch.export.save(torch.export.export(network, (torch.zeros(2, 3, SIZE, SIZE),)), tmp_path / "sure.pt2")
+    spec = target("export", str(tmp_path / "sure.pt2"), answer=AnswerSpec(kind="probability"), attacked_through=True)
+    surrogate = open_surrogate(spec, labels=("finding",), channels=3, image_size=SIZE)
+    leaf = torch.zeros(2, 3, SIZE, SIZE, requires_grad=True)
+    found = torch.autograd.grad(Bfloat16(surrogate)(leaf).sum(), leaf)[0]
+    assert found.flatten()[0] == pytest.approx(0.5e-3, rel=1e-2)  # images span [-1, 1], the network's [0, 1]
 
 
 @pytest.mark.parametrize("answer", [AnswerSpec(kind="probability"), EXCLUSIVE])
@@ -132,7 +163,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     zoo = Zoo(folder, replace(trained.study, targets=(copy,)), trained.samples)
     run_missing(zoo)
     grown = Zoo(folder, replace(zoo.study, targets=(replace(copy, attacked_through=True),)), zoo.samples)
-    write_json(folder / "study.json", {"study": grown.study.to_dict(), "samples": dict(grown.samples)})
+    made = {"phantom": True, "versions": {}, "git_commit": None}
+    write_json(folder / "study.json", {"study": grown.study.to_dict(), "samples": dict(grown.samples), **made})
     verify_external(grown, grown.study.targets[0], samples)
     added = run_missing(grown)
     assert {file.unit.surrogate for file in added} == {grown.study.targets[0]}  # nothing else is computed again
@@ -152,10 +184,49 @@ def test_attacks_through_it_do_what_attacks_through_the_same_model_do(zoo: Zoo) 
     assert len(units_of(zoo)) == 2 * 4  # blocks; clean, two models, the copy
 
 
-def test_the_papers_tables_leave_it_out(zoo: Zoo) -> None:
+def test_what_compares_models_of_the_zoo_leaves_it_out(zoo: Zoo) -> None:
     alone = Zoo(zoo.study_dir, replace(zoo.study, targets=()), zoo.samples)
-    tables = [table1(auc_frame(z, "toy", opened(z)), study=z.study) for z in (zoo, alone)]
-    pd.testing.assert_frame_equal(*tables)
+    frames = [auc_frame(z, "toy", opened(z)) for z in (zoo, alone)]
+    pd.testing.assert_frame_equal(*(table1(f, study=z.study) for f, z in zip(frames, (zoo, alone), strict=True)))
+    pd.testing.assert_frame_equal(of_zoo(frames[0]).reset_index(drop=True), frames[1])
+    assert len(frames[0]) > len(frames[1])
+
+
+def test_another_declaration_of_the_same_file_is_the_same_network(zoo: Zoo) -> None:
+    (copy,) = zoo.study.targets
+    squeezed = replace(copy, label="squeezed", received="jpeg:90", attacked_through=False)
+    other = replace(squeezed, label="other", weights="/elsewhere.safetensors")
+    assert zoo.study.is_white_box(copy, squeezed)
+    assert not zoo.study.is_white_box(copy, other)
+    assert not zoo.study.is_white_box(MODEL, squeezed)
+
+
+def test_it_is_tried_when_it_is_switched_on_later(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(verification, "verify_external", lambda zoo, target, samples: tried.append(target.name))
+    try_targets(zoo, None)
+    assert tried == []  # all is done
+    shutil.copytree(zoo.study_dir, tmp_path / "study")
+    grown = Zoo(tmp_path / "study", zoo.study, zoo.samples)
+    shutil.rmtree(grown.study_dir / "scores" / "modality=toy" / "surrogate=external-copy")
+    try_targets(grown, None)
+    assert tried == ["external-copy"]
+
+
+def test_results_and_runs_of_a_zoo_that_it_attacks(zoo: Zoo) -> None:
+    publish(zoo, again=True)
+    track(zoo, None)
+    results = zoo.study_dir / "results"
+    report = (results / "report.html").read_text()
+    assert "external-copy → test_resnet-random-d1-0: AUC" in report
+    assert "No pairing is missing" in report
+    (one,) = read_json(results / "assessments.json")
+    assert "An attacker who has the model itself leaves" in (results / one["page"]).read_text()
+    client = mlflow.MlflowClient(default_uri(zoo.study_dir))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, "params.surrogate_arch = 'external'")
+    assert {run.data.params["white_box"] for run in runs} == {"True", "False"}
+    assert {run.data.params["same_arch"] for run in runs} == {"False"}
 
 
 def test_a_study_with_it_survives_json(zoo: Zoo) -> None:
@@ -187,4 +258,6 @@ def test_anothers_network_among_the_look_alikes_is_named_as_that() -> None:
     shown = page(assessment(pd.concat([frame, other], ignore_index=True)))
     assert "external-public" in shown
     assert "not trained by raygrid" in shown
+    assert "An attacker who has a look-alike and may change each image by" in shown
+    assert "whom the others saw is not known" in shown
     assert assessment(pd.concat([frame, other])).contrasts()[0].num_pairs == assessment().contrasts()[0].num_pairs

@@ -48,13 +48,15 @@ def make_samples(folder: Path) -> Samples:
     table = pd.DataFrame({"image_id": ids, "patient_id": ids, "part": "", "finding": labels[:, 0]})
     splits = assign_splits(table, ("finding",), SplitSpec(test_fraction=0.2, validation_fraction=0.3), 3)
     in_test = np.isin(ids, splits.loc[splits["part"] == "test", "patient_id"])
-    shards = []
+    shards, counts = [], {}
     for part, chosen in (("development", ~in_test), ("test", in_test)):
         names = tuple(np.array(ids)[chosen].tolist())
         batch = SampleBatch(names, names, labels[chosen], images[chosen])
         write_shard(folder / f"{part}.parquet", ["finding"], batch)
         shards.append({"file": f"{part}.parquet", "part": part, "rows": len(batch)})
+        positives = int(batch.labels.sum())
+        counts[part] = {"images": len(batch), "patients": len(batch), "positive_finding": positives}
     write_text(folder / "splits.csv", splits.to_csv(index=False))
-    manifest = {"title": "toy", "phantom": True, "labels": ["finding"]}
+    manifest = {"title": "toy", "phantom": True, "labels": ["finding"], "counts": counts}
     write_json(folder / "manifest.json", {**manifest, "shards": shards})
     return Samples(folder)

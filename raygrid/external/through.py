@@ -31,7 +31,9 @@ class ExternalSurrogate(nn.Module):
 
         Raises DataError if the network gives another number of outputs.
         """
-        answers = in_batches(self.network, converted(images.float(), self.spec.input), self.batch)
+        # in its own precision, also where the study crafts in another: a probability in bfloat16 is soon 1
+        with torch.autocast(images.device.type, enabled=False):
+            answers = in_batches(self.network, converted(images.float(), self.spec.input), self.batch)
         if answers.shape == (len(images),) and self.num_outputs == 1:
             answers = answers[:, None]
         if answers.shape != (len(images), self.num_outputs):
@@ -72,7 +74,8 @@ def check_surrogate(surrogate: ExternalSurrogate, images: Tensor) -> None:
     leaf = images.detach().clone().requires_grad_()
     with torch.enable_grad():
         logits = surrogate(leaf)
-        found = torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] if logits.requires_grad else None
+        one = logits[:, 0].sum()  # of exclusive classes the sum over all need not change
+        found = torch.autograd.grad(one, leaf, allow_unused=True)[0] if logits.requires_grad else None
     if found is None or not found.isfinite().all() or not found.any():
         what = "none" if found is None else "zero everywhere" if found.isfinite().all() else "not finite"
         raise SpecError(

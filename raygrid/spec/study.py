@@ -63,6 +63,8 @@ class StudySpec:
             studied = [m.name for m in self.studied]
             require(ensemble.modality in studied, unknown_name("modality", ensemble.modality, studied))
             self.members_of(ensemble)
+        for name in (m.name for m in self.studied):
+            require(bool(self.models_of(name)), f"the study has no model of {name}, so nothing of it could be compared")
         self._check_targets()
 
     def _check_targets(self) -> None:
@@ -146,7 +148,9 @@ class StudySpec:
         return [(surrogate, target) for surrogate in surrogates for target in targets]
 
     def is_white_box(self, surrogate: SurrogateSpec, target: AnyTarget) -> bool:
-        """Whether the attacker of a pairing has the target itself."""
+        """Whether the attacker of a pairing has the target itself, as far as the study's words tell."""
+        if isinstance(surrogate, TargetSpec) and isinstance(target, TargetSpec):
+            return surrogate.network == target.network
         return target in self.members_of(surrogate)
 
     def to_dict(self) -> dict[str, Any]:

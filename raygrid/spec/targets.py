@@ -194,6 +194,11 @@ class TargetSpec:
         return f"{EXTERNAL}-{self.label}"
 
     @property
+    def network(self) -> tuple[str, str, str]:
+        """What answers, whatever is declared of its images and answers."""
+        return (self.kind, self.source, self.weights)
+
+    @property
     def surrogate_key(self) -> str:
         """What its network is called among the opened ones, where attacks go through it: the target is another one."""
         return f"through {self.name}"

@@ -150,8 +150,9 @@ def unlearned(auc: pd.DataFrame, bound: float = LEARNED_BOUND) -> list[str]:
 
 
 def of_zoo(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows, of AUCs or decisions, whose target is a model of the zoo."""
-    return frame[~frame["target"].str.startswith(f"{EXTERNAL}-")]
+    """Return the rows, of AUCs or decisions, that have nothing that raygrid did not train on either side."""
+    others = [frame[side].str.startswith(f"{EXTERNAL}-") for side in ("surrogate", "target")]
+    return frame[~(others[0] | others[1])]
 
 
 def missing_pairings(auc: pd.DataFrame, study: StudySpec, not_asked: NotAsked | None = None) -> pd.DataFrame:
