@@ -14,7 +14,7 @@ test: $(READY) lint
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow --durations=12
 
 lint: $(READY)
 	$(BIN)/ruff check .

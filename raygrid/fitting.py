@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -115,6 +114,8 @@ def validate(classifier: Classifier, data: TrainingSet, device: str) -> Epoch:
 
 def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Epoch:
     """Return what `validate` does, from logits and labels (n, outputs); it raises the same."""
+    from sklearn.metrics import roc_auc_score  # its import takes seconds, which whoever only scores need not wait for
+
     loss = float(F.binary_cross_entropy_with_logits(torch.from_numpy(logits), torch.from_numpy(labels).float()))
     both = labels_with_both_classes(labels)
     if not both:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,83 +66,90 @@ def local(finished: Path) -> pd.DataFrame:
     return table_of(finished / "results" / "auc.parquet")
 
 
+@dataclass(frozen=True)
+class Survivor:
+    """A study in object storage whose driver, and its whole machine, were lost in the transfer stage, then finished.
+
+    Attributes:
+        killed: process of the driver that was lost.
+        before: the objects, with checksum and time, when it was.
+        refused: what another machine was told while the dead driver's claim was fresh.
+        said: what it said when it finished the study.
+    """
+
+    folder: str
+    killed: int
+    before: dict[str, tuple[str, Any]]
+    refused: str
+    said: str
+
+
 @pytest.fixture(scope="module")
-def remote(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The study in object storage, finished: the name of its folder, and what the program said."""
-    return "whole", run(server.url("whole"), tmp_path_factory.mktemp("cache"))
+def remote(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Survivor:
+    url = server.url("whole")
+    driver = start(url, tmp_path_factory.mktemp("lost machine"))
+    deadline = time.monotonic() + 300
+    while len(score_names(server, "whole")) < KILL_AFTER:
+        assert driver.poll() is None, driver.communicate()[0]
+        assert time.monotonic() < deadline, "no score file appeared"
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    before = server.objects("whole")
+    other = tmp_path_factory.mktemp("other machine")
+    early = start(url, other)
+    refused, _ = early.communicate(timeout=300)
+    assert early.returncode == 1
+    return Survivor("whole", driver.pid, before, refused, run_when_free(url, other))
 
 
 @pytest.mark.slow
 def test_a_study_in_object_storage_gives_the_table_of_a_local_one(
-    local: pd.DataFrame, remote: tuple[str, str], server: S3Server, tmp_path: Path
+    local: pd.DataFrame, remote: Survivor, server: S3Server, tmp_path: Path
 ) -> None:
-    folder, said = remote
-    assert "nothing is missing" in said
-    pd.testing.assert_frame_equal(
-        table_of(fetched(server, f"{folder}/results/auc.parquet", tmp_path)), local, check_exact=True
-    )
-    there = server.objects(folder)
+    assert "nothing is missing" in remote.said
+    table = table_of(fetched(server, f"{remote.folder}/results/auc.parquet", tmp_path))
+    pd.testing.assert_frame_equal(table, local, check_exact=True)
+    there = server.objects(remote.folder)
     assert {"study.json", "mlflow.db", "results/report.html"} <= set(there)
     assert [name for name in there if "resume.pt" in name or name.startswith(("driver", "tune"))] == []
 
 
 @pytest.mark.slow
-def test_no_credential_is_printed_or_stored(remote: tuple[str, str], server: S3Server) -> None:
-    folder, said = remote
+def test_the_machine_of_the_driver_is_lost_and_nothing_that_was_scored(remote: Survivor, server: S3Server) -> None:
+    before, after = remote.before, server.objects(remote.folder)
+    assert "driver.json" in before
+    assert "results/auc.parquet" not in before
+    assert f'is in use by another driver: {{"host": "{os.uname().nodename}", "pid": {remote.killed}' in remote.refused
+    scored = score_names(server, remote.folder)
+    assert len(scored) > sum(name in before for name in scored)  # not too late
+    kept = [name for name in before if name.startswith(("samples/", "zoo/", "scores/", "perceptibility/"))]
+    kept = [name for name in kept if name in after]  # a training's checkpoint goes when it ends
+    assert len(kept) > KILL_AFTER
+    assert [name for name in kept if after[name] != before[name]] == []
+    assert [name for name in before if name not in after] == ["driver.json"]
+
+
+@pytest.mark.slow
+def test_no_credential_is_printed_or_stored(remote: Survivor, server: S3Server) -> None:
+    said = remote.refused + remote.said
     assert SECRET not in said
     assert KEY not in said
-    for name in server.objects(folder):
-        data = server.get(f"{folder}/{name}")
+    for name in server.objects(remote.folder):
+        data = server.get(f"{remote.folder}/{name}")
         assert SECRET.encode() not in data, name
         assert KEY.encode() not in data, name
 
 
 @pytest.mark.slow
-def test_another_machine_finds_a_finished_study_finished(
-    remote: tuple[str, str], server: S3Server, tmp_path: Path
-) -> None:
-    folder, _ = remote
+def test_another_machine_finds_a_finished_study_finished(remote: Survivor, server: S3Server, tmp_path: Path) -> None:
+    folder = remote.folder
     before = server.objects(folder)
     said = run(server.url(folder), tmp_path / "other")
     assert "nothing has changed" in said
     assert "mlflow: 0 new runs" in said
     changed = {name for name, state in server.objects(folder).items() if before.get(name) != state}
     assert changed <= {"log.jsonl", "mlflow.db"}  # a run more; artefacts lie elsewhere on this machine
-
-
-@pytest.mark.slow
-def test_the_machine_of_the_driver_is_lost_and_nothing_that_was_scored(
-    local: pd.DataFrame, remote: tuple[str, str], server: S3Server, tmp_path: Path
-) -> None:
-    copy_unscored(server, remote[0], "lost")
-    url = server.url("lost")
-    driver = start(url, tmp_path / "lost machine")
-    deadline = time.monotonic() + 300
-    while len(score_names(server, "lost")) < KILL_AFTER:
-        assert driver.poll() is None, driver.communicate()[0]
-        assert time.monotonic() < deadline, "no score file appeared"
-        time.sleep(0.05)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate()
-    before = server.objects("lost")
-    assert "driver.json" in before
-    assert "results/auc.parquet" not in before
-
-    refused = start(url, tmp_path / "other machine")
-    said, _ = refused.communicate(timeout=300)
-    assert refused.returncode == 1
-    assert f'is in use by another driver: {{"host": "{os.uname().nodename}", "pid": {driver.pid}' in said
-    said = run_when_free(url, tmp_path / "other machine")
-    assert "nothing is missing" in said
-    after = server.objects("lost")
-    assert len(score_names(server, "lost")) > sum(
-        name in before for name in score_names(server, "lost")
-    )  # not too late
-    kept = [name for name in before if name.startswith(("samples/", "zoo/", "scores/", "perceptibility/"))]
-    assert len(kept) > KILL_AFTER
-    assert [name for name in kept if after[name] != before[name]] == []
-    table = table_of(fetched(server, "lost/results/auc.parquet", tmp_path))
-    pd.testing.assert_frame_equal(table, local, check_exact=True)
 
 
 def run_when_free(output: str, cache: Path) -> str:
@@ -156,28 +164,19 @@ def run_when_free(output: str, cache: Path) -> str:
         assert time.monotonic() < deadline, said
 
 
-def copy_unscored(server: S3Server, source: str, target: str) -> None:
-    """Make a study that is trained and not scored of a finished one."""
-    for name in server.objects(source):
-        if name.startswith(("study.json", "samples/", "zoo/")):
-            server.client.copy_object(
-                Bucket=BUCKET, Key=f"{target}/{name}", CopySource={"Bucket": BUCKET, "Key": f"{source}/{name}"}
-            )
-
-
 @pytest.mark.slow
 def test_commands_take_the_url(
-    remote: tuple[str, str], server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    remote: Survivor, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    server.put(f"{remote[0]}/zoo/pathology/old-0123456789ab/card.json", b"{}")
-    url = server.url(remote[0])
+    server.put(f"{remote.folder}/zoo/pathology/old-0123456789ab/card.json", b"{}")
+    url = server.url(remote.folder)
     said = subprocess.run([sys.executable, "-c", STATUS, url], capture_output=True, text=True, timeout=120, check=True)
     assert "models: 5 of 5 trained" in said.stdout
-    assert f"not used any more: s3://{BUCKET}/{remote[0]}/zoo/pathology/old-0123456789ab" in said.stdout
+    assert f"not used any more: s3://{BUCKET}/{remote.folder}/zoo/pathology/old-0123456789ab" in said.stdout
     clean = STATUS.replace("'status'", "'clean', '--delete'")
     subprocess.run([sys.executable, "-c", clean, url], capture_output=True, text=True, timeout=120, check=True)
-    assert not [name for name in server.objects(remote[0]) if "old-0123456789ab" in name]
+    assert not [name for name in server.objects(remote.folder) if "old-0123456789ab" in name]
     assert not list(attach(url).glob("zoo/pathology/old-*"))
 
 
