@@ -231,6 +231,8 @@ def test_targets_are_of_studied_modalities_and_differ_in_their_labels(zoo: Zoo) 
         replace(zoo.study, targets=(replace(SAME, modality="toi"),))
     with pytest.raises(SpecError, match="nothing of toy is attacked"):
         replace(zoo.study, targets=(), zoo_as_targets=False)
+    with pytest.raises(SpecError, match="trains no model of toy, so nobody looks like it"):
+        replace(zoo.study, models=())
 
 
 def test_a_model_without_clean_scores_stops_the_results_but_an_external_target_does_not(copied: Zoo) -> None:

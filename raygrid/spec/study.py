@@ -63,8 +63,6 @@ class StudySpec:
             studied = [m.name for m in self.studied]
             require(ensemble.modality in studied, unknown_name("modality", ensemble.modality, studied))
             self.members_of(ensemble)
-        for name in (m.name for m in self.studied):
-            require(bool(self.models_of(name)), f"the study has no model of {name}, so nothing of it could be compared")
         self._check_targets()
 
     def _check_targets(self) -> None:
@@ -73,6 +71,10 @@ class StudySpec:
         require(len(set(labels)) == len(labels), f"targets share a label: {labels}")
         for target in self.targets:
             require(target.modality in studied, unknown_name("modality", target.modality, studied))
+            require(
+                bool(self.models_of(target.modality)),
+                f"target {target.label!r}: the study trains no model of {target.modality}, so nobody looks like it",
+            )
         for name in studied:
             require(
                 self.zoo_as_targets or any(t.modality == name for t in self.targets),
