@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from raygrid.cli import guarded
 from raygrid.datasets import Index
 from raygrid.datasets.chestxray14 import FINDINGS
 from raygrid.errors import DataError
@@ -104,4 +105,4 @@ def differences(what: str, got: dict[str, tuple[int, int]], expected: dict[str, 
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

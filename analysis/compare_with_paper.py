@@ -9,48 +9,45 @@ outputs.
 """
 
 import argparse
-from pathlib import Path
 from textwrap import fill
 
 import pandas as pd
 
 from raygrid.claims import judge_claims, sum_up
+from raygrid.cli import guarded
 from raygrid.figures import beside_published as draw
-from raygrid.files import read_json, write_text
+from raygrid.files import write_text
+from raygrid.finished import open_finished
+from raygrid.mirror import whereabouts
 from raygrid.publish import make_tables
-from raygrid.spec import StudySpec
 from raygrid.tables import PHANTOM_NOTICE, beside_published, published_tables
 
 
 def main() -> None:
     """Read the study folder named on the command line, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="study folder")
+    parser.add_argument("study", help="study folder, or its URL")
     parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png", help="of the figures")
     options = parser.parse_args()
-    about = read_json(options.study / "study.json")
-    auc = pd.read_parquet(options.study / "results" / "auc.parquet")
-    study = StudySpec.from_dict(about["study"])
-    cells = make_tables(auc, study)
+    done = open_finished(options.study)
+    cells = make_tables(done.frame("auc"), done.study)
     beside = beside_published(cells)
-    if about["phantom"]:
+    if done.phantom:
         print(f"{PHANTOM_NOTICE}; the paper's images were real.")
     for number, part in beside.groupby("table"):
         print(f"\nTable {number}: published / this study [95% interval]")
         print(_shown(part).to_string(index=False))
     print("\nClaims: published / this study")
-    theirs, ours = (sum_up(judge_claims(tables, study.margins)) for tables in (published_tables(), cells))
+    theirs, ours = (sum_up(judge_claims(tables, done.study.margins)) for tables in (published_tables(), cells))
     print(_side_by_side(theirs, ours).to_string(index=False))
     for claim in theirs.to_dict("records"):
         print(fill(f"{claim['claim']}  {claim['says']}", width=120, subsequent_indent=" " * (len(claim["claim"]) + 2)))
-    path = options.study / "results" / "beside_published.csv"
+    path = done.results / "beside_published.csv"
     write_text(path, beside.to_csv(index=False))
-    print(f"\n{path}")
+    print(f"\n{whereabouts(path)}")
     for number in sorted(beside["table"].unique()):
-        figure = options.study / "figures" / f"beside_published_table{number}.{options.format}"
-        figure.parent.mkdir(parents=True, exist_ok=True)
-        draw(beside, int(number), phantom=bool(about["phantom"])).savefig(figure, dpi=150)
-        print(figure)
+        figure = draw(beside, int(number), phantom=done.phantom)
+        print(done.save(figure, f"beside_published_table{number}.{options.format}"))
 
 
 def _shown(part: pd.DataFrame) -> pd.DataFrame:
@@ -77,4 +74,4 @@ def _side_by_side(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

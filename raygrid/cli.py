@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from raygrid import __version__
 from raygrid.errors import ClusterError, MissingDataError, RaygridError, SpecError
@@ -45,7 +46,7 @@ def run_experiment(
                 raise
             raise MissingDataError(f"{error}\n--preset {_DEMO} needs no data: it shows the tool on phantoms") from None
 
-    sys.exit(_guarded(do))
+    guarded(do)
 
 
 def _experiment_parser(presets: Sequence[str], *, description: str, default: str) -> argparse.ArgumentParser:
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
         sub.add_argument("options", nargs=argparse.REMAINDER, help="options of that file: --data-root, --preset, ...")
         sub.set_defaults(command=_run_file, extra=extra)
     options = parser.parse_args(arguments)
-    sys.exit(_guarded(lambda: options.command(options)))
+    guarded(lambda: options.command(options))
 
 
 def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
@@ -244,7 +245,12 @@ def _run_file(options: argparse.Namespace) -> None:
     runpy.run_path(str(options.file), run_name="__main__")
 
 
-def _guarded(command: Callable[[], None]) -> int:
+def guarded(command: Callable[[], None]) -> NoReturn:
+    """Do `command` and exit: 1, in one line, for an error that raygrid explains; 128 + the signal if stopped."""
+    sys.exit(_status_of(command))
+
+
+def _status_of(command: Callable[[], None]) -> int:
     try:
         with ended_in_order():
             command()

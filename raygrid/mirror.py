@@ -69,6 +69,11 @@ def shown(path: Path) -> str:
     return f"{replica.remote.url.partition('?')[0]}{'/' if name else ''}{name}"
 
 
+def whereabouts(path: Path) -> str:
+    """Return where a file can be opened: its path, and for what lies in a mirror its URL, too."""
+    return str(path.absolute()) if shown(path) == str(path) else f"{path.absolute()} ({shown(path)})"
+
+
 def pull(path: Path, *, only: Sequence[str] = ("*",), without: Sequence[str] = ()) -> None:
     """Bring a file, or all below a folder, to what object storage has now; nothing to do outside of mirrors.
 

@@ -15,7 +15,7 @@ from raygrid.claims import judge_claims
 from raygrid.effects import all_effects
 from raygrid.files import read_json, remove, write_json, write_text
 from raygrid.keyed import digest
-from raygrid.mirror import pull, shown
+from raygrid.mirror import pull, whereabouts
 from raygrid.progress import tell
 from raygrid.results import (
     result_frames,
@@ -100,13 +100,8 @@ def _tell_results(zoo: Zoo) -> None:
             "AUC on test images, in brackets relative to clean ones: lower is more damage. The report has intervals.\n"
         )
     for one in read_json(results / "assessments.json") if zoo.study.targets else ():
-        tell(f"report: {one['name']}: {one['headline']}\n  {_where(results / one['page'])}")
-    tell(f"report: {_where(results / 'report.html')}")
-
-
-def _where(path: Path) -> str:
-    """Return the path of a page; of a study in object storage its URL, too."""
-    return str(path.absolute()) if shown(path) == str(path) else f"{path.absolute()} ({shown(path)})"
+        tell(f"report: {one['name']}: {one['headline']}\n  {whereabouts(results / one['page'])}")
+    tell(f"report: {whereabouts(results / 'report.html')}")
 
 
 def write_assessments(

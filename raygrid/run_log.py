@@ -27,7 +27,10 @@ LOG_FILE = "log.jsonl"
 
 @contextmanager
 def run_log(study_dir: Path) -> Iterator[None]:
-    """Append what happens while the block runs, and how it ended. Raises StoreError if the file cannot be written."""
+    """Append what happens while the block runs, and how it ended; a run that ends before there is a study leaves none.
+
+    Raises StoreError if the file cannot be written.
+    """
     path = study_dir / LOG_FILE
     if not path.exists():
         pull(path)  # what earlier runs on other machines wrote
@@ -50,8 +53,11 @@ def run_log(study_dir: Path) -> Iterator[None]:
         LOGGER.setLevel(level)
         LOGGER.removeHandler(handler)
         handler.close()
-        with suppress(StoreError):  # of a storage that is gone the run has told; this node keeps its lines
-            publish(path, path)
+        if (study_dir / "study.json").exists():
+            with suppress(StoreError):  # of a storage that is gone the run has told; this node keeps its lines
+                publish(path, path)
+        else:  # its first check failed, and the terminal has said how
+            path.unlink(missing_ok=True)
 
 
 def _ending(error: BaseException) -> dict[str, str]:

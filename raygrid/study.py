@@ -63,7 +63,9 @@ class RunOptions:
         if self.only is not None and self.only not in STAGES:
             raise SpecError(unknown_name("stage", self.only, STAGES))
         if self.device not in DEVICES:
-            raise SpecError(unknown_name("device", self.device, DEVICES))
+            raise SpecError(
+                f"unknown device {self.device!r}; expected cuda (GPUs), cpu, or auto (GPUs if the cluster has any)"
+            )
         if self.trials_per_gpu is not None and self.trials_per_gpu < 1:
             raise SpecError(f"trials_per_gpu is {self.trials_per_gpu}; expected at least 1")
         if not 0 <= self.max_rejected_share < 1:

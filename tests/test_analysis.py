@@ -32,8 +32,11 @@ def study_dir(tmp_path: Path) -> Path:
 def run(script: str, study_dir: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", [script, str(study_dir), *arguments])
-        runpy.run_path(str(SCRIPTS / script), run_name="__main__")
-    return capsys.readouterr().out
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    said = capsys.readouterr()
+    assert (ended.value.code, said.err.partition(" ")[0]) in ((0, ""), (1, "error:"))
+    return said.err or said.out
 
 
 @pytest.mark.parametrize("script", ["make_tables.py", "make_epsilon_curves.py", "make_heat_maps.py", "make_effects.py"])
@@ -53,3 +56,24 @@ def test_a_phantom_study_beside_the_paper_says_that_it_is_one(
     figures = [study_dir / "figures" / f"beside_published_table{n}.svg" for n in (1, 2, 3)]
     assert all(str(path) in said and path.stat().st_size for path in figures)
     assert (study_dir / "results" / "beside_published.csv").read_text().count("\n") > 10
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("make_*.py")))
+def test_each_says_in_a_line_that_a_folder_holds_no_study(
+    script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = run(script, tmp_path, capsys=capsys)
+    assert said == f"error: {tmp_path} holds no study: {tmp_path / 'study.json'} is not there\n"
+
+
+def test_what_a_study_lacks_is_said_with_the_way_to_it(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no attack at epsilon 0.5; it has 0.02" in run(
+        "make_heat_maps.py", study_dir, "--epsilon", "0.5", capsys=capsys
+    )
+    assert "names no targets of its own" in run("make_assessment.py", study_dir, capsys=capsys)
+    frame = study_dir / "results" / "auc.parquet"
+    frame.write_bytes(b"half a file")
+    assert f"{frame} cannot be read" in run("make_tables.py", study_dir, capsys=capsys)
+    frame.unlink()
+    assert f"raygrid report {study_dir}" in run("make_tables.py", study_dir, capsys=capsys)
+    assert not [path for path in study_dir.rglob("*") if path.suffix in (".png", ".csv")]

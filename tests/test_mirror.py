@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from auc_frames import model, small_study
+from matplotlib.figure import Figure
 from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 
 from raygrid import heartbeat, storage
 from raygrid.errors import SpecError, StoreError
 from raygrid.files import TEMPORARY_PREFIX, atomic_path, read_json, remove, write_json, write_text
+from raygrid.finished import open_finished
 from raygrid.heartbeat import Rhythm
 from raygrid.lease import lease
 from raygrid.mirror import attach, exists, folder_at, location, num_bytes, pull, push, shown
@@ -249,6 +252,8 @@ def test_push_uploads_what_others_wrote_here_once(nodes: tuple[Path, Path], serv
 
 def test_the_log_of_a_study_goes_on_on_another_machine(nodes: tuple[Path, Path], server: S3Server) -> None:
     first, second = nodes
+    for node in nodes:
+        write_json(node / "study.json", {})
     with run_log(first):
         tell("on the first machine")
     with run_log(second):
@@ -326,6 +331,14 @@ def test_an_empty_folder_holds_no_study(server: S3Server, url: str) -> None:
     said = subprocess.run([sys.executable, "-c", PROGRAM, url], capture_output=True, text=True, timeout=120)
     assert f"error: s3://{BUCKET}/" in said.stderr
     assert "holds no study" in said.stderr
+
+
+def test_a_picture_of_a_finished_study_is_published(server: S3Server, url: str, tmp_path: Path) -> None:
+    study = {"study": small_study([model("a")]).to_dict(), "samples": {}, "phantom": True}
+    server.put(f"{tmp_path.name}/study.json", json.dumps(study).encode())
+    said = open_finished(url).save(Figure(), "empty.svg")
+    assert said.endswith(f"({url.partition('?')[0]}/figures/empty.svg)")
+    assert b"<svg" in server.get(f"{tmp_path.name}/figures/empty.svg")
 
 
 QUICK = Rhythm(renew_s=0.2, stale_s=4.0, settle_s=0.1)

@@ -13,6 +13,11 @@ from raygrid.progress import Progress, tell
 from raygrid.run_log import LOG_FILE, run_log
 
 
+@pytest.fixture(autouse=True)
+def study(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("{}")
+
+
 def lines_of(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
 

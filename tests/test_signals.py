@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raygrid.cli import _guarded
+from raygrid.cli import _status_of
 from raygrid.signals import Terminated, ended_in_order, kept
 
 
@@ -15,7 +15,7 @@ def test_a_command_that_is_told_to_stop_says_how_to_go_on(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    assert _guarded(lambda: signal.raise_signal(number)) == 128 + number
+    assert _status_of(lambda: signal.raise_signal(number)) == 128 + number
     assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
     assert signal.getsignal(signal.SIGTERM) is before
 

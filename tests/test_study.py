@@ -1,5 +1,6 @@
 """A whole small grid through Ray: the real path, stopped by three kinds of signals, equals an undisturbed one."""
 
+import fcntl
 import os
 import re
 import runpy
@@ -9,19 +10,21 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
 import pytest
+from tiny_grid import tiny
 from toy_zoo import make_zoo
 
 from raygrid.beforehand import require_scorable
 from raygrid.cli import main
-from raygrid.errors import DataError, StoreError
+from raygrid.errors import DataError, SpecError, StoreError
 from raygrid.files import write_json
 from raygrid.lease import lease
 from raygrid.samples import Samples, samples_dir
 from raygrid.scores import read_metadata
-from raygrid.study import missing_work, open_study
+from raygrid.study import RunOptions, missing_work, open_study, run_study
 from raygrid.units import plan_units, score_files
 
 EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
@@ -150,6 +153,29 @@ def test_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -
     holder.communicate()
     with lease(tmp_path):
         pass
+
+
+def test_a_lock_file_that_its_holder_removes_meanwhile_is_not_taken_for_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flock = tmp_path / "study" / "driver.lock", fcntl.flock
+
+    def flock_of_a_file_just_removed(file: TextIO, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        flock(file, how)
+        path.unlink()
+        path.parent.rmdir()
+
+    monkeypatch.setattr(fcntl, "flock", flock_of_a_file_just_removed)
+    with lease(path.parent):
+        assert str(os.getpid()) in path.read_text()
+
+
+def test_a_run_that_ends_at_its_first_check_leaves_no_folder(tmp_path: Path) -> None:
+    options = RunOptions(study_dir=tmp_path / "study", data_root=tmp_path, only="targets")
+    with pytest.raises(SpecError, match="declares no `targets`"):
+        run_study(tiny(), options)
+    assert not options.study_dir.exists()
 
 
 @pytest.mark.parametrize(("positives", "fits"), [(0, False), (2, True), (3, False)])
