@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from raygrid.errors import ClusterError
@@ -152,23 +153,46 @@ def _smallest_gpu(ray: Any) -> int:
 def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
-    if address is None:
-        # "local" and not nothing: without an address Ray joins any cluster that it finds on the machine
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        options |= {"_node_ip_address": _LOOPBACK}  # whoever reaches Ray's ports can run code
-        options |= {"num_cpus": num_cpus or os.cpu_count()}
-    else:
-        options["address"] = address
     try:
-        try:
-            ray.init(**options)
-        except RuntimeError:
-            if address is not None:
-                raise
-            ray.init(**options)  # a busy machine can outlast Ray's fixed 30 s for its own start
+        if address is None:
+            _start_here(ray, options | {"num_cpus": num_cpus or os.cpu_count()})
+        else:
+            ray.init(**options, address=address)
     except (RuntimeError, ConnectionError, ValueError) as error:
         where = "on this machine" if address is None else f"at {address}"
         raise ClusterError(f"no Ray cluster {where}: {error}{_token_hint(error)}") from error
+
+
+def _start_here(ray: Any, options: dict[str, Any]) -> None:
+    # "local" and not nothing: without an address Ray joins any cluster that it finds on the machine
+    options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    with _on_this_machine_alone():
+        try:
+            ray.init(**options)
+        except RuntimeError:
+            ray.init(**options)  # a busy machine can outlast Ray's fixed 30 s for its own start
+
+
+@contextmanager
+def _on_this_machine_alone() -> Iterator[None]:
+    """Let a Ray that starts in the block answer on the loopback interface only: whoever reaches its ports can run code.
+
+    Told to start at 127.0.0.1, Ray takes the address by which others reach the machine, and listens on all; it does not
+    where clusters are switched off, as they are on macOS. The environment has that switch
+    (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER), too, but it is read when Ray is imported, and other programs inherit it.
+    A token that Ray makes is for this user alone, which Ray leaves to the umask.
+    """
+    from ray._private import ray_constants
+
+    token = Path.home() / ".ray" / "auth_token"
+    is_new, before = not token.exists(), ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        if is_new and token.exists():
+            token.chmod(0o600)
 
 
 def _token_hint(error: BaseException) -> str:

@@ -177,7 +177,9 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
     _write_study(zoo, phantom=any(s.dataset.phantom for s in surveyed))
     if any(not s.is_prepared for s in surveyed):
         if not options.wants("prepare"):
-            raise StoreError("the samples are not prepared yet; run without --only, or with --only prepare first")
+            raise StoreError(
+                "the samples are not prepared yet; prepare them first, with raygrid prepare or --only prepare"
+            )
         cluster()
         prepare_missing(surveyed, options.data_root, options.max_rejected_share)
     require_scorable(zoo, only_told=options.only == "prepare")

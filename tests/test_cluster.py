@@ -1,9 +1,15 @@
-"""What is said when a cluster cannot be joined."""
+"""A local cluster is for this machine alone; what is said when one cannot be joined."""
+
+import ipaddress
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ray.exceptions import AuthenticationError
 
-from raygrid.cluster import _start
+from raygrid.cluster import _on_this_machine_alone, _start, read_resources
 from raygrid.errors import ClusterError
 
 
@@ -25,3 +31,67 @@ def test_a_cluster_that_asks_for_a_token_is_told_apart(cause: Exception, hint: s
         _start(NoCluster(cause), "10.0.0.1:6379", None)
     assert ("asks for a token" in str(caught.value)) == bool(hint)
     assert hint in str(caught.value)
+
+
+LISTENING = "0A"  # in /proc/net/tcp
+
+
+def family(ancestor: int) -> set[int]:
+    """Return a process and all below it."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue  # it ended meanwhile
+    found = {ancestor}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def sockets_of(process: int) -> Iterator[str]:
+    for link in Path(f"/proc/{process}/fd").glob("*"):
+        try:
+            yield os.readlink(link)
+        except OSError:
+            continue
+
+
+def address_of(written: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address of /proc/net: words of four bytes, each the wrong way round."""
+    data = bytes.fromhex(written)
+    address = ipaddress.ip_address(b"".join(data[k : k + 4][::-1] for k in range(0, len(data), 4)))
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def listening(process: int) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return where a process and all below it listen."""
+    own = {name for member in family(process) for name in sockets_of(member)}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        rows = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+        found |= {address_of(r[1].split(":")[0]) for r in rows if r[3] == LISTENING and f"socket:[{r[9]}]" in own}
+    return found
+
+
+def test_a_local_cluster_answers_on_the_loopback_interface_only(ray_session) -> None:
+    worker = ray_session.get(ray_session.remote(lambda: os.getpid()).remote())
+    assert worker in family(os.getpid())
+    assert listening(os.getpid()) == {ipaddress.ip_address("127.0.0.1")}
+    assert not read_resources(ray_session).may_grow
+
+
+@pytest.mark.parametrize(("was", "mode"), [(None, 0o600), ("mine", 0o640)])
+def test_a_token_that_ray_makes_is_for_its_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str | None, mode: int
+) -> None:
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    if was is not None:
+        token.write_text(was)
+        token.chmod(mode)
+    with _on_this_machine_alone():
+        token.write_text(was or "made by Ray")
+    assert stat.S_IMODE(token.stat().st_mode) == mode
