@@ -2,18 +2,24 @@
 
 import logging
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from raygrid.errors import ClusterError
+from raygrid.progress import tell
 from raygrid.signals import kept
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
 _LOOPBACK = "127.0.0.1"  # of the cluster that raygrid starts; no node can join it
+_JOIN_TIMEOUT_S = 30
+_CLIENT_PORT = 10001  # of ray:// addresses that name none
 _ANY_GPU = 0.01  # a share that fits beside whatever runs
 _GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
 # Without these the C library gives large tensors back to the system and gets them anew, page by page: a quarter of the
@@ -157,6 +163,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
         if address is None:
             _start_here(ray, options | {"num_cpus": num_cpus or os.cpu_count()})
         else:
+            _wait_for(address)
             ray.init(**options, address=address)
     except (RuntimeError, ConnectionError, ValueError) as error:
         where = "on this machine" if address is None else f"at {address}"
@@ -171,6 +178,33 @@ def _start_here(ray: Any, options: dict[str, Any]) -> None:
             ray.init(**options)
         except RuntimeError:
             ray.init(**options)  # a busy machine can outlast Ray's fixed 30 s for its own start
+
+
+def _wait_for(address: str) -> None:
+    """Return when something answers at the address of a cluster: Ray itself tries for minutes and says little.
+
+    Raises ClusterError if nothing does within half a minute, ConnectionError if `auto` finds no cluster.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    place = urlsplit(found if "://" in found else f"gcs://{canonicalize_bootstrap_address(found)}")
+    deadline, told = time.monotonic() + _JOIN_TIMEOUT_S, False
+    while True:
+        try:
+            socket.create_connection((place.hostname or "", place.port or _CLIENT_PORT), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                own = "; what auto found may be the own cluster of another run, which nobody else can join"
+                raise ClusterError(
+                    f"no Ray cluster at {place.netloc}: nothing answers there ({error}); see that its head runs, and "
+                    f"that the network lets this machine in{own if address == 'auto' else ''}"
+                ) from error
+        if not told:
+            tell(f"cluster: waiting for {place.netloc}")
+        told = True
+        time.sleep(1)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import AuthenticationError
 
+from raygrid import cluster
 from raygrid.cluster import _on_this_machine_alone, _start, read_resources
 from raygrid.errors import ClusterError
 
@@ -20,17 +22,33 @@ class NoCluster:
         self._cause = cause
 
     def init(self, **_: object) -> None:
-        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379") from self._cause
+        raise ConnectionError("Failed to connect to Ray cluster") from self._cause
 
 
 @pytest.mark.parametrize(
     ("cause", "hint"), [(AuthenticationError("InvalidAuthToken"), "set RAY_AUTH_MODE=token"), (OSError("refused"), "")]
 )
 def test_a_cluster_that_asks_for_a_token_is_told_apart(cause: Exception, hint: str) -> None:
-    with pytest.raises(ClusterError, match=r"no Ray cluster at 10\.0\.0\.1:6379: Failed to connect") as caught:
-        _start(NoCluster(cause), "10.0.0.1:6379", None)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"no Ray cluster at ray://{address}: Failed to connect") as caught:
+            _start(NoCluster(cause), f"ray://{address}", None)
     assert ("asks for a token" in str(caught.value)) == bool(hint)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["by name", "auto"])
+def test_an_address_where_nothing_answers_is_told_in_time(
+    way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", f"ray://{address}")
+    monkeypatch.setattr(cluster, "_JOIN_TIMEOUT_S", 1)
+    with pytest.raises(ClusterError, match=f"no Ray cluster at {address}: nothing answers there") as caught:
+        _start(NoCluster(OSError()), "auto" if way == "auto" else f"ray://{address}", None)
+    assert ("another run" in str(caught.value)) == (way == "auto")
+    assert capsys.readouterr().out == f"cluster: waiting for {address}\n"
 
 
 LISTENING = "0A"  # in /proc/net/tcp
