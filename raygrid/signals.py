@@ -19,9 +19,20 @@ def ended_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _raise)
+    came = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except KeyboardInterrupt as error:
+        if came and not isinstance(error, Terminated):
+            raise Terminated from error  # where Ray waits it makes a KeyboardInterrupt of whatever a handler raises
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -56,7 +67,3 @@ def kept() -> Iterator[None]:
         for number, handler in zip(_BOTH, before, strict=True):
             if handler is not None:  # one that was not set from Python, which could not be set again either
                 signal.signal(number, handler)
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated

@@ -53,7 +53,8 @@ def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
     missing_count = len(missing_files(units))
     lines += [f"  {sentence}" for sentence in left_for_larger_budgets(zoo)]
     lines += [f"  not used any more: {shown(leftover.path)} ({leftover.why})" for leftover in find_leftovers(zoo)]
-    lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
+    if not zoo.untrained():  # before, the few clean scores of others say nothing about the time that is left
+        lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
     for failure in failures(zoo, units):
         lines.append(f"  FAILED {failure.what}: {failure.reason}")
         lines.append(failure.path.read_text(encoding="utf-8") if whole else f"    all of it: {failure.path}")

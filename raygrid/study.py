@@ -173,7 +173,7 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
 
     surveyed = survey(study, options.study_dir, options.data_root, options.max_rejected_share)
     zoo = Zoo(options.study_dir, study, {s.modality.name: s.signature for s in surveyed})
-    _check_architectures(zoo)
+    _check_networks(zoo, to_train=options.wants("train"))
     _write_study(zoo, phantom=any(s.dataset.phantom for s in surveyed))
     if any(not s.is_prepared for s in surveyed):
         if not options.wants("prepare"):
@@ -221,14 +221,21 @@ def track(zoo: Zoo, uri: str | None, *, results: bool = True) -> None:
     tell(f"mlflow: {new} new runs; compare them {where}")
 
 
-def _check_architectures(zoo: Zoo) -> None:
-    """Find a misspelt architecture before anything starts; those of trained models were right."""
-    untrained = sorted({m.arch for m in zoo.untrained()})
-    if untrained:
-        from raygrid.models import check_architecture
+def _check_networks(zoo: Zoo, *, to_train: bool) -> None:
+    """Find a misspelt architecture, and weights that cannot be had, before anything starts.
 
-        for arch in untrained:
-            check_architecture(arch)
+    Those of trained models were right. Raises SpecError or WeightsError.
+    """
+    untrained = zoo.untrained()
+    if not untrained:
+        return
+    from raygrid.models import build_pretrained, check_architecture
+
+    for arch in sorted({m.arch for m in untrained}):
+        check_architecture(arch)
+    sources = {(m.arch, weights) for m in untrained if (weights := zoo.study.weights_of(m)) is not None}
+    for arch, weights in sorted(sources) if to_train else ():
+        build_pretrained(arch, weights, channels=3, num_outputs=1, seed=0)
 
 
 def _write_study(zoo: Zoo, *, phantom: bool) -> None:

@@ -20,6 +20,16 @@ def test_a_command_that_is_told_to_stop_says_how_to_go_on(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_sigterm_stays_sigterm_where_ray_waits() -> None:
+    def wait() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            raise KeyboardInterrupt from None  # as Ray does, whatever the handler raised
+
+    assert _status_of(wait) == 128 + signal.SIGTERM
+
+
 def test_what_a_library_sets_lasts_no_longer_than_the_block() -> None:
     def ignored(number: int, frame: Any) -> None:
         """Do as Ray's driver does not: nothing."""

@@ -31,7 +31,9 @@ def test_a_study_that_has_nothing_yet(zoo: Zoo) -> None:
     assert "toy: samples not prepared yet" in text
 
 
-def test_pace_and_failures_are_told(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pace_and_failures_are_told(
+    zoo: Zoo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
     small = Zoo(zoo.study_dir, replace(zoo.study, transfer=replace(zoo.study.transfer, block_size=4)), zoo.samples)
     write_json(small.study_dir / "study.json", {"study": small.study.to_dict(), "samples": dict(small.samples)})
@@ -58,6 +60,8 @@ def test_pace_and_failures_are_told(zoo: Zoo, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit, match="0"):
         main(["status", str(small.study_dir), "--failed"])
     assert "Traceback: all of it" in capsys.readouterr().out
+    monkeypatch.setattr(Zoo, "untrained", lambda zoo: [MODEL])
+    assert "pace:" not in describe_status(small)  # what is left to train takes longer than what is left to score
 
 
 def test_leftovers_are_listed_and_go_only_when_asked(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:

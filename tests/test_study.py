@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -17,9 +18,10 @@ import pytest
 from tiny_grid import tiny
 from toy_zoo import make_zoo
 
+from raygrid import models
 from raygrid.beforehand import require_scorable
 from raygrid.cli import main
-from raygrid.errors import DataError, SpecError, StoreError
+from raygrid.errors import DataError, SpecError, StoreError, WeightsError
 from raygrid.files import write_json
 from raygrid.lease import lease
 from raygrid.samples import Samples, samples_dir
@@ -116,8 +118,8 @@ def test_running_again_finds_nothing_missing(finished: Path) -> None:
 @pytest.mark.slow
 def test_stopped_in_every_way_gives_the_same_table(finished: Path, tmp_path: Path) -> None:
     for pattern, count, by in (
-        ("zoo/*/*/card.json", 2, signal.SIGINT),
-        ("scores/*/*/*/block-*.parquet", 2, signal.SIGTERM),
+        ("zoo/*/*/card.json", 2, signal.SIGTERM),
+        ("scores/*/*/*/block-*.parquet", 2, signal.SIGINT),
         ("scores/*/*/*/block-*.parquet", 4, signal.SIGKILL),
     ):
         said = stop_when(tmp_path, pattern, count, by)
@@ -175,6 +177,20 @@ def test_a_run_that_ends_at_its_first_check_leaves_no_folder(tmp_path: Path) -> 
     options = RunOptions(study_dir=tmp_path / "study", data_root=tmp_path, only="targets")
     with pytest.raises(SpecError, match="declares no `targets`"):
         run_study(tiny(), options)
+    assert not options.study_dir.exists()
+
+
+def test_weights_that_cannot_be_had_are_told_before_anything_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(name: str, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(models.timm, "create_model", unreachable)
+    spec = replace(tiny(), models=tuple(replace(m, init="imagenet") for m in tiny().models[-2:-1]), ensembles=())
+    options = RunOptions(study_dir=tmp_path / "study", data_root=tmp_path)
+    with pytest.raises(WeightsError, match="weights of test_resnet could not be fetched from the hub"):
+        run_study(spec, options)
     assert not options.study_dir.exists()
 
 
