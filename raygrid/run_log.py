@@ -47,7 +47,8 @@ def run_log(study_dir: Path) -> Iterator[None]:
         yield
         LOGGER.info("run ends")
     except BaseException as error:
-        LOGGER.error("run stops: %s", error, extra={"fields": _ending(error)})
+        why = "told to stop" if isinstance(error, KeyboardInterrupt) else error
+        LOGGER.error("run stops: %s", why, extra={"fields": _ending(error)})
         raise
     finally:
         LOGGER.setLevel(level)
@@ -61,11 +62,11 @@ def run_log(study_dir: Path) -> Iterator[None]:
 
 
 def _ending(error: BaseException) -> dict[str, str]:
-    """Return the kind of an error, and where it came from unless it is one of raygrid's own, whose message says all."""
+    """Return the kind of an error, and where it came from unless its message says all, as those of raygrid do."""
     kind = {"kind": type(error).__name__}
-    return (
-        kind if isinstance(error, RaygridError) else {**kind, "traceback": "".join(traceback.format_exception(error))}
-    )
+    if isinstance(error, (RaygridError, KeyboardInterrupt)):
+        return kind
+    return {**kind, "traceback": "".join(traceback.format_exception(error))}
 
 
 class _JsonLine(logging.Formatter):

@@ -51,12 +51,19 @@ def test_runs_are_appended_and_what_stopped_one_is_there(tmp_path: Path) -> None
         raise StoreError("the disk is gone")
     with pytest.raises(ZeroDivisionError), run_log(tmp_path):
         1 / 0  # noqa: B018
+    with pytest.raises(KeyboardInterrupt), run_log(tmp_path):
+        raise KeyboardInterrupt
     tell("not of a run")
-    first, second = (line for line in lines_of(tmp_path) if line["level"] == "error")
+    first, second, third = (line for line in lines_of(tmp_path) if line["level"] == "error")
     assert (first["kind"], first["message"]) == ("StoreError", "run stops: the disk is gone")
     assert "traceback" not in first
     assert "1 / 0" in str(second["traceback"])
-    assert len(lines_of(tmp_path)) == 4
+    assert (third["kind"], third["message"], "traceback" in third) == (
+        "KeyboardInterrupt",
+        "run stops: told to stop",
+        False,
+    )
+    assert len(lines_of(tmp_path)) == 6
 
 
 def test_a_disk_without_room_is_told_before_work_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
