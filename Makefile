@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
-TRACKED = $(shell git ls-files "*.py")
 
 .PHONY: demo test test-slow lint validate-cluster api audit real real-splits peers
 
@@ -12,16 +11,16 @@ demo: $(READY)
 	$(BIN)/python experiments/full_grid.py --preset demo
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --durations=12
 
 # Of what git knows alone: a study of one's own may lie beside ours, and be written as one likes.
 lint: $(READY)
-	$(BIN)/ruff check $(TRACKED)
-	$(BIN)/ruff format --check $(TRACKED)
-	$(BIN)/mypy $(filter-out tests/%,$(TRACKED))
+	git ls-files "*.py" | xargs $(BIN)/ruff check
+	git ls-files "*.py" | xargs $(BIN)/ruff format --check
+	git ls-files "*.py" ":!tests" | xargs $(BIN)/mypy
 	$(BIN)/lint-imports
 
 validate-cluster: $(READY)

@@ -160,7 +160,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
     try:
-        if address is None:
+        if address in (None, "local"):
             _start_here(ray, options | {"num_cpus": num_cpus or os.cpu_count()})
         else:
             _wait_for(address)

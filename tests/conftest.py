@@ -5,12 +5,29 @@ Beside other work on the same cores, two threads that wait for each other at eve
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch
 
 from raygrid.node_cache import CACHE_VARIABLE
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist, or without -n, there is one process
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests in one process of several, and all files that need Ray, which is started once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    with_ray = {path.name for path in Path(__file__).parent.glob("test_*.py") if "ray_session" in path.read_text()}
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0]).name
+            return "Ray" if file in with_ray else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

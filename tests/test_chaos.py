@@ -1,7 +1,10 @@
-"""Trainings whose workers are killed every few seconds, and whose driver is killed once, end with the same weights."""
+"""Trainings whose workers are killed every few seconds, and whose driver is killed once, end with the weights that one
+process without Ray gives.
+"""
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,21 +15,32 @@ from pathlib import Path
 import pytest
 
 from raygrid.files import read_json
+from raygrid.samples import Samples, samples_dir
+from raygrid.study import open_study
+from raygrid.training import train
 
 EXPERIMENT = Path(__file__).with_name("chaos_grid.py")
 NUM_MODELS = 8
-NUM_KILLS = 12
+NUM_KILLS = 5
 PAUSE_S = (1.0, 5.0)  # between an epoch that was written and the next kill: anywhere in the epochs that follow
 
 
-def start(output: Path) -> "subprocess.Popen[bytes]":
-    for stage in ("prepare", "train"):
-        command = [sys.executable, str(EXPERIMENT), "--output", str(output), "--num-cpus", "2", "--only", stage]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if stage == "prepare":
-            text, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, text.decode()
-    return process
+def start(output: Path, stage: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, str(EXPERIMENT), "--output", str(output), "--num-cpus", "2", "--only", stage]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process: "subprocess.Popen[bytes]") -> None:
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text.decode()
+
+
+def train_alone(study_dir: Path) -> None:
+    """Train the models of a study in this process, one after the other."""
+    zoo = open_study(study_dir)
+    samples = Samples(samples_dir(study_dir, "pathology", zoo.samples["pathology"]))
+    for model in zoo.untrained():
+        train(zoo, model, samples)
 
 
 def weights_of(output: Path) -> dict[str, str]:
@@ -65,14 +79,15 @@ def workers_of(driver: int) -> Iterator[int]:
 
 @pytest.mark.slow
 def test_killed_workers_and_a_killed_driver_change_no_weight(tmp_path: Path) -> None:
-    undisturbed = start(tmp_path / "undisturbed")
-    text, _ = undisturbed.communicate(timeout=600)
-    assert undisturbed.returncode == 0, text.decode()
-    expected = weights_of(tmp_path / "undisturbed")
+    disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
+    finish(start(disturbed, "prepare"))
+    shutil.copytree(disturbed, undisturbed)
+    train_alone(undisturbed)
+    expected = weights_of(undisturbed)
     assert len(expected) == NUM_MODELS
 
-    disturbed, choose, kills = tmp_path / "disturbed", random.Random(4), 0
-    driver, killed_driver, at_last_kill = start(disturbed), False, written_by(disturbed)
+    choose, kills = random.Random(4), 0
+    driver, killed_driver, at_last_kill = start(disturbed, "train"), False, written_by(disturbed)
     deadline = time.monotonic() + 900
     while driver.poll() is None:
         assert time.monotonic() < deadline, f"{len(weights_of(disturbed))} of {NUM_MODELS} models after 15 minutes"
@@ -82,16 +97,14 @@ def test_killed_workers_and_a_killed_driver_change_no_weight(tmp_path: Path) -> 
         if not killed_driver and len(weights_of(disturbed)) >= NUM_MODELS // 3:
             os.kill(driver.pid, signal.SIGKILL)
             driver.communicate()
-            driver, killed_driver = start(disturbed), True
+            driver, killed_driver = start(disturbed, "train"), True
         elif kills < NUM_KILLS and (victims := sorted(workers_of(driver.pid))):
             os.kill(choose.choice(victims), signal.SIGKILL)
             kills += 1
         at_last_kill = written_by(disturbed)
-    text, _ = driver.communicate()
+    driver.communicate()
     assert killed_driver
     assert kills >= 3, "too few workers were killed for this to show anything"
     if driver.returncode != 0 or len(weights_of(disturbed)) < NUM_MODELS:  # a trial died too often: run again, as told
-        again = start(disturbed)
-        text, _ = again.communicate(timeout=600)
-        assert again.returncode == 0, text.decode()
+        finish(start(disturbed, "train"))
     assert weights_of(disturbed) == expected

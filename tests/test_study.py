@@ -1,4 +1,4 @@
-"""A whole small grid through Ray: the real path, stopped by three kinds of signals, equals an undisturbed one."""
+"""A whole small grid through Ray: the real path, stopped by signals, equals an undisturbed one."""
 
 import fcntl
 import os
@@ -55,7 +55,7 @@ def stop_when(output: Path, pattern: str, count: int, by: signal.Signals) -> str
         time.sleep(0.02)
     os.kill(process.pid, by)
     text, _ = process.communicate(timeout=120)
-    assert process.returncode == (-by if by == signal.SIGKILL else 128 + by), text
+    assert process.returncode == 128 + by, text
     return text
 
 
@@ -116,17 +116,15 @@ def test_running_again_finds_nothing_missing(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_stopped_in_every_way_gives_the_same_table(finished: Path, tmp_path: Path) -> None:
+def test_stopped_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> None:
     for pattern, count, by in (
         ("zoo/*/*/card.json", 2, signal.SIGTERM),
         ("scores/*/*/*/block-*.parquet", 2, signal.SIGINT),
-        ("scores/*/*/*/block-*.parquet", 4, signal.SIGKILL),
-    ):
+    ):  # SIGKILL in training: test_chaos; in the transfer stage: test_storage
         said = stop_when(tmp_path, pattern, count, by)
-        if by != signal.SIGKILL:
-            assert said.endswith("stopped; run the same command again to continue\n")
-            assert "FAILED" not in said
-            assert "Traceback" not in said
+        assert said.endswith("stopped; run the same command again to continue\n")
+        assert "FAILED" not in said
+        assert "Traceback" not in said
     run(tmp_path)
     volatile = ["influence"]
     left, right = (auc_of(path) for path in (finished, tmp_path))
