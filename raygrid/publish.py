@@ -18,6 +18,7 @@ from raygrid.keyed import digest
 from raygrid.mirror import pull, whereabouts
 from raygrid.progress import tell
 from raygrid.results import (
+    read_frame,
     result_frames,
     visibility_frame,
     write_auc,
@@ -99,6 +100,12 @@ def _tell_results(zoo: Zoo) -> None:
         tell(
             "AUC on test images, in brackets relative to clean ones: lower is more damage. The report has intervals.\n"
         )
+        failed = tables.unlearned(read_frame(zoo.study_dir, "auc"))
+        if failed:
+            tell(
+                f"report: {len(failed)} of the models did not learn (lower bound of clean AUC not above "
+                f"{tables.LEARNED_BOUND:g}), and nothing that involves them is a result: {', '.join(failed)}"
+            )
     for one in read_json(results / "assessments.json") if zoo.study.targets else ():
         tell(f"report: {one['name']}: {one['headline']}\n  {whereabouts(results / one['page'])}")
     tell(f"report: {whereabouts(results / 'report.html')}")

@@ -19,6 +19,7 @@ from raygrid.decisions import decide, thresholds_of
 from raygrid.errors import StoreError
 from raygrid.files import atomic_path
 from raygrid.metrics import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
+from raygrid.mirror import shown
 from raygrid.samples import Samples
 from raygrid.scores import cases_of, read_logits, read_perceptibility
 from raygrid.spec import ENSEMBLE, EXTERNAL, MEASURES, AnyTarget, Case, EnsembleSpec, SurrogateSpec, TargetSpec
@@ -144,6 +145,20 @@ def write_visibility(study_dir: Path, frame: pd.DataFrame) -> Path:
 def write_decisions(study_dir: Path, frame: pd.DataFrame) -> Path:
     """Write the decision rows of all modalities to results/decisions.parquet and return its path."""
     return _write(study_dir / "results" / "decisions.parquet", frame)
+
+
+def read_frame(study_dir: Path, name: str) -> pd.DataFrame:
+    """Return a frame of results/: `auc`, `decisions` or `visibility`. Raises StoreError if it cannot be read."""
+    path = study_dir / "results" / f"{name}.parquet"
+    if not path.exists():
+        raise StoreError(
+            f"{shown(study_dir)} has no results yet: {shown(path)} is not there; finish the study, or make what its "
+            f"scores yield with: raygrid report {shown(study_dir)}"
+        )
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are among them
+        raise StoreError(f"{shown(path)} cannot be read ({error}); make it again with raygrid report") from error
 
 
 def _write(path: Path, frame: pd.DataFrame) -> Path:

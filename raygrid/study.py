@@ -29,6 +29,7 @@ from raygrid.samples import IMAGE_FILES, Samples, samples_dir
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 from raygrid.status import left_for_larger_budgets
 from raygrid.units import missing_files, plan_units
+from raygrid.weights import HUB
 from raygrid.zoo import WEIGHT_FILES, Zoo
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -235,6 +236,8 @@ def _check_networks(zoo: Zoo, *, to_train: bool) -> None:
         check_architecture(arch)
     sources = {(m.arch, weights) for m in untrained if (weights := zoo.study.weights_of(m)) is not None}
     for arch, weights in sorted(sources) if to_train else ():
+        if weights.startswith(HUB):
+            tell(f"weights: looking for those of {arch} on the hub, or in its cache")
         build_pretrained(arch, weights, channels=3, num_outputs=1, seed=0)
 
 
@@ -273,10 +276,8 @@ def _say_what_is_missing(zoo: Zoo, *, only: str | None) -> None:
     for sentence in left_for_larger_budgets(zoo):
         tell(sentence)
     if missing:
-        tell(
-            "still missing: "
-            + ", ".join(f"{count} {name}" for name, count in missing.items())
-            + ("; run the same command to continue" if only is None else "; run its file without --only to continue")
-        )
+        listed = ", ".join(f"{count} {name}" for name, count in missing.items())
+        way = "run the same command" if only is None else "run the experiment file itself, without --only,"
+        tell(f"still missing: {listed}; {way} to continue")
     else:
         tell("nothing is missing")

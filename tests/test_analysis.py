@@ -8,7 +8,9 @@ import pytest
 from auc_frames import model, small_frame, small_study
 
 from raygrid.files import write_json
-from raygrid.results import write_auc
+from raygrid.publish import _tell_results
+from raygrid.results import read_frame, write_auc
+from raygrid.study import open_study
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "analysis"
 
@@ -77,3 +79,20 @@ def test_what_a_study_lacks_is_said_with_the_way_to_it(study_dir: Path, capsys: 
     frame.unlink()
     assert f"raygrid report {study_dir}" in run("make_tables.py", study_dir, capsys=capsys)
     assert not [path for path in study_dir.rglob("*") if path.suffix in (".png", ".csv")]
+
+
+def test_models_that_did_not_learn_are_named_in_the_terminal_whatever_the_tables_involve(
+    study_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("make_tables.py", study_dir, capsys=capsys)
+    zoo, auc = open_study(study_dir), read_frame(study_dir, "auc")
+    _tell_results(zoo)
+    assert "did not learn" not in capsys.readouterr().out
+    clean = (auc["condition"] == "clean") & (auc["target"] == "a-random-d1-1")
+    assert clean.sum() == 1
+    auc.loc[clean, "auc_low"] = 0.5
+    write_auc(study_dir, auc)
+    _tell_results(zoo)
+    said = capsys.readouterr().out
+    assert "1 of the models did not learn" in said
+    assert said.count("a-random-d1-1") == 1

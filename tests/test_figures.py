@@ -3,8 +3,10 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from auc_frames import model, set_row, small_frame, with_ensemble, without
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from raygrid import figures, tables
@@ -97,3 +99,21 @@ def test_example_images_scale_bytes_and_floats_alike(image):
     assert len(figure.axes) == 4
     assert figure.axes[0].images[0].get_array().min() == 1.0
     assert sum("missing" in text for text in _texts(figure)) == 2
+
+
+@pytest.mark.parametrize("num_modalities", [1, 3])
+def test_no_legend_is_cut_off(num_modalities: int) -> None:
+    lines = [
+        {"modality": f"m{k}", "attack": attack, "condition": condition, "ssim": ssim, "relative_auc": ssim}
+        for k in range(num_modalities)
+        for attack in ("fgsm", "pgd")
+        for condition in ("adversarial", "control")
+        for ssim in (0.8, 0.9)
+    ]
+    drawn = {**_all_figures(phantom=False), "visibility": figures.damage_against_visibility(pd.DataFrame(lines))}
+    assert len([name for name, figure in drawn.items() if figure.legends]) >= 3
+    for name, figure in drawn.items():
+        FigureCanvasAgg(figure).draw()
+        for legend in figure.legends:
+            box = legend.get_window_extent()
+            assert (box.x0 >= 0, box.x1 <= figure.bbox.x1, box.y0 >= 0) == (True, True, True), name

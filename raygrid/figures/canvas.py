@@ -1,7 +1,9 @@
 """What all pictures share: the blank figure with its watermark, and the colours."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -30,3 +32,18 @@ def new_figure(width: float, height: float, phantom: bool, title: str = "") -> F
     elif title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], *, ncols: int, fontsize: float = 9) -> None:
+    """Put a legend below the panels, in `ncols` columns or as many as fit into the figure's width.
+
+    Args:
+        handles: labelled, as `Axes.get_legend_handles_labels` finds them.
+    """
+    for columns in range(ncols, 0, -1):
+        legend = figure.legend(
+            handles=list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

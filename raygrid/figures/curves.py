@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from raygrid.figures.canvas import COLOURS, CYCLE, GREY, INK, new_figure
+from raygrid.figures.canvas import COLOURS, CYCLE, GREY, INK, legend_below, new_figure
 
 
 def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return AUC against epsilon per modality, from the cells of Table 1, with 95% bands and the clean AUC."""
     modalities = list(cells["modality"].unique())
-    figure = new_figure(max(7.2, 1.6 + 3.4 * len(modalities)), 4.2, phantom)  # narrower, and the legend is cut off
+    figure = new_figure(1.6 + 3.4 * max(1, len(modalities)), 4.2, phantom)
     panels = figure.subplots(1, max(1, len(modalities)), sharey=True, squeeze=False)[0]
     for axes, modality in zip(panels, modalities, strict=False):
         here = cells[cells["modality"] == modality]
@@ -28,7 +28,7 @@ def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
         axes.set_xticks(sorted(here.loc[here["epsilon"] > 0, "epsilon"].unique()))
         axes.grid(axis="y", alpha=0.3)
     panels[0].set_ylabel("AUC of the target\n(0.5 = chance, thin grey line)")
-    figure.legend(handles=_curve_legend(cells), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    legend_below(figure, _curve_legend(cells), ncols=3)
     return figure
 
 
@@ -54,9 +54,7 @@ def damage_against_visibility(seen: pd.DataFrame, *, phantom: bool = False) -> F
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("relative AUC, % of clean\n(mean over black-box pairings)")
     if modalities:
-        figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
-        )
+        legend_below(figure, panels[0].get_legend_handles_labels()[0], ncols=4)
     return figure
 
 
@@ -80,7 +78,7 @@ def learning_curves(
     loss.set(xlabel="epoch", ylabel="training loss (binary cross-entropy, nats)")
     validation.set(xlabel="epoch", ylabel="validation AUC (0.5 = chance)")
     if histories:
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        legend_below(figure, loss.get_legend_handles_labels()[0], ncols=3, fontsize=8)
     return figure
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from raygrid.figures.canvas import COLOURS, CYCLE, GREY, INK, new_figure
+from raygrid.figures.canvas import COLOURS, CYCLE, GREY, INK, legend_below, new_figure
 from raygrid.figures.order import models_in_order, short_name
 from raygrid.spec import EXTERNAL
 
@@ -38,7 +38,7 @@ def beside_published(beside: pd.DataFrame, table: int, *, phantom: bool = False)
         axes.invert_yaxis()
         axes.grid(axis="x", alpha=0.3)
     if modalities:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        legend_below(figure, panels[0].get_legend_handles_labels()[0], ncols=2, fontsize=10)
     return figure
 
 
@@ -69,7 +69,7 @@ def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
         Line2D([], [], color=CYCLE[0], marker="o", label="changes the damage, 95% interval"),
         Line2D([], [], color=GREY, marker="o", label="interval covers 0: not known to change it"),
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    legend_below(figure, marks, ncols=2)
     panels[0].set_yticks(range(len(places)), words, fontsize=8)
     panels[0].set_ylim(len(places) - 0.4, -0.6)
     return figure
@@ -102,7 +102,7 @@ def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
         Line2D([], [], color=GREY, label="chance, 0.5"),
         Line2D([], [], color=GREY, linestyle="--", label="learning bound, 0.6"),
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    legend_below(figure, marks, ncols=4)
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from raygrid.figures.canvas import GREY, OUTLINE, new_figure
+from raygrid.figures.canvas import GREY, OUTLINE, legend_below, new_figure
 from raygrid.figures.order import ModelFacts, models_in_order, short_name
 from raygrid.spec import ENSEMBLE, EXTERNAL
 
@@ -57,7 +57,7 @@ def heat_map(
     white_box = Patch(facecolor="none", edgecolor=OUTLINE, hatch="////", label=f"white-box reference ({what})")
     missing = Patch(facecolor="#dadce0", edgecolor=GREY, label="× missing")
     handles = [white_box, missing] if np.isnan(values).any() else [white_box]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    legend_below(figure, handles, ncols=2)
     return figure
 
 
