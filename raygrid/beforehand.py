@@ -68,11 +68,12 @@ def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[s
 
     for target, auc, low, high in external_clean(zoo, modality.name, samples):
         if target.name in names:
-            doubt = (
-                ""
-                if low > LEARNED_BOUND
-                else "; so it may have learned little, or its input or answers are declared wrongly"
-            )
+            if low > LEARNED_BOUND:
+                doubt = ""
+            elif high < 0.5:
+                doubt = "; so its answers are the wrong way round: see to the order or sign that is declared"
+            else:
+                doubt = "; so it may have learned little, or its input or answers are declared wrongly"
             tell(
                 f"targets: {target.name} has an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) on the {samples.num_test} "
                 f"clean test images of {modality.name}{doubt}"

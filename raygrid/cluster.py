@@ -189,6 +189,7 @@ def _wait_for(address: str) -> None:
 
     found = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
     place = urlsplit(found if "://" in found else f"gcs://{canonicalize_bootstrap_address(found)}")
+    typed = place.netloc if place.netloc in address else f"{address} ({place.netloc})"
     deadline, told = time.monotonic() + _JOIN_TIMEOUT_S, False
     while True:
         try:
@@ -198,11 +199,11 @@ def _wait_for(address: str) -> None:
             if time.monotonic() > deadline:
                 own = "; what auto found may be the own cluster of another run, which nobody else can join"
                 raise ClusterError(
-                    f"no Ray cluster at {place.netloc}: nothing answers there ({error}); see that its head runs, and "
+                    f"no Ray cluster at {typed}: nothing answers there ({error}); see that its head runs, and "
                     f"that the network lets this machine in{own if address == 'auto' else ''}"
                 ) from error
         if not told:
-            tell(f"cluster: waiting for {place.netloc}")
+            tell(f"cluster: waiting for {typed}")
         told = True
         time.sleep(1)
 

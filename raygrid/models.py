@@ -180,7 +180,9 @@ def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
     wanted = {k: v for k, v in own.items() if k not in head and not k.endswith("num_batches_tracked")}
     wrong = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
     if wrong:
+        of_study = path.with_name("card.json").exists()
         raise WeightsError(
-            f"{path.name} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}"
+            f"{path} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}"
+            + ("; a model of a study is named by its folder, model:<folder>" if of_study else "")
         )
     network.load_state_dict({k: state[k] for k in wanted}, strict=False)

@@ -79,6 +79,6 @@ def check_surrogate(surrogate: ExternalSurrogate, images: Tensor) -> None:
     if found is None or not found.isfinite().all() or not found.any():
         what = "none" if found is None else "zero everywhere" if found.isfinite().all() else "not finite"
         raise SpecError(
-            f"{surrogate.who}: the gradient of its answers is {what}, so no attack goes through it; a program that was "
-            "exported inside torch.no_grad() has none. Export it without, or leave out attacked_through"
+            f"{surrogate.who}: the gradient of its answers is {what}, so no attack goes through it; a network that "
+            "itself enters torch.no_grad() has none. Export it without, or leave out attacked_through"
         )
