@@ -45,7 +45,7 @@ def test_an_address_where_nothing_answers_is_told_in_time(
         address = f"127.0.0.1:{gone.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", f"ray://{address}")
     monkeypatch.setattr(cluster, "_JOIN_TIMEOUT_S", 1)
-    with pytest.raises(ClusterError, match="no Ray cluster at .*: nothing answers there") as caught:
+    with pytest.raises(ClusterError, match=r"no Ray cluster at .*: nothing answers there") as caught:
         _start(NoCluster(OSError()), "auto" if way == "auto" else f"ray://{address}", None)
     assert ("another run" in str(caught.value)) == (way == "auto")
     shown = f"auto ({address})" if way == "auto" else address
