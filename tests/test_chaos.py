@@ -20,8 +20,8 @@ from raygrid.study import open_study
 from raygrid.training import train
 
 EXPERIMENT = Path(__file__).with_name("chaos_grid.py")
-NUM_MODELS = 6
-NUM_KILLS = 5
+NUM_MODELS = 8
+NUM_KILLS = 8
 PAUSE_S = (1.0, 5.0)  # between an epoch that was written and the next kill: anywhere in the epochs that follow
 
 
