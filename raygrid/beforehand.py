@@ -64,21 +64,25 @@ def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[s
     if not names:
         return
     from raygrid.results import external_clean
-    from raygrid.tables import LEARNED_BOUND
 
     for target, auc, low, high in external_clean(zoo, modality.name, samples):
         if target.name in names:
-            if low > LEARNED_BOUND:
-                doubt = ""
-            elif high < 0.5:
-                doubt = "; so its answers are the wrong way round: see to the order or sign that is declared"
-            else:
-                doubt = "; so it may have learned little, or its input or answers are declared wrongly"
             tell(
                 f"targets: {target.name} has an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) on the {samples.num_test} "
-                f"clean test images of {modality.name}{doubt}"
+                f"clean test images of {modality.name}{_doubt(low, high)}"
             )
 
 
 def _samples(zoo: Zoo, modality: ModalitySpec) -> Samples:
     return Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+
+
+def _doubt(low: float, high: float) -> str:
+    """Return what an interval of a clean AUC makes one doubt, "" if nothing."""
+    from raygrid.tables import LEARNED_BOUND
+
+    if low > LEARNED_BOUND:
+        return ""
+    if high < 0.5:
+        return "; below chance: its answers may be the wrong way round, see to their order or sign as declared"
+    return "; so it may have learned little, or its input or answers are declared wrongly"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from raygrid.errors import ClusterError
 from raygrid.progress import tell
@@ -19,6 +19,7 @@ _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
 _LOOPBACK = "127.0.0.1"  # of the cluster that raygrid starts; no node can join it
 _JOIN_TIMEOUT_S = 30
+_JOIN_PAUSE_S = 1  # a head that is coming up tells nobody: it can only be asked again
 _CLIENT_PORT = 10001  # of ray:// addresses that name none
 _ANY_GPU = 0.01  # a share that fits beside whatever runs
 _GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
@@ -157,10 +158,11 @@ def _smallest_gpu(ray: Any) -> int:
 
 
 def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
+    address = None if address == "local" else address
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
     try:
-        if address in (None, "local"):
+        if address is None:
             _start_here(ray, options | {"num_cpus": num_cpus or os.cpu_count()})
         else:
             _wait_for(address)
@@ -173,7 +175,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
 def _start_here(ray: Any, options: dict[str, Any]) -> None:
     # "local" and not nothing: without an address Ray joins any cluster that it finds on the machine
     options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    with _on_this_machine_alone():
+    with _on_loopback(), _token_of_this_user():
         try:
             ray.init(**options)
         except RuntimeError:
@@ -190,42 +192,55 @@ def _wait_for(address: str) -> None:
     found = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
     place = urlsplit(found if "://" in found else f"gcs://{canonicalize_bootstrap_address(found)}")
     typed = place.netloc if place.netloc in address else f"{address} ({place.netloc})"
-    deadline, told = time.monotonic() + _JOIN_TIMEOUT_S, False
-    while True:
-        try:
-            socket.create_connection((place.hostname or "", place.port or _CLIENT_PORT), timeout=5).close()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                own = "; what auto found may be the own cluster of another run, which nobody else can join"
-                raise ClusterError(
-                    f"no Ray cluster at {typed}: nothing answers there ({error}); see that its head runs, and "
-                    f"that the network lets this machine in{own if address == 'auto' else ''}"
-                ) from error
-        if not told:
-            tell(f"cluster: waiting for {typed}")
-        told = True
-        time.sleep(1)
+    error, deadline = _refusal(place), time.monotonic() + _JOIN_TIMEOUT_S
+    if error is not None:
+        tell(f"cluster: waiting for {typed}")
+    while error is not None:
+        if time.monotonic() > deadline:
+            own = "; what auto found may be the own cluster of another run, which nobody else can join"
+            raise ClusterError(
+                f"no Ray cluster at {typed}: nothing answers there ({error}); see that its head runs, and that the "
+                f"network lets this machine in{own if address == 'auto' else ''}"
+            ) from error
+        time.sleep(_JOIN_PAUSE_S)
+        error = _refusal(place)
+
+
+def _refusal(place: SplitResult) -> OSError | None:
+    """Return why nothing can be reached at a host and port, None if something answers."""
+    try:
+        socket.create_connection((place.hostname or "", place.port or _CLIENT_PORT), timeout=5).close()
+    except OSError as error:
+        return error
+    return None
 
 
 @contextmanager
-def _on_this_machine_alone() -> Iterator[None]:
+def _on_loopback() -> Iterator[None]:
     """Let a Ray that starts in the block answer on the loopback interface only: whoever reaches its ports can run code.
 
     Told to start at 127.0.0.1, Ray takes the address by which others reach the machine, and listens on all; it does not
     where clusters are switched off, as they are on macOS. The environment has that switch
     (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER), too, but it is read when Ray is imported, and other programs inherit it.
-    A token that Ray makes is for this user alone, which Ray leaves to the umask.
     """
     from ray._private import ray_constants
 
-    token = Path.home() / ".ray" / "auth_token"
-    is_new, before = not token.exists(), ray_constants.ENABLE_RAY_CLUSTER
+    before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _token_of_this_user() -> Iterator[None]:
+    """Let nobody else read a token that Ray makes in the block: who may, Ray leaves to the umask."""
+    token = Path.home() / ".ray" / "auth_token"
+    is_new = not token.exists()
+    try:
+        yield
+    finally:
         if is_new and token.exists():
             token.chmod(0o600)
 

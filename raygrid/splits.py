@@ -109,13 +109,18 @@ def check_splits(splits: pd.DataFrame) -> None:
     _refuse(ids[splits["in_d2_half"] & (split != "d2")], "are in d2_half but not in d2")
     _refuse(ids[(split == "d2") & (role == "validation") & ~splits["in_d2_half"]], "validate d2 but not d2_half")
     _refuse(ids[splits["in_d1_tenth"] & (split != "d1")], "are in d1_tenth but not in d1")
+    _check_sizes(splits)
+
+
+def _check_sizes(splits: pd.DataFrame) -> None:
+    """Raise DataError if a part is empty, or larger or smaller than `check_splits` says."""
     counts = {s: (len(members(splits, s, "train")), len(members(splits, s, "validation"))) for s in SPLITS[:4]}
     empty = [f"{s} {role}" for s in ("d1", "d2") for role, n in zip(ROLES, counts[s], strict=True) if not n]
     empty += [] if test_patients(splits) else ["test"]
     if empty:
         raise DataError(f"splits: no patients in {', '.join(empty)}; expected at least one in each")
     if counts["d1"] != counts["d2"]:
-        odd = ids[split == max("d1", "d2", key=lambda s: sum(counts[s]))]
+        odd = splits["patient_id"][splits["split"] == max("d1", "d2", key=lambda s: sum(counts[s]))]
         raise DataError(
             f"splits: d1 has {counts['d1']} (training, validation) patients and d2 {counts['d2']}, expected equal; "
             f"the larger begins with {_few(list(odd))}"

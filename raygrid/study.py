@@ -208,10 +208,11 @@ def track(zoo: Zoo, uri: str | None, *, results: bool = True) -> None:
 
     Raises TrackingError if the store does not answer.
     """
+    from raygrid.results import read_frame
     from raygrid.tracking import default_uri, mirror, without_password
 
     path = zoo.study_dir / "results" / "auc.parquet"
-    auc = pd.read_parquet(path) if results and path.exists() else pd.DataFrame()
+    auc = read_frame(zoo.study_dir, "auc") if results and path.exists() else pd.DataFrame()
     new = mirror(zoo, auc, uri, phantom=bool(read_json(zoo.study_dir / "study.json")["phantom"]))
     store = without_password(uri or default_uri(zoo.study_dir))
     where = (

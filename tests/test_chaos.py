@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import family
 
 from raygrid.files import read_json
 from raygrid.samples import Samples, samples_dir
@@ -62,19 +63,14 @@ def stat_of(path: Path) -> os.stat_result | None:
 
 
 def workers_of(driver: int) -> Iterator[int]:
-    """Yield the processes below `driver` that train: only what this test started is ever killed."""
-    parents: dict[int, int] = {}
-    names: dict[int, str] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    """Yield the processes below `driver` that train."""
+    for process in family(driver):
         try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            names[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+            name = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue  # it ended meanwhile
-    family = {driver}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    return (process for process in family if names.get(process, "").startswith("ray::") and "train" in names[process])
+        if name.startswith("ray::") and "train" in name:
+            yield process
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import family
 from ray.exceptions import AuthenticationError
 
 from raygrid import cluster
-from raygrid.cluster import _on_this_machine_alone, _start, read_resources
+from raygrid.cluster import _start, _token_of_this_user, read_resources
 from raygrid.errors import ClusterError
 
 
@@ -56,20 +57,6 @@ def test_an_address_where_nothing_answers_is_told_in_time(
 LISTENING = "0A"  # in /proc/net/tcp
 
 
-def family(ancestor: int) -> set[int]:
-    """Return a process and all below it."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue  # it ended meanwhile
-    found = {ancestor}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
 def sockets_of(process: int) -> Iterator[str]:
     for link in Path(f"/proc/{process}/fd").glob("*"):
         try:
@@ -112,6 +99,6 @@ def test_a_token_that_ray_makes_is_for_its_user_alone(
     if was is not None:
         token.write_text(was)
         token.chmod(mode)
-    with _on_this_machine_alone():
+    with _token_of_this_user():
         token.write_text(was or "made by Ray")
     assert stat.S_IMODE(token.stat().st_mode) == mode

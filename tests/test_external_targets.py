@@ -14,6 +14,7 @@ from test_transfer import as_row, changed, opened, run_missing, scorer_of, units
 from torch import nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
+from raygrid.beforehand import _doubt
 from raygrid.effects import factor_effects
 from raygrid.errors import BudgetSpentError, RaygridError, SpecError, StoreError
 from raygrid.files import write_json
@@ -272,3 +273,12 @@ def test_a_mistake_ends_the_run_before_anything_is_trained(tmp_path: Path, monke
     nowhere = replace(BROKEN, source="no_such_module:predict")
     (error,) = run_without_preparing(changed(zoo, targets=(nowhere,)), monkeypatch)
     assert "no_such_module" in error
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(0.61, 0.9, ""), (0.55, 0.9, "learned little"), (0.01, 0.2, "the wrong way round")]
+)
+def test_a_clean_auc_that_is_doubtful_says_what_to_look_at(low: float, high: float, said: str) -> None:
+    doubt = _doubt(low, high)
+    assert said in doubt
+    assert bool(doubt) == bool(said)
