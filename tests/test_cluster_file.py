@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray.autoscaler._private.util import prepare_config
 
 from raygrid.cli import main
 from raygrid.cluster_file import check_cluster_file
@@ -26,6 +27,35 @@ def test_ours_are_right_but_for_what_is_to_be_filled_in(path: Path) -> None:
     faults = check_cluster_file(path)
     assert faults
     assert all("yours to fill in" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_ray_runs_no_command_that_the_file_does_not_name(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    merged = prepare_config(config)  # what ray up works with: absent keys get Ray's defaults
+    for commands in ("head_setup_commands", "worker_setup_commands"):
+        assert merged[commands] == config["setup_commands"]
+    assert merged["initialization_commands"] == config["initialization_commands"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_folder_that_is_left_out_is_left_out_whole(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    excluded = config["rsync_exclude"]
+    assert {"/.venv", "/.git", "/studies", "/data", "__pycache__"} <= set(excluded)
+    assert not [pattern for pattern in excluded if pattern.endswith("*")]  # rsync would create the folder, empty
+    (create,) = (command for command in config["setup_commands"] if "uv venv" in command)
+    assert create.startswith("[ -x ~/raygrid/.venv/bin/python ] ||")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_new_machine_is_made_ready(path: Path) -> None:
+    commands = yaml.safe_load(path.read_text())["initialization_commands"]
+    apt = [command for command in commands if "apt-get" in command]
+    assert ["update" in command for command in apt] == [True, False]
+    assert all("DPkg::Lock::Timeout=300" in command for command in apt)
+    mount = next(place for place, command in enumerate(commands) if "mountpoint" in command)
+    assert commands[mount + 1] == '[ -w /shared ] || sudo chown "$USER" /shared'
 
 
 @pytest.mark.parametrize(
