@@ -1,7 +1,9 @@
 """Whatever an endpoint does ends in a clear message, and nothing that it answered is lost."""
 
+import json
 import logging
 import re
+import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -11,6 +13,8 @@ from endpoint_cases import EXPECTED, IMAGES, asked, brightness, patient, spec_of
 from target_server import Reply, TargetServer
 
 from raygrid.errors import DataError, EndpointError, RaygridError, SpecError, StoreError
+from raygrid.external.post import Poster
+from raygrid.spec import EndpointSpec, TargetSpec
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 408])
@@ -159,7 +163,15 @@ def test_a_token_is_sent_and_told_to_nobody_else(
     asked(spec, tmp_path, IMAGES[:1])
     assert server.tokens == ["Bearer s3cret-value"]
     messages = []
-    for reply in (Reply(403, "bad token s3cret-value"), Reply(500, "s3cret-value"), Reply(200, "s3cret-value")):
+    for reply in (
+        Reply(403, "bad token s3cret-value"),
+        Reply(500, "s3cret-value"),
+        Reply(200, "s3cret-value"),
+        Reply(200, '{"echo": {"Authorization": "Bearer s3cret-value"}}'),
+        Reply(200, '"s3cret-value"'),
+        Reply(200, "<html>", "text/s3cret-value"),
+        Reply(302, Location="http://elsewhere/?key=s3cret-value"),
+    ):
         server.replies = [reply]
         with pytest.raises(RaygridError) as raised:
             asked(spec, tmp_path)
@@ -168,6 +180,26 @@ def test_a_token_is_sent_and_told_to_nobody_else(
     kept = "".join(path.read_text() for path in tmp_path.iterdir())
     assert "s3cret" not in kept + "".join(messages) + caplog.text
     assert caplog.text  # something was logged
+
+
+def test_a_token_among_the_answers_is_not_in_the_traceback(
+    server: TargetServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLINIC_TOKEN", "s3cret-value")
+    server.replies = [Reply(200, '{"answers": [["s3cret-value"], ["s3cret-value"]]}')]
+    with pytest.raises(RaygridError) as raised:
+        asked(spec_of(server, token_variable="CLINIC_TOKEN", retries=0), tmp_path)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("token", ["it's", 'a"b', "back\\slash", "ümlaut", "plain"])
+def test_a_token_is_masked_however_a_reply_writes_it(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLINIC_TOKEN", token)
+    endpoint = EndpointSpec(token_variable="CLINIC_TOKEN")
+    poster = Poster(TargetSpec(modality="m", label="t", kind="http", source="http://localhost", endpoint=endpoint))
+    for text in (token, str({"a": token}), json.dumps({"a": token}), json.dumps([token], ensure_ascii=False)):
+        assert "<token>" in poster.excerpt(text)
+        assert token not in poster.excerpt(text)
 
 
 def test_a_token_that_is_not_there_is_named(

@@ -20,7 +20,7 @@ from raygrid.external.answers import AnswerStore
 from raygrid.external.conversion import as_array, fitted
 from raygrid.external.identity import endpoint_identity
 from raygrid.external.logits import as_rows
-from raygrid.external.post import Poster, shortened
+from raygrid.external.post import Poster
 from raygrid.external.received import encode, to_levels
 from raygrid.spec import TargetSpec
 
@@ -53,11 +53,15 @@ class Endpoint:
     def _rows(self, reply: Any, num_images: int) -> NDArray[np.float64]:
         who = f"target {self.spec.label!r} at {self.spec.source}"
         if not isinstance(reply, dict) or "answers" not in reply:
+            got = self._poster.excerpt(str(reply))
             raise DataError(
-                f'{who}: expected {{"answers": [[...], ...]}} with {num_images} rows, got {shortened(str(reply))}; '
+                f'{who}: expected {{"answers": [[...], ...]}} with {num_images} rows, got {got}; '
                 "docs/targets.md has a server to compare with"
             )
-        return as_rows(who, reply["answers"], num_images, self._num_outputs)
+        try:
+            return as_rows(who, reply["answers"], num_images, self._num_outputs)
+        except DataError as error:  # its cause quotes the reply, which may repeat the token
+            raise DataError(self._poster.masked(str(error))) from None
 
 
 def open_endpoint(spec: TargetSpec, *, num_outputs: int, answers_dir: Path) -> Endpoint:

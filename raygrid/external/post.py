@@ -51,11 +51,11 @@ class Poster:
             except (requests.ConnectionError, requests.Timeout) as error:
                 failure, wait_s = type(error).__name__, None
             except requests.RequestException as error:
-                raise EndpointError(f"{self._who} cannot be asked: {self._masked(str(error))}") from None
+                raise EndpointError(f"{self._who} cannot be asked: {self.excerpt(str(error))}") from None
             else:
                 if status == 200:
                     return self._parsed(text, headers.get("Content-Type", "no content type"))
-                failure, wait_s = f"status {status}: {self._masked(text)}", _retry_after(headers.get("Retry-After"))
+                failure, wait_s = f"status {status}: {self.excerpt(text)}", _retry_after(headers.get("Retry-After"))
                 self._require_passing(status, failure, wait_s, headers.get("Location", ""))
             if attempt < self._endpoint.retries:
                 self._wait(attempt, wait_s)
@@ -93,8 +93,8 @@ class Poster:
             return json.loads(text)
         except ValueError as error:
             raise DataError(
-                f"{self._who}: expected JSON, got {kind} that begins with {self._masked(text)!r}; see to the URL, and "
-                "to what stands between here and the endpoint"
+                f"{self._who}: expected JSON, got {self.excerpt(kind)} that begins with {self.excerpt(text)!r}; "
+                "check the URL, and any proxy between this machine and the endpoint"
             ) from error
 
     def _require_passing(self, status: int, failure: str, wait_s: float | None, leads_to: str) -> None:
@@ -102,7 +102,7 @@ class Poster:
         if status not in _MAY_PASS and status < 500:
             hint = "; see to the token that token_variable names" if status in (401, 403) else ""
             if leads_to:  # images go where the study says, nowhere else
-                hint = f"; it leads to {self._masked(leads_to)}: name that URL if you may ask it"
+                hint = f"; it leads to {self.excerpt(leads_to)}: name that URL if you may ask it"
             raise EndpointError(f"{self._who} refused with {failure}{hint}; {_KEPT} when it is put right")
         if wait_s is not None and wait_s > _LONGEST_WAIT_S:
             raise EndpointError(f"{self._who} wants no request for {wait_s:.0f} s ({failure}); {_KEPT} then")
@@ -120,11 +120,22 @@ class Poster:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
 
-    def _masked(self, text: str) -> str:
-        return shortened(text.replace(self._token, "<token>") if self._token else text)
+    def masked(self, text: str) -> str:
+        """Return a text with the token replaced, as itself and escaped as Python and JSON do.
+
+        Anything that an endpoint sends can repeat the token, a reply with status 200 too.
+        """
+        written = {self._token, repr(self._token)[1:-1], json.dumps(self._token)[1:-1]} - {""}
+        for form in sorted(written, key=len, reverse=True):
+            text = text.replace(form, "<token>")
+        return text
+
+    def excerpt(self, text: str) -> str:
+        """Return the beginning of a text of the endpoint's, on one line and without the token."""
+        return _shortened(self.masked(text))
 
 
-def shortened(text: str) -> str:
+def _shortened(text: str) -> str:
     """Return the beginning of a text, on one line."""
     line = " ".join(text[: 4 * _SHOWN].split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
