@@ -167,9 +167,12 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
         else:
             _wait_for(address)
             ray.init(**options, address=address)
-    except (RuntimeError, ConnectionError, ValueError) as error:
+    except ClusterError:
+        raise
+    except Exception as error:  # Ray raises a bare Exception where its own start takes too long
         where = "on this machine" if address is None else f"at {address}"
-        raise ClusterError(f"no Ray cluster {where}: {error}{_token_hint(error)}") from error
+        hint = _token_hint(error) or (_slow_start_hint(error) if address is None else "")
+        raise ClusterError(f"no Ray cluster {where}: {error}{hint}") from error
 
 
 def _start_here(ray: Any, options: dict[str, Any]) -> None:
@@ -178,8 +181,9 @@ def _start_here(ray: Any, options: dict[str, Any]) -> None:
     with _on_loopback(), _token_of_this_user():
         try:
             ray.init(**options)
-        except RuntimeError:
-            ray.init(**options)  # a busy machine can outlast Ray's fixed 30 s for its own start
+        except Exception as error:  # a busy machine can outlast Ray's fixed 30 s for its own start
+            tell(f"cluster: Ray did not start ({_first_line(error)}); trying once more")
+            ray.init(**options)
 
 
 def _wait_for(address: str) -> None:
@@ -243,6 +247,20 @@ def _token_of_this_user() -> Iterator[None]:
     finally:
         if is_new and token.exists():
             token.chmod(0o600)
+
+
+def _slow_start_hint(error: BaseException) -> str:
+    """Return the remedy for a start that outlasted Ray's fixed time limit, "" for any other failure."""
+    if "timed out" not in str(error):
+        return ""
+    return (
+        "; Ray allows its processes 30 s to start, and the second attempt failed too: wait until this machine is less "
+        "busy, or give raygrid fewer CPUs with --num-cpus, and run the same command again"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _token_hint(error: BaseException) -> str:

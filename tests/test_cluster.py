@@ -54,6 +54,43 @@ def test_an_address_where_nothing_answers_is_told_in_time(
     assert capsys.readouterr().out == f"cluster: waiting for {shown}\n"
 
 
+class SlowRay:
+    """Stands for the module `ray` on a busy machine: a number of starts outlast Ray's fixed time limit."""
+
+    MESSAGE = "The current node timed out during startup. This could happen because some of the raylet failed"
+
+    def __init__(self, num_failures: int) -> None:
+        self.failures_left, self.num_starts = num_failures, 0
+
+    def init(self, **_: object) -> None:
+        self.num_starts += 1
+        if self.failures_left:
+            self.failures_left -= 1
+            raise Exception(self.MESSAGE)  # as bare as Ray raises it
+
+
+def test_a_slow_start_of_ray_is_tried_once_more(capsys: pytest.CaptureFixture[str]) -> None:
+    ray = SlowRay(1)
+    _start(ray, None, 1)
+    assert ray.num_starts == 2
+    assert "trying once more" in capsys.readouterr().out
+
+
+def test_a_second_slow_start_ends_in_one_sentence_with_a_remedy() -> None:
+    ray = SlowRay(2)
+    with pytest.raises(ClusterError, match="no Ray cluster on this machine: The current node timed out") as caught:
+        _start(ray, None, 1)
+    assert ray.num_starts == 2
+    assert "wait until this machine is less busy" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_failure_of_ray_gets_no_advice_about_a_busy_machine() -> None:
+    with pytest.raises(ClusterError, match="no Ray cluster on this machine: Failed to connect") as caught:
+        _start(NoCluster(OSError("refused")), None, 1)
+    assert "busy" not in str(caught.value)
+
+
 LISTENING = "0A"  # in /proc/net/tcp
 
 
