@@ -210,14 +210,13 @@ def _surrogates(inputs: PageInput) -> list[dict[str, Any]]:
 
 def _received(target: TargetSpec) -> str:
     """How an image reached the target, in words."""
+    if not target.in_levels:
+        return "with the exact values of the attack, finer than the 256 grey levels of an image file"
+    rounded = "each change was rounded to whole grey levels towards the clean image, so it stayed within its budget"
     if target.jpeg_quality is not None:
-        return f"as JPEG files of quality {target.jpeg_quality}: what compression removes of an attack did not reach it"
-    return {
-        "exact": "with the exact values of the attack, finer than the 256 grey levels of an image file: a system that "
-        "reads files receives a little less of it",
-        "png": "as 8-bit PNG files, so changes were rounded to whole grey levels",
-        "dicom": "as 8-bit DICOM files, so changes were rounded to whole grey levels",
-    }[target.received]
+        return f"as JPEG files of quality {target.jpeg_quality}: {rounded}, then compressed"
+    files = {"exact": "arrays of bytes", "png": "8-bit PNG files", "dicom": "8-bit DICOM files"}[target.received]
+    return f"as {files}: {rounded}"
 
 
 def _curves(one: Assessment, phantom: bool) -> list[Picture]:

@@ -5,7 +5,7 @@ this function (docs/design.md, invariant 1). Only their hashes do.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raygrid.attacks import Bfloat16, Crafter, control, shuffles, to_unit_range
+from raygrid.attacks import Bfloat16, Crafter, control, round_towards, shuffles, to_unit_range
 from raygrid.errors import DataError, RaygridError
 from raygrid.perceptibility import perceptibility
 from raygrid.samples import SampleBatch
@@ -51,10 +51,10 @@ def score_clean(
 ) -> BlockScores:
     """Return every target's logits of the images as they are. Raises DataError if a logit is not finite."""
     images, failed = to_unit_range(block.images, device), dict[int, RaygridError]()
-    logits = _score(_scored_as(targets, transfer), [images], block.labels.shape[1], failed)
+    logits = _score(_scored_as(targets, transfer), _Shown([images]), block.labels.shape[1], failed)
     scores = BlockScores([Case("clean", None)], logits, failed=failed)
     if transfer.scoring == "bfloat16":
-        change = np.abs(logits - _score(targets, [images], block.labels.shape[1], failed))
+        change = np.abs(logits - _score(targets, _Shown([images]), block.labels.shape[1], failed))
         scores.bfloat16_change = float(np.nan_to_num(change).max())  # NaN of targets that could not answer
     return scores
 
@@ -74,6 +74,7 @@ def score_attacked(
     seed: int,
     device: str,
     at_once: bool = False,
+    in_levels: Collection[int] = (),
 ) -> BlockScores:
     """Return every target's logits of the adversarial images and of their controls.
 
@@ -81,6 +82,8 @@ def score_attacked(
         targets: gone through again for each attack, or once if `at_once`.
         at_once: keep the images of all attacks on the device until the last is crafted, for targets that take turns on
             it. The scores are the same.
+        in_levels: places of the targets that receive whole grey levels: their images are rounded towards the clean
+            ones, inside the budget.
 
     Raises DataError if a logit is not finite.
     """
@@ -100,7 +103,9 @@ def score_attacked(
         unscored += [adversarial, control(images, adversarial, permutations)]
         visible += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
         if not at_once or len(cases) == 2 * len(transfer.attacks):
-            logits.append(_score(_scored_as(targets, transfer), unscored, block.labels.shape[1], failed))
+            rounded = [round_towards(images, changed) for changed in unscored] if in_levels else []
+            shown = _Shown(unscored, rounded, in_levels)
+            logits.append(_score(_scored_as(targets, transfer), shown, block.labels.shape[1], failed))
             unscored.clear()
         hashes[attack.key] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
     return BlockScores(
@@ -114,8 +119,21 @@ def score_attacked(
     )
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """Batches of images, exact and in whole grey levels, and the places of the targets that receive the latter."""
+
+    exact: Sequence[Tensor]
+    rounded: Sequence[Tensor] = ()
+    in_levels: Collection[int] = ()
+
+    def to(self, place: int) -> Sequence[Tensor]:
+        """Return the batches for the target at a place."""
+        return self.rounded if place in self.in_levels else self.exact
+
+
 def _score(
-    targets: Iterable[nn.Module], batches: Sequence[Tensor], num_outputs: int, failed: dict[int, RaygridError]
+    targets: Iterable[nn.Module], shown: _Shown, num_outputs: int, failed: dict[int, RaygridError]
 ) -> NDArray[np.float32]:
     """Return logits (targets, batches, images, outputs); a target sees all batches before the next is fetched.
 
@@ -123,6 +141,7 @@ def _score(
     """
     rows = []
     for place, target in enumerate(targets):
+        batches = shown.to(place)
         row = torch.full((len(batches), len(batches[0]), num_outputs), torch.nan)
         if place not in failed:
             try:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raygrid.attacks import Crafter, Ensemble, to_unit_range
+from raygrid.attacks import Crafter, Ensemble, round_towards, to_unit_range
 from raygrid.errors import SpecError, unknown_name
 from raygrid.mirror import pull
 from raygrid.numerics import set_numerics
@@ -111,6 +111,7 @@ def craft_target_examples(
         image, labels = to_unit_range(block.images), torch.from_numpy(block.labels)
         crafted = Crafter(network).craft(image, labels, [attack], seed=zoo.study.seed, image_ids=block.image_ids)
         ((_, made),) = crafted
+        made = round_towards(image, made) if target.in_levels else made
         before, after = (batch[0].permute(1, 2, 0).numpy() for batch in (image, made))
         answers = (float(p[place]) for p in probability)
         found.append(TargetExample(block.image_ids[0], label, int(truth[place]), before, after, *answers))

@@ -83,9 +83,15 @@ class Scorer:
             scores = score_clean(targets, block, study.transfer, device=self._device)
         else:
             transfer = replace(study.transfer, attacks=file.tile.attacks)
-            surrogate = self._surrogate(file)
             scores = score_attacked(
-                surrogate, targets, block, transfer, seed=study.seed, device=self._device, at_once=self._shelf.swaps
+                self._surrogate(file),
+                targets,
+                block,
+                transfer,
+                seed=study.seed,
+                device=self._device,
+                at_once=self._shelf.swaps,
+                in_levels=_places_in_levels(study, file),
             )
         spent = [file.tile.names[k] for k, error in scores.failed.items() if isinstance(error, BudgetSpentError)]
         if spent:
@@ -153,6 +159,12 @@ def _opened(zoo: Zoo, modality: str, names: Sequence[str], samples: Samples) -> 
         if target.surrogate_key in names:
             models[target.surrogate_key] = Guarded(target, open_external_surrogate(zoo, target, samples)).eval()
     return models
+
+
+def _places_in_levels(study: StudySpec, file: ScoreFile) -> list[int]:
+    """Return the places, among a tile's targets, of those that receive whole grey levels."""
+    in_levels = {target.name for target in study.external_targets(file.unit.modality) if target.in_levels}
+    return [place for place, name in enumerate(file.tile.names) if name in in_levels]
 
 
 def _seen_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set[AttackSpec]:

@@ -1,15 +1,17 @@
 """The page about one model: every number on it is worked out by hand from a small frame."""
 
 import re
+from dataclasses import replace
 from html import unescape
 
 import pandas as pd
 import pytest
-from assessment_pages import A, B, C, D, assessment, influences, page, small_frame
+from assessment_pages import TARGET, A, B, C, D, assessment, influences, page, small_frame
 
 from raygrid.assessment_page import headline
 from raygrid.errors import DataError
 from raygrid.report import ReportInput, render_report
+from raygrid.spec import InputSpec
 from raygrid.tables import PHANTOM_NOTICE
 
 
@@ -116,6 +118,24 @@ def test_the_page_says_what_was_received_seen_and_not_said(shown: str) -> None:
     assert "clinic.model:predict" in shown
     assert "feedfeed" in shown
     assert "with lesion: probability 0.93, attacked: probability 0.12" in page()
+
+
+@pytest.mark.parametrize(
+    ("received", "dtype", "sentence"),
+    [
+        ("exact", "float32", "exact values of the attack, finer than the 256 grey levels of an image file."),
+        ("exact", "uint8", "as arrays of bytes: each change was rounded to whole grey levels towards the clean image"),
+        ("png", "float32", "as 8-bit PNG files: each change was rounded to whole grey levels towards the clean image"),
+        ("dicom", "float32", "as 8-bit DICOM files: each change was rounded to whole grey levels towards the clean"),
+        ("jpeg:80", "float32", "as JPEG files of quality 80: each change was rounded to whole grey levels towards"),
+    ],
+)
+def test_the_way_to_the_target_is_described_as_it_was(received: str, dtype: str, sentence: str) -> None:
+    taken = InputSpec(white=255.0, dtype="uint8") if dtype == "uint8" else InputSpec()
+    text = text_of(page(replace(assessment(), target=replace(TARGET, received=received, input=taken))))
+    assert sentence in text
+    assert ("rounded to whole grey levels" in text) == ((received, dtype) != ("exact", "float32"))
+    assert "a little less of it" not in text  # measured, files did more harm in 12 of 12 cells
 
 
 def test_what_a_budget_left_out_is_listed_and_not_compared(shown: str) -> None:

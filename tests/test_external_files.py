@@ -14,8 +14,8 @@ import torch
 from target_models import opened, specs, target
 
 from raygrid.errors import WeightsError
-from raygrid.external import target_identity
-from raygrid.spec import AnswerSpec, EndpointSpec, InputSpec
+from raygrid.external import identity, target_identity
+from raygrid.spec import AnswerSpec, EndpointSpec, InputSpec, TargetSpec
 
 
 class Planted:
@@ -104,6 +104,15 @@ def test_how_an_endpoint_is_asked_is_no_part_of_its_identity() -> None:
     assert target_identity(replace(spec, endpoint=same)) == target_identity(spec)
     assert target_identity(replace(spec, endpoint=EndpointSpec(version="2"))) != target_identity(spec)
     assert target_identity(replace(spec, source="http://127.0.0.1:2/predict")) != target_identity(spec)
+
+
+def test_scores_of_another_rounding_are_not_those_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = TargetSpec(modality="m", label="t", kind="http", source="http://127.0.0.1:1/predict")
+    files = replace(exact, received="png")
+    before = target_identity(exact), target_identity(files)
+    monkeypatch.setattr(identity, "LEVELS_VERSION", identity.LEVELS_VERSION + 1)
+    assert target_identity(exact) == before[0]
+    assert target_identity(files) != before[1]
 
 
 def test_tensors_beside_an_onnx_file_are_part_of_it(target_files: Path, tmp_path: Path) -> None:

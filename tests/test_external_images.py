@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from target_models import function
 from torch import Tensor
 
-from raygrid.attacks import to_unit_range
+from raygrid.attacks import round_towards, to_unit_range
 from raygrid.datasets.decoding import decode_image
 from raygrid.external.conversion import converted
 from raygrid.external.logits import to_logits
@@ -53,6 +53,42 @@ def test_a_coarser_jpeg_changes_more() -> None:
     unit = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3) + torch.linspace(0, 0.1, 32)
     change = {q: (as_received(unit, function("scores", received=f"jpeg:{q}")) - unit).abs().mean() for q in (20, 95)}
     assert change[20] > 2 * change[95] > 0
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.04, 0.06])
+def test_levels_keep_the_budget_of_the_attack(epsilon: float) -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).numpy()
+    clean = to_unit_range(levels)
+    for share in (-1, -0.5, 0, 0.5, 1):
+        changed = (clean + share * epsilon).clamp(-1, 1)
+        received = ((round_towards(clean, changed) + 1) * 127.5).numpy()
+        whole = np.trunc(share * epsilon * 127.5)  # by hand: 0.02 is 2.55 levels, of which 2 arrive
+        expected = np.clip(levels.transpose(0, 3, 1, 2).astype(float) + whole, 0, 255)
+        assert np.abs(received - expected).max() < 1e-3
+        assert (round_towards(clean, changed) - clean).abs().max() <= epsilon + 5e-7
+
+
+def test_an_image_of_levels_stays_as_it_is() -> None:
+    levels = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    moved = np.clip(levels.astype(int) + np.random.default_rng(2).integers(-8, 9, levels.shape), 0, 255)
+    clean, changed = to_unit_range(levels), to_unit_range(moved.astype(np.uint8))
+    assert torch.equal(to_levels_of(round_towards(clean, changed)), to_levels_of(changed))
+
+
+def to_levels_of(images: Tensor) -> Tensor:
+    return torch.from_numpy(to_levels(images))
+
+
+@given(st.floats(0.001, 0.2), st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_rounding_never_moves_a_pixel_away_from_the_clean_image(length: float, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    clean = to_unit_range(draw.integers(0, 256, (2, 6, 6, 1), np.uint8))
+    change = torch.from_numpy(draw.normal(size=clean.shape).astype(np.float32)) * length  # any norm, some beyond white
+    changed = (clean + change).clamp(-1, 1)
+    left = round_towards(clean, changed) - clean
+    assert (left.abs() <= (changed - clean).abs() + 1e-6).all()
+    assert ((changed - clean).abs() - left.abs() < 1 / 127.5 + 1e-6).all()  # and never by a whole level
 
 
 # --- what a target takes

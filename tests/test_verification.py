@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from toy_zoo import MODEL, make_zoo
 
+from raygrid.attacks import to_unit_range
 from raygrid.engine import score_attacked, score_clean
 from raygrid.errors import StoreError, TrainingError
 from raygrid.files import write_json
@@ -125,3 +126,31 @@ def test_a_spatial_shuffle_changes_the_control_alone(trained: Zoo, block: Sample
     is_control = [case.condition == "control" for case in flat.cases]
     assert np.array_equal(flat.logits[:, ~np.array(is_control)], spatial.logits[:, ~np.array(is_control)])
     assert not np.array_equal(flat.logits[:, is_control], spatial.logits[:, is_control])
+
+
+class Recorder(torch.nn.Module):
+    """A target that keeps the images that it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[torch.Tensor] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.shown.append(images.clone())
+        return images.mean(dim=(1, 2, 3))[:, None]
+
+
+def test_a_target_of_grey_levels_gets_them_inside_the_budget(trained: Zoo, block: SampleBatch) -> None:
+    exact, in_levels = Recorder(), Recorder()
+    scores = score_attacked(
+        trained.load_frozen(MODEL), [exact, in_levels], block, TRANSFER, seed=1, device="cpu", in_levels=[1]
+    )
+    clean = to_unit_range(block.images)
+    assert len(exact.shown) == len(in_levels.shown) == len(scores.cases)
+    for case, whole, fine in zip(scores.cases, in_levels.shown, exact.shown, strict=True):
+        levels = (whole - clean) * 127.5
+        assert (levels - levels.round()).abs().max() < 1e-3
+        assert case.attack is not None
+        assert levels.abs().max() <= int(case.attack.epsilon * 127.5) + 1e-3
+        assert torch.equal(levels.round(), ((fine - clean) * 127.5 * (1 + 1e-6)).trunc())
+    assert not np.array_equal(scores.logits[0], scores.logits[1])

@@ -4,7 +4,7 @@ from raygrid.attacks.controls import control, shuffles
 from raygrid.attacks.crafter import Crafter
 from raygrid.attacks.ensemble import Ensemble
 from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, logit_seed, loss_gradient
-from raygrid.attacks.images import round_to_levels, to_unit_range
+from raygrid.attacks.images import round_to_levels, round_towards, to_unit_range
 from raygrid.attacks.plugins import run_class_attack
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "logit_seed",
     "loss_gradient",
     "round_to_levels",
+    "round_towards",
     "run_class_attack",
     "shuffles",
     "to_unit_range",

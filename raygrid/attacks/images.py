@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _HALF = 127.5  # grey levels per unit
+_LEVEL_TOLERANCE = 1e-4  # grey levels; rounding errors leave a whole level just below itself
 
 
 def to_unit_range(images: NDArray[np.uint8], device: str = "cpu") -> Tensor:
@@ -29,3 +30,15 @@ def round_to_levels(adversarial: Tensor, images: Tensor, epsilon: float) -> Tens
     before = (images + 1).mul_(_HALF).round_()
     change = (adversarial + 1).mul_(_HALF).round_().sub_(before).clamp_(-most, most)
     return (before + change).clamp_(0, 255).div_(_HALF).sub_(1)
+
+
+def round_towards(images: Tensor, changed: Tensor) -> Tensor:
+    """Return changed images whose values are grey levels, each rounded towards the image (which has levels).
+
+    No value moves further from the image, so the result keeps every budget that the change keeps: a change of 2.55
+    levels becomes 2, where rounding to nearest would make it 3.
+    """
+    before = (images + 1).mul_(_HALF).round_()
+    change = (changed + 1).mul_(_HALF).sub_(before)
+    whole = change.add_(change.sign().mul_(_LEVEL_TOLERANCE)).trunc_()
+    return whole.add_(before).clamp_(0, 255).div_(_HALF).sub_(1)

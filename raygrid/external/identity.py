@@ -14,6 +14,7 @@ from raygrid.keyed import Json, digest
 from raygrid.plain import to_plain
 from raygrid.spec import TargetSpec
 
+LEVELS_VERSION = 2  # raise when whole grey levels would be made otherwise; 1 rounded to nearest, beyond the budget
 ADAPTER_VERSION = 1  # raise when the same target would be shown other images, or its answers be read differently
 
 # In an ONNX file a tensor that lies in another file names it: a StringStringEntryProto {key: "location", value: path}.
@@ -41,7 +42,8 @@ def target_identity(spec: TargetSpec) -> str:
         files["model"] = _sha256(path)
         if spec.kind == "onnx":
             files["data"] = {name: _sha256(path.parent / name) for name in external_data(spec, path)}
-    return digest({"adapter": ADAPTER_VERSION, "target": declared, "files": files})
+    levels: dict[str, Json] = {"levels": LEVELS_VERSION} if spec.in_levels else {}
+    return digest({"adapter": ADAPTER_VERSION, "target": declared, "files": files, **levels})
 
 
 def endpoint_identity(spec: TargetSpec) -> str:

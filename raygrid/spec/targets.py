@@ -141,6 +141,7 @@ class TargetSpec:
             for `export` and `onnx`, a URL for `http`.
         weights: file of a checkpoint's weights, .safetensors or a state_dict that loads without running code.
         received: how an image reaches the target: `exact`, or through an 8-bit `png` or `dicom` file, or a `jpeg:90`.
+            Where it is a file, attacked images are rounded to whole grey levels towards the clean image first.
         input, answer: what it takes, what it says.
         endpoint: for `http`.
         attacked_through: whether its network is a surrogate, too, of a kind in `WITH_GRADIENTS`. Against itself it is
@@ -202,6 +203,11 @@ class TargetSpec:
     def surrogate_key(self) -> str:
         """What its network is called among the opened ones, where attacks go through it: the target is another one."""
         return f"through {self.name}"
+
+    @property
+    def in_levels(self) -> bool:
+        """Whether only whole grey levels can reach the target: through a file, or as an array of bytes."""
+        return self.received != "exact" or self.input.dtype == "uint8"
 
     @property
     def jpeg_quality(self) -> int | None:
