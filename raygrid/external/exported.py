@@ -1,9 +1,11 @@
 """Programs of torch.export, opened only after a look through the file.
 
-`torch.export.load` unpickles what a file marks as pickled, looks functions up by name and evaluates the expressions of
-dynamic shapes, so a file made for it could run anything. What stands here is let through: tensors as raw bytes,
-example inputs that PyTorch's weights-only reader takes, a graph of operators of PyTorch, expressions of plain symbols.
-That is what `torch.export.save` writes for a network of PyTorch's own layers.
+`torch.export.load` unpickles what a file marks as pickled, looks functions up by name, imports the modules that the
+types of inputs and outputs name, and evaluates the expressions of dynamic shapes, so a file made for it could run
+anything. What stands here is let through: tensors as raw bytes, example inputs that PyTorch's weights-only reader
+takes, a graph of operators of PyTorch with plain names, expressions of plain symbols, and tuples, lists and dicts.
+That is what `torch.export.save` writes for a network of PyTorch's own layers. PyTorch gets a copy of the entries that
+passed, not the file: its reader of archives can see other entries in a crafted file than Python's does.
 """
 
 import io
@@ -27,13 +29,30 @@ _ENTRIES = re.compile(
     r"|data/constants/(tensor_\d+|model_constants_config\.json)|data/sample_inputs/model\.pt)"
 )
 _OPERATORS = re.compile(
-    r"torch\.ops\.(aten|prims|torchvision)\.(?!from_file\b)\w+\.\w+"
+    r"torch\.ops\.(aten|prims|torchvision)\.(?!(from_file|save)\b)\w+\.\w+"
     r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond|while_loop|scan|map_impl)"
     r"|torch\.sym_\w+|math\.\w+"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|getitem|eq|ne|lt|le|gt|ge|and_|or_|not_)"
 )
+_SOURCES = re.compile(  # PyTorch resolves a name that starts with one of these, attribute by attribute
+    r"(?!torch|_operator|math|#).*"
+    r"|(torch|_operator|math)\.\w+"
+    r"|torch\.(_C|_C\._nn|fft|functional|linalg|special|nn\.functional|nn\.modules\.\w+)\.\w+"
+    r"|torch\.ops(\.\w+){1,3}"
+    r"|torchvision\.(models|ops)(\.\w+){1,3}",
+    re.ASCII,
+)
+_IDENTIFIER = re.compile(r"\w*")
+_LABEL = re.compile(r"[\w .@-]*")
+_IDENTIFIERS = {"name", "as_name", "forward_arg_names"}  # names of variables in the code that PyTorch generates
+_TEXTS = {  # never resolved or compiled
+    *("as_string", "as_strings", "custom", "from_node", "guards_code", "nn_module_stack", "stack_trace", "torch_fn"),
+    "torch_version",
+}
+_TREE_KEYS = {"type", "context", "children_spec"}
+_DEEPEST_TREE = 100
 _WORDS = re.compile(r"[A-Za-z_]\w*")
-_CHARACTERS = re.compile(r"[\w\s()',=+*/%<>&|~-]*")
+_CHARACTERS = re.compile(r"[\w\s()',=+*/%<>&|~-]*", re.ASCII)
 _KNOWN_WORDS = re.compile(
     r"[a-z]+\d+"  # a symbol
     r"|Symbol|Integer|Rational|Add|Mul|Pow|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|IntTrueDiv|FloatTrueDiv|Min|Max|Where"
@@ -58,8 +77,8 @@ def load_program(path: Path) -> Program:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            _require_harmless(path, archive)
-        loaded = torch.export.load(path)
+            harmless = _harmless_copy(path, archive)
+        loaded = torch.export.load(harmless)
     except WeightsError:
         raise
     except Exception as error:  # damage shows as anything, from zipfile.BadZipFile to a KeyError
@@ -78,20 +97,29 @@ def load_program(path: Path) -> Program:
     return Program(network, shape)
 
 
-def _require_harmless(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise WeightsError that names the first thing in the archive which is neither tensor nor operator."""
+def _harmless_copy(path: Path, archive: zipfile.ZipFile) -> io.BytesIO:
+    """Return the archive's entries as a new archive.
+
+    Raises WeightsError that names the first thing in the archive which is neither tensor nor operator.
+    """
     names = archive.namelist()
     inside = [name.partition("/")[2] for name in names]
     strange = [name for name in inside if not _ENTRIES.fullmatch(name)]
     if strange or len(set(inside)) < len(inside) or "models/model.json" not in inside:
         raise _refused(path, f"it holds {strange[0]!r}" if strange else "it is not one exported program")
-    for full, name in zip(names, inside, strict=True):
-        if name.endswith("_config.json"):
-            _require_raw_tensors(path, json.loads(archive.read(full)))
-        elif name.endswith("model.pt"):
-            _require_tensors_alone(path, archive.read(full))
-        elif name == "models/model.json":
-            _require_plain_graph(path, json.loads(archive.read(full)))
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w") as checked:
+        for full, name in zip(names, inside, strict=True):
+            content = archive.read(full)
+            if name.endswith("_config.json"):
+                _require_raw_tensors(path, json.loads(content))
+            elif name.endswith("model.pt"):
+                _require_tensors_alone(path, content)
+            elif name == "models/model.json":
+                _require_plain_graph(path, json.loads(content))
+            checked.writestr(full, content)
+    copy.seek(0)
+    return copy
 
 
 def _require_raw_tensors(path: Path, config: Any) -> None:
@@ -108,13 +136,72 @@ def _require_tensors_alone(path: Path, content: bytes) -> None:
 
 
 def _require_plain_graph(path: Path, graph: Any) -> None:
-    for entry in _mappings(graph):
-        operator = entry.get("target") if "inputs" in entry else None
-        if operator is not None and not _OPERATORS.fullmatch(operator):
-            raise _refused(path, f"it calls {operator!r}, no operator of PyTorch that a network needs")
-        expression = entry.get("expr_str")
-        if expression is not None and not _is_plain(expression):
-            raise _refused(path, f"a shape in it is {expression!r}, no plain expression")
+    for key, value in _fields(graph):
+        if not _LABEL.fullmatch(key):
+            raise _refused(path, f"it holds the name {key[:200]!r}")
+        if key in ("in_spec", "out_spec"):
+            _require_plain_tree(path, key, value)
+        elif isinstance(value, str):
+            _require_plain_string(path, key, value)
+
+
+def _require_plain_string(path: Path, key: str, value: str) -> None:
+    if key in ("target", "as_operator"):
+        if not _OPERATORS.fullmatch(value):
+            raise _refused(path, f"it calls {value!r}, no operator of PyTorch that a network needs")
+    elif key == "expr_str":
+        if not _is_plain(value):
+            raise _refused(path, f"a shape in it is {value!r}, no plain expression")
+    elif key == "source_fn_stack":
+        if not all(_SOURCES.fullmatch(source.partition(",")[2]) for source in value.split(";")):
+            raise _refused(path, f"a node comes from {value[:200]!r}, no layer or function of PyTorch")
+    elif key in _IDENTIFIERS:
+        if not _IDENTIFIER.fullmatch(value):
+            raise _refused(path, f"a {key} in it is {value[:200]!r}, no plain name")
+    elif key not in _TEXTS and not _LABEL.fullmatch(value):
+        raise _refused(path, f"its {key} is {value[:200]!r}, no plain name")
+
+
+def _require_plain_tree(path: Path, key: str, spec: Any) -> None:
+    """Raise WeightsError unless the structure of a network's inputs or outputs is of tuples, lists and dicts alone."""
+    try:
+        protocol, root = json.loads(spec)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _refused(path, f"its {key} is not a protocol and a tree in JSON ({type(error).__name__})") from error
+    if type(protocol) is not int or protocol != 1:
+        raise _refused(path, f"its {key} has the protocol {protocol!r}; expected 1")
+    level = [root]
+    for _ in range(_DEEPEST_TREE):
+        for node in level:
+            if not _is_plain_node(node):
+                raise _refused(path, f"its {key} holds {str(node)[:200]!r}, no tuple, list or dict with plain keys")
+        level = [child for node in level for child in node["children_spec"]]
+    if level:
+        raise _refused(path, f"its {key} is nested deeper than {_DEEPEST_TREE} levels")
+
+
+def _is_plain_node(node: Any) -> bool:
+    if not isinstance(node, dict) or set(node) != _TREE_KEYS or not isinstance(node["children_spec"], list):
+        return False
+    kind, context, children = node["type"], node["context"], node["children_spec"]
+    if kind is None:
+        return context is None and not children
+    if kind in ("builtins.tuple", "builtins.list"):
+        return bool(context == "null")
+    return kind == "builtins.dict" and isinstance(context, str) and _has_plain_keys(context, len(children))
+
+
+def _has_plain_keys(context: str, count: int) -> bool:
+    """Whether the context of a dict, JSON inside JSON, is a list of plain keys, one for each child."""
+    try:
+        keys = json.loads(context)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(keys, list)
+        and len(keys) == count
+        and all(type(key) is int or (type(key) is str and bool(_LABEL.fullmatch(key))) for key in keys)
+    )
 
 
 def _is_plain(expression: str) -> bool:
@@ -123,14 +210,16 @@ def _is_plain(expression: str) -> bool:
     return bool(_CHARACTERS.fullmatch(expression)) and all(_KNOWN_WORDS.fullmatch(word) for word in words)
 
 
-def _mappings(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _mappings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _mappings(inner)
+def _fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of all dicts inside with their values, and each part of a list with the list's key."""
+    waiting = [("", value)]  # a list, not recursion: JSON may be nested deeper than Python calls
+    while waiting:
+        key, value = waiting.pop()
+        yield key, value
+        if isinstance(value, dict):
+            waiting.extend(value.items())
+        elif isinstance(value, list):
+            waiting.extend((key, part) for part in value)
 
 
 def _refused(path: Path, what: str) -> WeightsError:
