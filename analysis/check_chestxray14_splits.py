@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from raygrid.cli import guarded
-from raygrid.datasets import Index
-from raygrid.datasets.chestxray14 import FINDINGS
+from raygrid.cli.commands import guarded
+from raygrid.data.datasets import Index
+from raygrid.data.datasets.chestxray14 import FINDINGS
+from raygrid.data.splits.draw import ROLES, check_splits, members, test_patients
+from raygrid.data.splits.parse import SplitFile, entries_of, read_split_files
+from raygrid.data.splits.resolve import splits_of
 from raygrid.errors import DataError
 from raygrid.spec import SPLITS, SplitSpec
-from raygrid.split_files import splits_of
-from raygrid.split_lists import SplitFile, entries_of, read_split_files
-from raygrid.splits import ROLES, check_splits, members, test_patients
 
 PUBLISHED = {"d1": "d1", "d2": "d2", "d2_half": "d3", "d1_tenth": "d0"}  # raygrid's name -> the authors'
 EXPECTED = {  # training and validation patients; docs/protocol.md, Splits

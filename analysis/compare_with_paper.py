@@ -13,14 +13,14 @@ from textwrap import fill
 
 import pandas as pd
 
-from raygrid.claims import judge_claims, sum_up
-from raygrid.cli import guarded
-from raygrid.figures import beside_published as draw
-from raygrid.files import write_text
-from raygrid.finished import open_finished
-from raygrid.mirror import whereabouts
-from raygrid.publish import make_tables
-from raygrid.tables import PHANTOM_NOTICE, beside_published, published_tables
+from raygrid.analysis.claims import judge_claims, sum_up
+from raygrid.analysis.tables import PHANTOM_NOTICE, beside_published, published_tables
+from raygrid.cli.commands import guarded
+from raygrid.io.files import write_text
+from raygrid.io.mirror import whereabouts
+from raygrid.report.figures import beside_published as draw
+from raygrid.store.finished import open_finished
+from raygrid.study.publish import make_tables
 
 
 def main() -> None:

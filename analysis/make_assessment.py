@@ -2,11 +2,11 @@
 
 import argparse
 
-from raygrid.cli import guarded
+from raygrid.cli.commands import guarded
 from raygrid.errors import SpecError
-from raygrid.finished import open_finished
-from raygrid.mirror import whereabouts
-from raygrid.publish import write_assessments
+from raygrid.io.mirror import whereabouts
+from raygrid.store.finished import open_finished
+from raygrid.study.publish import write_assessments
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 import argparse
 
-from raygrid.cli import guarded
-from raygrid.effects import OUTCOMES, factor_effects
-from raygrid.figures import effects_plot
-from raygrid.finished import open_finished
+from raygrid.analysis.effects import OUTCOMES, factor_effects
+from raygrid.cli.commands import guarded
+from raygrid.report.figures import effects_plot
+from raygrid.store.finished import open_finished
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 import argparse
 
-from raygrid.cli import guarded
-from raygrid.figures import epsilon_curves
-from raygrid.finished import open_finished
-from raygrid.tables import table1
+from raygrid.analysis.tables import table1
+from raygrid.cli.commands import guarded
+from raygrid.report.figures import epsilon_curves
+from raygrid.store.finished import open_finished
 
 
 def main() -> None:

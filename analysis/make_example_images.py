@@ -2,11 +2,11 @@
 
 import argparse
 
-from raygrid.cli import guarded
-from raygrid.examples import craft_examples
-from raygrid.figures import example_images
-from raygrid.finished import open_finished
-from raygrid.samples import Samples, samples_dir
+from raygrid.cli.commands import guarded
+from raygrid.report.figures import example_images
+from raygrid.scoring.examples import craft_examples
+from raygrid.store.finished import open_finished
+from raygrid.store.samples import Samples, samples_dir
 
 
 def main() -> None:

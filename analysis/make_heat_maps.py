@@ -2,10 +2,10 @@
 
 import argparse
 
-from raygrid.cli import guarded
+from raygrid.cli.commands import guarded
 from raygrid.errors import SpecError
-from raygrid.figures import heat_map
-from raygrid.finished import open_finished
+from raygrid.report.figures import heat_map
+from raygrid.store.finished import open_finished
 
 
 def main() -> None:

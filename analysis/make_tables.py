@@ -2,10 +2,10 @@
 
 import argparse
 
-from raygrid.cli import guarded
-from raygrid.finished import open_finished
-from raygrid.mirror import whereabouts
-from raygrid.publish import make_tables, write_tables
+from raygrid.cli.commands import guarded
+from raygrid.io.mirror import whereabouts
+from raygrid.store.finished import open_finished
+from raygrid.study.publish import make_tables, write_tables
 
 
 def main() -> None:

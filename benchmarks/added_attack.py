@@ -17,12 +17,12 @@ from typing import Any
 
 from common import write_result
 
-from raygrid.samples import Samples, samples_dir
-from raygrid.scores import read_metadata
 from raygrid.spec import StudySpec, attack
-from raygrid.study import RunOptions, open_study, run_study
-from raygrid.units import plan_units, score_files
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.scores import read_metadata
+from raygrid.store.units import plan_units, score_files
+from raygrid.study.run import RunOptions, open_study, run_study
 
 
 def main() -> None:

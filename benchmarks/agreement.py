@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from peer_attacks import PEERS
 from torch import Tensor, nn
 
+from raygrid.analysis.auc import auc_with_influence, standard_error
 from raygrid.attacks import Crafter, freeze, to_unit_range
-from raygrid.datasets import open_dataset
-from raygrid.fitting import start, step
-from raygrid.folding import fold
-from raygrid.metrics import auc_with_influence, standard_error
-from raygrid.models import build_classifier
-from raygrid.numerics import set_numerics
+from raygrid.data.datasets import open_dataset
+from raygrid.models.architectures import build_classifier
+from raygrid.models.epoch import start, step
+from raygrid.models.folding import fold
+from raygrid.models.numerics import set_numerics
 from raygrid.spec import AttackSpec, DatasetSpec, Recipe, attack_grid
 
 NUM_TRAINING, NUM_TEST, STEPS, BATCH, SIDE = 600, 240, 240, 32, 48

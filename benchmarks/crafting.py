@@ -15,9 +15,9 @@ from peer_attacks import contenders
 from torch import Tensor, nn
 
 from raygrid.attacks import Crafter, freeze
-from raygrid.folding import fold
-from raygrid.models import build_classifier
-from raygrid.numerics import set_numerics
+from raygrid.models.architectures import build_classifier
+from raygrid.models.folding import fold
+from raygrid.models.numerics import set_numerics
 from raygrid.spec import AttackSpec, attack_grid
 
 ATTACKS = attack_grid((0.02, 0.04, 0.06))

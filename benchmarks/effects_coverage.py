@@ -20,7 +20,7 @@ from common import write_result
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from simulated_studies import simulated_frame
 
-from raygrid.effects import factor_effects
+from raygrid.analysis.effects import factor_effects
 from raygrid.progress import Progress
 
 NUM_STUDIES, SPREAD, PATIENTS = 2_000, 0.05, 0.01

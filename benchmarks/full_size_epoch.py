@@ -18,12 +18,12 @@ from common import write_result
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 from full_grid import paper
 
-from raygrid.cluster import connected
-from raygrid.prepare import prepare_missing, survey
-from raygrid.samples import Samples
+from raygrid.models.training import train
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, SplitSpec, StudySpec
-from raygrid.training import train
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import Samples
+from raygrid.study.cluster import connected
+from raygrid.study.prepare import prepare_missing, survey
 
 PHANTOMS = {
     "ophthalmology": ("phantom_fundus", 60),

@@ -27,10 +27,10 @@ from crafting import SETTINGS, THREADS
 from torch import Tensor, nn
 
 from raygrid.attacks import freeze
-from raygrid.folding import fold
-from raygrid.models import build_classifier
-from raygrid.numerics import set_numerics
-from raygrid.packing import FrozenConv2d
+from raygrid.models.architectures import build_classifier
+from raygrid.models.folding import fold
+from raygrid.models.frozen_layers import FrozenConv2d
+from raygrid.models.numerics import set_numerics
 
 ROUNDS, WARM_UP = 9, 2
 SIDE = 2048

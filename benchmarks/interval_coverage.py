@@ -23,7 +23,7 @@ import numpy as np
 from common import write_result
 from numpy.typing import NDArray
 
-from raygrid.metrics import auc_with_influence, half_width, interval, ratio_influence, ratio_interval
+from raygrid.analysis.auc import auc_with_influence, half_width, interval, ratio_influence, ratio_interval
 from raygrid.progress import Progress
 
 NUM_STUDIES = 2_000

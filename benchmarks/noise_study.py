@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from raygrid.files import write_json, write_text
-from raygrid.samples import SampleBatch, Samples, samples_dir, write_shard
+from raygrid.data.splits.draw import assign_splits
+from raygrid.io.files import write_json, write_text
+from raygrid.models.training import train
 from raygrid.spec import (
     DatasetSpec,
     ModalitySpec,
@@ -17,9 +18,8 @@ from raygrid.spec import (
     TransferSpec,
     attack_grid,
 )
-from raygrid.splits import assign_splits
-from raygrid.training import train
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import SampleBatch, Samples, samples_dir, write_shard
 
 MODALITY = "noise"
 NUM_DEVELOPMENT = 200

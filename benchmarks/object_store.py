@@ -17,9 +17,9 @@ import numpy as np
 from common import write_result
 from noise_study import MODALITY, make_noise_study
 
-from raygrid.cluster import connected, read_resources
-from raygrid.samples import samples_dir
-from raygrid.transfer import _read_unit, run_pipeline
+from raygrid.store.samples import samples_dir
+from raygrid.study.cluster import connected, read_resources
+from raygrid.study.transfer import _read_unit, run_pipeline
 
 SIDE, BLOCK, UNIT_S, PERIOD_S = 96, 64, 0.5, 0.1
 

@@ -29,12 +29,12 @@ from typing import Any
 from common import write_result
 from noise_study import MODALITY, make_noise_study
 
-from raygrid.cluster import _WORKER_ENVIRONMENT, connected, read_resources
-from raygrid.samples import Samples, samples_dir
-from raygrid.study import open_study
-from raygrid.transfer import transfer_missing
-from raygrid.units import Unit, plan_units, score_files
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.units import Unit, plan_units, score_files
+from raygrid.study.cluster import _WORKER_ENVIRONMENT, connected, read_resources
+from raygrid.study.run import open_study
+from raygrid.study.transfer import transfer_missing
 
 ARCHITECTURES, SIDE, BLOCK = ("test_resnet", "test_efficientnet"), 64, 64
 SECONDS = 190  # of the pipeline, by the rate that the bare engine had
@@ -151,8 +151,8 @@ def _bare(folder: Path, workers: int) -> float:
 
 def _run_bare(folder: Path) -> float:
     """Return the units per second of this process: a first unit is not counted."""
-    from raygrid.engine import score_attacked
-    from raygrid.numerics import set_numerics
+    from raygrid.models.numerics import set_numerics
+    from raygrid.scoring.engine import score_attacked
 
     zoo = open_study(folder)
     set_numerics(threads=zoo.study.transfer.threads)

@@ -25,11 +25,11 @@ from common import compare, write_result
 from numpy.typing import NDArray
 from PIL import Image
 
-from raygrid.cluster import connected
-from raygrid.datasets import open_dataset
-from raygrid.prepare import PreparedModality, prepare_missing, survey
-from raygrid.samples import shard_rows
+from raygrid.data.datasets import open_dataset
 from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+from raygrid.store.samples import shard_rows
+from raygrid.study.cluster import connected
+from raygrid.study.prepare import PreparedModality, prepare_missing, survey
 
 Images = NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import preparation
 from common import write_result
 
-from raygrid.cluster import connected
+from raygrid.study.cluster import connected
 
 NUM_PATCHES = 20_000
 _PERIOD_S = 0.2

@@ -1,8 +1,8 @@
 """Half a billion scores to 50 AUCs with intervals: time, and the most memory that was taken (Linux).
 
 10 million images of a million patients, one finding, 50 score sets in float32 (2 GB) that lie in a file and are mapped,
-not read: what `raygrid.results` does for one surrogate, at a size far above any study's. One process, one thread.
-Memory is the process's own, sampled ten times a second; pages of the mapped file are the system's to take back.
+not read: what `raygrid.analysis.frames` does for one surrogate, at a size far above any study's. One process, one
+thread. Memory is the process's own, sampled ten times a second; pages of the mapped file are the system's to take back.
 """
 
 import tempfile
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from common import write_result
 
-from raygrid.metrics import auc_with_influence, interval
+from raygrid.analysis.auc import auc_with_influence, interval
 
 IMAGES, PATIENTS, SETS = 10_000_000, 1_000_000, 50
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from common import write_result
 
-from raygrid.cluster import Resources, connected
-from raygrid.transfer import run_pipeline
+from raygrid.study.cluster import Resources, connected
+from raygrid.study.transfer import run_pipeline
 
 BLOCK, SIDE, GRADIENTS, CASES, TARGETS = 32, 299, 52, 13, 12
 FORWARD_FLOP, FLOP_PER_S = 11.5e9, 40e12

@@ -16,9 +16,9 @@ from common import compare, write_result
 from torch import Tensor, nn
 
 from raygrid.attacks import Bfloat16, freeze
-from raygrid.folding import fold
-from raygrid.models import build_classifier
-from raygrid.numerics import set_numerics
+from raygrid.models.architectures import build_classifier
+from raygrid.models.folding import fold
+from raygrid.models.numerics import set_numerics
 
 SETTINGS = (
     ("densenet121", 96, 16),

@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
-from raygrid.files import write_json, write_text
-from raygrid.node_cache import CACHE_VARIABLE
-from raygrid.samples import SampleBatch, Samples, TrainingSet, shard_rows, write_shard
+from raygrid.data.splits.draw import assign_splits
+from raygrid.io.cache import CACHE_VARIABLE
+from raygrid.io.files import write_json, write_text
 from raygrid.spec import SplitSpec
-from raygrid.splits import assign_splits
+from raygrid.store.samples import SampleBatch, Samples, TrainingSet, shard_rows, write_shard
 
 SIDES = (96, 256)  # pixels: patches, radiographs
 NUM_IMAGES = 2000

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from raygrid.files import write_json, write_text
-from raygrid.fitting import start, train_epoch
-from raygrid.models import build_classifier
-from raygrid.node_cache import CACHE_VARIABLE
-from raygrid.numerics import set_numerics
-from raygrid.samples import SampleBatch, Samples, TrainingSet, write_shard
+from raygrid.data.splits.draw import assign_splits
+from raygrid.io.cache import CACHE_VARIABLE
+from raygrid.io.files import write_json, write_text
+from raygrid.models.architectures import build_classifier
+from raygrid.models.epoch import start, train_epoch
+from raygrid.models.numerics import set_numerics
 from raygrid.spec import Recipe, SplitSpec
-from raygrid.splits import assign_splits
+from raygrid.store.samples import SampleBatch, Samples, TrainingSet, write_shard
 
 BATCH, STEPS, THREADS = 16, 12, 2
 NETWORKS = (("densenet121", 96), ("inception_v3", 96), ("tf_efficientnet_lite0", 64))

@@ -20,12 +20,12 @@ from peer_attacks import with_torchattacks
 from torch import Tensor, nn
 
 from raygrid.attacks import control, freeze, shuffles, to_unit_range
-from raygrid.engine import score_attacked
-from raygrid.folding import fold
-from raygrid.models import build_classifier
-from raygrid.numerics import set_numerics
-from raygrid.samples import SampleBatch
+from raygrid.models.architectures import build_classifier
+from raygrid.models.folding import fold
+from raygrid.models.numerics import set_numerics
+from raygrid.scoring.engine import score_attacked
 from raygrid.spec import TransferSpec, attack_grid
+from raygrid.store.samples import SampleBatch
 
 ARCHITECTURES, SIDE, NUM_IMAGES, NUM_TARGETS = ("tf_efficientnet_lite0", "tf_efficientnet_lite1"), 64, 16, 12
 TRANSFER = TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06)))

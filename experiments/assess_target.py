@@ -22,7 +22,7 @@ A function is found again by its module: where raygrid looks at the study later,
 
 from pathlib import Path
 
-from raygrid.cli import run_experiment
+from raygrid.cli.commands import run_experiment
 from raygrid.spec import (
     PRETRAINED_ON,
     AnswerSpec,

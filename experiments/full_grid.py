@@ -16,7 +16,7 @@ presets
 
 from dataclasses import replace
 
-from raygrid.cli import run_experiment
+from raygrid.cli.commands import run_experiment
 from raygrid.spec import (
     PRETRAINED_ON,
     DatasetSpec,

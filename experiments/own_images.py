@@ -12,7 +12,7 @@ Look at the images first:   raygrid prepare experiments/own_images.py --data-roo
 
 from pathlib import Path
 
-from raygrid.cli import run_experiment
+from raygrid.cli.commands import run_experiment
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 
 TABLE = "my_clinic/images.csv"  # relative to --data-root; image paths in it are relative to its folder

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from full_grid import EPSILONS, zoo_of
 
-from raygrid.cli import run_experiment
+from raygrid.cli.commands import run_experiment
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 
 ARCHITECTURES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")

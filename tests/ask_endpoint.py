@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from raygrid.external import open_target
 from raygrid.spec import EndpointSpec, TargetSpec
+from raygrid.targets import open_target
 
 BATCH, SIZE = 4, 8
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from target_server import TargetServer
 from torch import nn
 
-from raygrid.models import Classifier, build_classifier
+from raygrid.models.architectures import Classifier, build_classifier
 from raygrid.spec import (
     DatasetSpec,
     EndpointSpec,
@@ -39,7 +39,7 @@ from raygrid.spec import (
     TransferSpec,
     attack_grid,
 )
-from raygrid.study import RunOptions, open_study, run_study
+from raygrid.study.run import RunOptions, open_study, run_study
 
 FOLDER, DATA, URL = "ASSESSED_FOLDER", "ASSESSED_DATA", "ASSESSED_URL"
 MAKERS = ModelSpec(modality="pathology", arch="densenet121", init="random", split="d1")

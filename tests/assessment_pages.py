@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from auc_frames import EPSILONS, model, small_study
 
-from raygrid.assessment import Assessment
-from raygrid.assessment_page import PageInput, render_assessment
-from raygrid.examples import TargetExample
+from raygrid.analysis.assessment import Assessment
+from raygrid.report.target_page import PageInput, render_assessment
+from raygrid.scoring.examples import TargetExample
 from raygrid.spec import ModelSpec, TargetSpec
 
 A, B = model("a"), model("a", split="d2")

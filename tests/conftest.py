@@ -12,7 +12,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch
 
-from raygrid.node_cache import CACHE_VARIABLE
+from raygrid.io.cache import CACHE_VARIABLE
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist, or without -n, there is one process
@@ -48,8 +48,8 @@ def ctrl_c():
 
 @pytest.fixture(scope="session")
 def ray_session(own_cache):
-    """Give the session one Ray cluster of two CPUs, which `raygrid.cluster.connected` then uses."""
-    from raygrid.cluster import connected
+    """Give the session one Ray cluster of two CPUs, which `raygrid.study.cluster.connected` then uses."""
+    from raygrid.study.cluster import connected
 
     with connected(None, num_cpus=2) as ray:
         yield ray

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from target_server import TargetServer
 
-from raygrid.external import open_target
-from raygrid.external.answers import AnswerStore
-from raygrid.external.endpoint import Endpoint
-from raygrid.external.identity import endpoint_identity
-from raygrid.external.post import Poster
 from raygrid.spec import EndpointSpec, TargetSpec
+from raygrid.store.answers import AnswerStore
+from raygrid.store.target_identity import endpoint_identity
+from raygrid.targets import open_target
+from raygrid.targets.http import Endpoint
+from raygrid.targets.http_client import Poster
 
 SIZE = 8
 IMAGES = torch.linspace(-1, 1, 6).view(6, 1, 1, 1).expand(6, 1, SIZE, SIZE)

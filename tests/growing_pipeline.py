@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from ray.cluster_utils import Cluster
 
-from raygrid.cluster import connected, read_resources
-from raygrid.transfer import run_pipeline
+from raygrid.study.cluster import connected, read_resources
+from raygrid.study.transfer import run_pipeline
 
 NUM_ROWS, ROW_S = 80, 0.5
 

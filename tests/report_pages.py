@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from auc_frames import model, set_row, small_frame, small_study
 
-from raygrid.catalogue import ModelCard
-from raygrid.effects import all_effects
-from raygrid.report import Provenance, ReportInput, render_report
+from raygrid.analysis.effects import all_effects
+from raygrid.report.pairing_grid import ModelCard
+from raygrid.report.study_page import Provenance, ReportInput, render_report
 
 MODELS = [model(arch, instance=k) for arch in "ab" for k in (0, 1)]
 

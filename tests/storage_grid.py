@@ -2,8 +2,8 @@
 
 from tiny_grid import tiny
 
-from raygrid import heartbeat
-from raygrid.cli import run_experiment
+from raygrid.cli.commands import run_experiment
+from raygrid.io import heartbeat
 
 heartbeat.RHYTHM = heartbeat.Rhythm(renew_s=1.0, stale_s=8.0, settle_s=0.5)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from raygrid.cluster import connected
-from raygrid.mirror import attach
-from raygrid.node_cache import CACHE_VARIABLE
+from raygrid.io.cache import CACHE_VARIABLE
+from raygrid.io.mirror import attach
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
-from raygrid.study import RunOptions, run_study
+from raygrid.study.cluster import connected
+from raygrid.study.run import RunOptions, run_study
 
 NODES = ("head", "worker")
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raygrid.models import build_classifier
-from raygrid.study import open_study
+from raygrid.models.architectures import build_classifier
+from raygrid.study.run import open_study
 
 STUDY_VARIABLE = "RAYGRID_TEST_STUDY"
 _networks: dict[str, torch.nn.Module] = {}

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from raygrid.external import ExternalTarget, open_target
 from raygrid.spec import AnswerSpec, TargetSpec
+from raygrid.targets import ExternalTarget, open_target
 
 LABELS = ("first", "second", "third")
 SIZE = 32

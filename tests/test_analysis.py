@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from auc_frames import model, small_frame, small_study
 
-from raygrid.files import write_json
-from raygrid.publish import _tell_results
-from raygrid.results import read_frame, write_auc
-from raygrid.study import open_study
+from raygrid.analysis.frames import read_frame, write_auc
+from raygrid.io.files import write_json
+from raygrid.study.publish import _tell_results
+from raygrid.study.run import open_study
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "analysis"
 

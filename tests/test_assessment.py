@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from assessment_pages import TARGET, A, B, C, D, assessment, influences, page, small_frame
 
-from raygrid.assessment_page import headline
+from raygrid.analysis.tables import PHANTOM_NOTICE
 from raygrid.errors import DataError
-from raygrid.report import ReportInput, render_report
+from raygrid.report.study_page import ReportInput, render_report
+from raygrid.report.target_page import headline
 from raygrid.spec import InputSpec
-from raygrid.tables import PHANTOM_NOTICE
 
 
 def text_of(html: str) -> str:

@@ -19,7 +19,7 @@ from raygrid.attacks import (
     run_class_attack,
     shuffles,
 )
-from raygrid.attacks.inputs import Draws, diversify, smooth
+from raygrid.attacks.input_transforms import Draws, diversify, smooth
 from raygrid.errors import SpecError
 from raygrid.spec import ATTACKS, AttackSpec, attack, attack_grid
 

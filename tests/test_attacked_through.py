@@ -15,23 +15,23 @@ from test_transfer import opened, run_missing, units_of
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid import verification
+from raygrid.analysis.frames import auc_frame
+from raygrid.analysis.tables import of_zoo, table1
 from raygrid.attacks import Bfloat16
-from raygrid.beforehand import try_targets
 from raygrid.errors import SpecError
-from raygrid.external import check_surrogate, open_surrogate, open_target, target_identity
-from raygrid.files import read_json, write_json
-from raygrid.publish import publish
-from raygrid.results import auc_frame
-from raygrid.samples import samples_dir
+from raygrid.io.files import read_json, write_json
+from raygrid.models.training import train
+from raygrid.scoring import networks
+from raygrid.scoring.networks import verify_external
 from raygrid.spec import AnswerSpec, InputSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
-from raygrid.study import track
-from raygrid.tables import of_zoo, table1
-from raygrid.tracking import default_uri
-from raygrid.training import train
-from raygrid.verification import verify_external
-from raygrid.weights import path_of_model
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import samples_dir
+from raygrid.store.weight_sources import path_of_model
+from raygrid.study.check_targets import try_targets
+from raygrid.study.publish import publish
+from raygrid.study.run import track
+from raygrid.study.track import default_uri
+from raygrid.targets import check_surrogate, open_surrogate, open_target, target_identity
 
 TWO = (MODEL, replace(MODEL, split="d2"))
 EXCLUSIVE = AnswerSpec(kind="probability", labels=LABELS, exclusive=True)
@@ -203,7 +203,7 @@ def test_another_declaration_of_the_same_file_is_the_same_network(zoo: Zoo) -> N
 
 def test_it_is_tried_when_it_is_switched_on_later(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
-    monkeypatch.setattr(verification, "verify_external", lambda zoo, target, samples: tried.append(target.name))
+    monkeypatch.setattr(networks, "verify_external", lambda zoo, target, samples: tried.append(target.name))
     try_targets(zoo, None)
     assert tried == []  # all is done
     shutil.copytree(zoo.study_dir, tmp_path / "study")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from raygrid.attacks import Crafter, control, logit_seed, loss_gradient, shuffles, to_unit_range
-from raygrid.models import build_classifier
+from raygrid.models.architectures import build_classifier
 from raygrid.spec import AttackSpec, attack_grid
 
 PAPER = attack_grid((0.02, 0.04, 0.06))

@@ -8,16 +8,16 @@ import pytest
 from auc_frames import model, small_frame, small_study
 from toy_zoo import MODEL, make_samples, make_zoo
 
-from raygrid.budget import allowance, likeliest_first, num_requests, strongest_first
-from raygrid.files import write_text
-from raygrid.leftovers import find_leftovers
-from raygrid.plan import _external
-from raygrid.samples import samples_dir
+from raygrid.analysis.tables import missing_pairings
+from raygrid.io.files import write_text
 from raygrid.spec import EndpointSpec, EnsembleSpec, StudySpec, TargetSpec, TransferSpec, attack, attack_grid
-from raygrid.status import describe_status
-from raygrid.tables import missing_pairings
-from raygrid.units import Unit, images_beyond_budgets, missing_files, not_asked, plan_units
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.query_budget import allowance, likeliest_first, num_requests, strongest_first
+from raygrid.store.samples import samples_dir
+from raygrid.store.units import Unit, images_beyond_budgets, missing_files, not_asked, plan_units
+from raygrid.study.clean import find_leftovers
+from raygrid.study.plan import _external
+from raygrid.study.status import describe_status
 
 TUNED = replace(MODEL, init="weights:mine")
 TWIN, OTHER = replace(MODEL, instance=1), replace(MODEL, split="d2")

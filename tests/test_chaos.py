@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from processes import family
 
-from raygrid.files import read_json
-from raygrid.samples import Samples, samples_dir
-from raygrid.study import open_study
-from raygrid.training import train
+from raygrid.io.files import read_json
+from raygrid.models.training import train
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.study.run import open_study
 
 EXPERIMENT = Path(__file__).with_name("chaos_grid.py")
 NUM_MODELS = 8

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from raygrid.datasets.chestxray14 import FINDINGS
+from raygrid.data.datasets.chestxray14 import FINDINGS
+from raygrid.data.splits.draw import assign_splits, members
+from raygrid.data.splits.draw import test_patients as patients_of_test
 from raygrid.spec import SplitSpec
-from raygrid.splits import assign_splits, members
-from raygrid.splits import test_patients as patients_of_test
 
 _FILE = Path(__file__).resolve().parent.parent / "analysis" / "check_chestxray14_splits.py"
 _SPEC = importlib.util.spec_from_file_location("check_chestxray14_splits", _FILE)

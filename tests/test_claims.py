@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raygrid.claims import COLUMNS, Contrast, Judge, _between, judge_claims, sum_up
+from raygrid.analysis.claims import COLUMNS, Contrast, Judge, _between, judge_claims, sum_up
+from raygrid.analysis.paper_claims import Statement, Term
+from raygrid.analysis.tables import FACTORS, published_tables
 from raygrid.errors import SpecError
 from raygrid.spec import Margins
-from raygrid.statements import Statement, Term
-from raygrid.tables import FACTORS, published_tables
 
 T95, T90 = 4.302653, 2.919986  # Student's t, two degrees of freedom
 T95_OF_4 = 2.776445

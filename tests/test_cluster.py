@@ -11,9 +11,9 @@ import pytest
 from processes import family
 from ray.exceptions import AuthenticationError
 
-from raygrid import cluster
-from raygrid.cluster import _start, _token_of_this_user, read_resources
 from raygrid.errors import ClusterError
+from raygrid.study import cluster
+from raygrid.study.cluster import _start, _token_of_this_user, read_resources
 
 
 class NoCluster:

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config
 
-from raygrid.cli import main
-from raygrid.cluster_file import check_cluster_file
+from raygrid.cli.commands import main
 from raygrid.errors import DataError
+from raygrid.study.cluster_file import check_cluster_file
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "cluster-gcp.yaml"]

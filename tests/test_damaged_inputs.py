@@ -14,7 +14,7 @@ from dicom_files import write_dicom
 from PIL import Image
 from small_data import ENTRIES, make_chest, make_kaggle, make_pcam, save, write_entries
 
-from raygrid.datasets import open_dataset
+from raygrid.data.datasets import open_dataset
 from raygrid.errors import DataError, MissingDataError
 from raygrid.spec import DatasetSpec
 

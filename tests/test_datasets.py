@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 from small_data import ENTRIES, fundus, make_chest, make_kaggle, make_pcam, save, write_entries
 
-from raygrid.datasets.chestxray14 import FINDINGS, ChestXray14
-from raygrid.datasets.decoding import decode_image
-from raygrid.datasets.imaging import crop_field_of_view, crop_middle
-from raygrid.datasets.kaggle_dr import KaggleDR
-from raygrid.datasets.levels import resize_square
-from raygrid.datasets.pcam import PCam
+from raygrid.data.datasets.chestxray14 import FINDINGS, ChestXray14
+from raygrid.data.datasets.kaggle_dr import KaggleDR
+from raygrid.data.datasets.label_files import crop_field_of_view, crop_middle
+from raygrid.data.datasets.pcam import PCam
+from raygrid.data.images.decode import decode_image
+from raygrid.data.images.intensity import resize_square
+from raygrid.data.splits.draw import assign_splits
 from raygrid.errors import DataError, MissingDataError, SpecError
 from raygrid.spec import DatasetSpec, SplitSpec
-from raygrid.splits import assign_splits
 
 RNG = np.random.default_rng(0)
 

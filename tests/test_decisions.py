@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss, confusion_matrix
 
-from raygrid.decisions import SPECIFICITY, decide, thresholds_of
-from raygrid.tables import best_surrogates, damage_and_visibility, decision_table, finding_table
+from raygrid.analysis.operating_point import SPECIFICITY, decide, thresholds_of
+from raygrid.analysis.tables import best_surrogates, damage_and_visibility, decision_table, finding_table
 
 
 def logits_and_labels(num_images: int = 400, num_labels: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,9 +13,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from raygrid.datasets import decoding
-from raygrid.datasets.decoding import decode_image, image_size
-from raygrid.datasets.levels import MAX_PIXELS, as_levels
+from raygrid.data.images import decode
+from raygrid.data.images.decode import decode_image, image_size
+from raygrid.data.images.intensity import MAX_PIXELS, as_levels
 from raygrid.errors import DataError
 
 RNG = np.random.default_rng(5)
@@ -111,7 +111,7 @@ def test_an_absurd_size_is_refused_before_anything_is_decoded(tmp_path, monkeypa
     path = tmp_path / "x.png"
     path.write_bytes(png((12_000, 12_501), b""))  # above the limit of raygrid, below Pillow's
     message = r"x\.png: expected at most 150 megapixels, got 12501 x 12000 pixels in its header"
-    monkeypatch.setattr(decoding, "_picture_levels", None)  # not reached
+    monkeypatch.setattr(decode, "_picture_levels", None)  # not reached
     with pytest.raises(DataError, match=message):
         decode_image(path, 1)
     with pytest.raises(DataError, match=message):
@@ -208,7 +208,7 @@ def test_pydicom_is_loaded_for_dicom_only_and_its_absence_is_explained(tmp_path)
 import sys
 sys.modules["pydicom"] = None
 from pathlib import Path
-from raygrid.datasets.decoding import decode_image
+from raygrid.data.images.decode import decode_image
 from raygrid.errors import DataError
 assert decode_image(Path({str(tmp_path / "x.png")!r}), 1).shape == (20, 30, 1)
 try:

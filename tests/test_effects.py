@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from simulated_studies import simulated_frame
 
-from raygrid.effects import COLUMNS, _data, factor_effects
+from raygrid.analysis.effects import COLUMNS, _data, factor_effects
 from raygrid.errors import DataError
 
 PLANTED = {

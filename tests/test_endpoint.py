@@ -18,9 +18,9 @@ from endpoint_cases import EXPECTED, IMAGES, SIZE, asked, brightness, patient, s
 from target_server import WAIT_S, TargetServer
 
 from raygrid.errors import BudgetSpentError, DataError
-from raygrid.external import check_target, open_target
-from raygrid.external.pace import Pace
 from raygrid.spec import AnswerSpec, EndpointSpec
+from raygrid.targets import check_target, open_target
+from raygrid.targets.rate_limit import Pace
 
 # --- for nothing twice
 

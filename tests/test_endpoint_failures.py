@@ -13,8 +13,8 @@ from endpoint_cases import EXPECTED, IMAGES, asked, brightness, patient, spec_of
 from target_server import Reply, TargetServer
 
 from raygrid.errors import DataError, EndpointError, RaygridError, SpecError, StoreError
-from raygrid.external.post import Poster
 from raygrid.spec import EndpointSpec, TargetSpec
+from raygrid.targets.http_client import Poster
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 408])

@@ -9,15 +9,15 @@ from target_server import Reply, TargetServer
 from test_transfer import as_row, changed, opened, run_missing, scorer_of, units_of
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.budget import allowance
-from raygrid.results import auc_frame
-from raygrid.samples import samples_dir
+from raygrid.analysis.frames import auc_frame
+from raygrid.models.training import train
+from raygrid.scoring.networks import verify_external
 from raygrid.spec import EndpointSpec, TargetSpec, TransferSpec, attack_grid
-from raygrid.status import left_for_larger_budgets
-from raygrid.training import train
-from raygrid.units import missing_files
-from raygrid.verification import verify_external
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.query_budget import allowance
+from raygrid.store.samples import samples_dir
+from raygrid.store.units import missing_files
+from raygrid.study.status import left_for_larger_budgets
 
 TRANSFER = TransferSpec(attacks=attack_grid((0.12, 0.15)), block_size=16)
 NUM_TEST = 24

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from raygrid.errors import WeightsError
-from raygrid.external.exported import load_program
+from raygrid.targets.torch_export import load_program
 
 Graph = dict[str, Any]
 LEAF: Graph = {"type": None, "context": None, "children_spec": []}

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from raygrid.attacks import Bfloat16, to_unit_range
 from raygrid.errors import DataError, RaygridError, SpecError, WeightsError
-from raygrid.external import check_target, open_target
 from raygrid.spec import AnswerSpec, EndpointSpec, InputSpec, TargetSpec
+from raygrid.targets import check_target, open_target
 
 FAST = EndpointSpec(requests_per_second=10_000, retries=0)
 

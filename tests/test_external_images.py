@@ -12,11 +12,11 @@ from target_models import function
 from torch import Tensor
 
 from raygrid.attacks import round_towards, to_unit_range
-from raygrid.datasets.decoding import decode_image
-from raygrid.external.conversion import converted
-from raygrid.external.logits import to_logits
-from raygrid.external.received import as_received, encode, to_levels
+from raygrid.data.images.decode import decode_image
 from raygrid.spec import AnswerSpec, InputSpec
+from raygrid.targets.delivery import as_received, encode, to_levels
+from raygrid.targets.outputs import to_logits
+from raygrid.targets.preprocessing import converted
 
 
 def levels_between(channels: int) -> Tensor:

@@ -14,21 +14,21 @@ from test_transfer import as_row, changed, opened, run_missing, scorer_of, units
 from torch import nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.beforehand import _doubt
-from raygrid.effects import factor_effects
+from raygrid.analysis.effects import factor_effects
+from raygrid.analysis.frames import auc_frame, external_clean, result_frames
+from raygrid.analysis.tables import missing_pairings, table1, unlearned
 from raygrid.errors import BudgetSpentError, RaygridError, SpecError, StoreError
-from raygrid.files import write_json
-from raygrid.results import auc_frame, external_clean, result_frames
-from raygrid.samples import samples_dir
-from raygrid.scores import read_metadata
+from raygrid.io.files import write_json
+from raygrid.models.training import train
+from raygrid.scoring.networks import open_external, verify_external
 from raygrid.spec import AnswerSpec, EndpointSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
-from raygrid.study import RunOptions, run_study
-from raygrid.tables import missing_pairings, table1, unlearned
-from raygrid.training import train
-from raygrid.transfer import missing_external_clean
-from raygrid.units import missing_files
-from raygrid.verification import open_external, verify_external
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import samples_dir
+from raygrid.store.scores import read_metadata
+from raygrid.store.units import missing_files
+from raygrid.study.check_targets import _doubt
+from raygrid.study.run import RunOptions, run_study
+from raygrid.study.transfer import missing_external_clean
 
 MODELS = (MODEL, replace(MODEL, split="d2"))
 TRANSFER = TransferSpec(attacks=attack_grid((0.12, 0.15)), block_size=16)
@@ -113,7 +113,7 @@ def test_clean_scores_come_before_any_model_is_trained(tmp_path: Path) -> None:
     zoo = make_zoo(tmp_path / "study", models=MODELS, transfer=TRANSFER, targets=(STRANGER,))
     make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
     job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
-    from raygrid.scorer import Scorer
+    from raygrid.scoring.scorer import Scorer
 
     scorer = Scorer({**job, "modality": "toy", "device": "cpu", "names": [STRANGER.name]})
     files = missing_external_clean(zoo.study, units_of(zoo))
@@ -163,8 +163,8 @@ class _Endpoint(nn.Module):
 def test_a_spent_budget_is_no_failure_and_a_larger_one_goes_on(copied: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = EndpointSpec(max_images=1000)
     clinic = TargetSpec(modality="toy", label="clinic", kind="http", source="http://127.0.0.1:9/", endpoint=endpoint)
-    monkeypatch.setattr("raygrid.zoo.target_identity", lambda target: target.name)
-    monkeypatch.setattr("raygrid.verification.open_target", lambda target, **_: _Endpoint(24 + 2 * 16))
+    monkeypatch.setattr("raygrid.store.folder.target_identity", lambda target: target.name)
+    monkeypatch.setattr("raygrid.scoring.networks.open_target", lambda target, **_: _Endpoint(24 + 2 * 16))
     grown = changed(copied, targets=(clinic,))
     scorer = scorer_of(grown)
     for file in missing_files(units_of(grown)):
@@ -174,7 +174,7 @@ def test_a_spent_budget_is_no_failure_and_a_larger_one_goes_on(copied: Zoo, monk
     frame = auc_frame(grown, "toy", opened(grown))
     assert len(frame[frame["target"] == clinic.name]) == 1  # clean: no attack was answered on every block
     larger = replace(clinic, endpoint=replace(endpoint, max_images=1001))
-    monkeypatch.setattr("raygrid.verification.open_target", lambda target, **_: _Endpoint(10_000))
+    monkeypatch.setattr("raygrid.scoring.networks.open_target", lambda target, **_: _Endpoint(10_000))
     run_missing(changed(copied, targets=(larger,)))
     frame = auc_frame(changed(copied, targets=(larger,)), "toy", opened(copied))
     assert len(frame[frame["target"] == clinic.name]) == 1 + 2 * 4 * 2
@@ -255,8 +255,8 @@ def run_without_preparing(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> list[str
         done.append("a cluster")
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr("raygrid.study._prepare", prepared)
-    monkeypatch.setattr("raygrid.cluster.connected", started)
+    monkeypatch.setattr("raygrid.study.run._prepare", prepared)
+    monkeypatch.setattr("raygrid.study.cluster.connected", started)
     try:
         run_study(zoo.study, RunOptions(study_dir=zoo.study_dir, data_root=zoo.study_dir))
     except RaygridError as error:

@@ -9,7 +9,8 @@ from auc_frames import model, set_row, small_frame, with_ensemble, without
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from raygrid import figures, tables
+from raygrid.analysis import tables
+from raygrid.report import figures
 
 MODELS = [model(arch, instance=k) for arch in "ab" for k in (0, 1)]
 HISTORY = {"a": [{"epoch": 1, "loss": 0.7, "validation_auc": 0.5}, {"epoch": 2, "loss": 0.6, "validation_auc": 0.8}]}

@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from raygrid.folding import fold
-from raygrid.models import Classifier
+from raygrid.models.architectures import Classifier
+from raygrid.models.folding import fold
 
 IMAGES = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raygrid.errors import StoreError
-from raygrid.lease import lease
+from raygrid.io.lease import lease
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])

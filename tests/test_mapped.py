@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raygrid import node_cache
+from raygrid.data.splits.draw import assign_splits, members
 from raygrid.errors import StoreError
-from raygrid.files import write_json, write_text
-from raygrid.mapped import map_images
-from raygrid.node_cache import CACHE_VARIABLE, cached_file
-from raygrid.samples import SampleBatch, Samples, shard_rows, write_shard
+from raygrid.io import cache as node_cache
+from raygrid.io.cache import CACHE_VARIABLE, cached_file
+from raygrid.io.files import write_json, write_text
 from raygrid.spec import SplitSpec
-from raygrid.splits import assign_splits, members
+from raygrid.store.memory_map import map_images
+from raygrid.store.samples import SampleBatch, Samples, shard_rows, write_shard
 
 SHARDS = (70, 130, 1)  # rows; more and fewer than a row group
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raygrid.datasets import npz, open_dataset
-from raygrid.datasets.medmnist import MedMnist
-from raygrid.datasets.npz import read_npz_row
+from raygrid.data.datasets import npz, open_dataset
+from raygrid.data.datasets.medmnist import MedMnist
+from raygrid.data.datasets.npz import read_npz_row
 from raygrid.errors import DataError, MissingDataError, SpecError
 from raygrid.spec import DatasetSpec
 

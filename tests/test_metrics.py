@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from raygrid.errors import DataError
-from raygrid.metrics import (
+from raygrid.analysis.auc import (
     auc_with_influence,
     effective_patients,
     half_width,
@@ -18,6 +17,7 @@ from raygrid.metrics import (
     ratio_interval,
     standard_error,
 )
+from raygrid.errors import DataError
 
 RNG = np.random.default_rng
 
@@ -53,7 +53,7 @@ def test_blocks_of_score_sets_give_what_single_sets_give(monkeypatch):
     labels = (rng.random((60, 2)) < 0.4).astype(np.uint8)
     scores, clusters = rng.normal(size=(7, 60, 2)), np.arange(60) % 20
     together = auc_with_influence(labels, scores, clusters)
-    monkeypatch.setattr("raygrid.metrics._BLOCK_ELEMENTS", 120)
+    monkeypatch.setattr("raygrid.analysis.auc._BLOCK_ELEMENTS", 120)
     in_blocks = auc_with_influence(labels, scores, clusters)
     np.testing.assert_array_equal(together.auc, in_blocks.auc)
     np.testing.assert_array_equal(together.influence, in_blocks.influence)

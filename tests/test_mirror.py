@@ -16,17 +16,17 @@ from auc_frames import model, small_study
 from matplotlib.figure import Figure
 from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 
-from raygrid import heartbeat, storage
 from raygrid.errors import SpecError, StoreError
-from raygrid.files import TEMPORARY_PREFIX, atomic_path, read_json, remove, write_json, write_text
-from raygrid.finished import open_finished
-from raygrid.heartbeat import Rhythm
-from raygrid.lease import lease
-from raygrid.mirror import attach, exists, folder_at, location, num_bytes, pull, push, shown
-from raygrid.node_cache import CACHE_VARIABLE
+from raygrid.io import heartbeat, object_storage
+from raygrid.io.cache import CACHE_VARIABLE
+from raygrid.io.files import TEMPORARY_PREFIX, atomic_path, read_json, remove, write_json, write_text
+from raygrid.io.heartbeat import Rhythm
+from raygrid.io.lease import lease
+from raygrid.io.mirror import attach, exists, folder_at, location, num_bytes, pull, push, shown
+from raygrid.io.object_storage import parse
 from raygrid.progress import tell
-from raygrid.run_log import LOG_FILE, run_log
-from raygrid.storage import parse
+from raygrid.store.finished import open_finished
+from raygrid.store.log import LOG_FILE, run_log
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def module_server() -> Iterator[S3Server]:
 @pytest.fixture
 def server(module_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """A server whose faults end with the test, and no long pauses."""
-    monkeypatch.setattr(storage, "PAUSE_S", 0.01)
-    monkeypatch.setattr(storage, "ATTEMPTS", 2)  # each with pyarrow's own, which take seconds
+    monkeypatch.setattr(object_storage, "PAUSE_S", 0.01)
+    monkeypatch.setattr(object_storage, "ATTEMPTS", 2)  # each with pyarrow's own, which take seconds
     yield module_server
     module_server.failures, module_server.refusing = 0, lambda method, path: False
 
@@ -198,7 +198,7 @@ def test_a_refusal_is_told_at_once(nodes: tuple[Path, Path], monkeypatch: pytest
         asked.append(1)
         raise OSError(f"AWS Error ACCESS_DENIED during PutObject operation: {KEY} {SECRET}")
 
-    monkeypatch.setattr(storage, "_file_system", refuse)
+    monkeypatch.setattr(object_storage, "_file_system", refuse)
     with pytest.raises(StoreError, match="credentials") as caught:
         write_text(nodes[0] / "a", "text")
     assert len(asked) == 1
@@ -310,7 +310,7 @@ def test_the_server_of_the_environment_is_asked(server: S3Server, monkeypatch: p
 
 PROGRAM = """
 import sys
-from raygrid.cli import main
+from raygrid.cli.commands import main
 main(["status", sys.argv[1]])
 """
 

@@ -11,14 +11,14 @@ import pytest
 from test_transfer import run_missing
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.files import write_json
-from raygrid.results import auc_frame
-from raygrid.samples import Samples, samples_dir
-from raygrid.scores import read_metadata
+from raygrid.analysis.frames import auc_frame
+from raygrid.io.files import write_json
+from raygrid.models.training import train
 from raygrid.spec import ModelSpec, TransferSpec, attack_grid
-from raygrid.training import train
-from raygrid.units import plan_units, score_files
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.scores import read_metadata
+from raygrid.store.units import plan_units, score_files
 
 PROGRAM = Path(__file__).with_name("transfer_on_nodes.py")
 MODELS: tuple[ModelSpec, ...] = (MODEL, replace(MODEL, split="d2"))

@@ -8,11 +8,11 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from raygrid.datasets import open_dataset
-from raygrid.datasets.own_table import OwnTable
+from raygrid.data.datasets import open_dataset
+from raygrid.data.datasets.table import OwnTable
+from raygrid.data.splits.draw import assign_splits
 from raygrid.errors import DataError, MissingDataError, SpecError
 from raygrid.spec import DatasetSpec, SplitSpec
-from raygrid.splits import assign_splits
 
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(0, 256, (4, 32, 32)).astype(np.uint8)

@@ -8,8 +8,8 @@ from timm.models.densenet import DenseBlock
 from torch import Tensor, nn
 
 from raygrid.attacks import Bfloat16
-from raygrid.folding import fold
-from raygrid.packing import FrozenConv2d, FrozenDenseBlock, can_pack
+from raygrid.models.folding import fold
+from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, can_pack
 
 ACTIVATIONS = (None, nn.ReLU(), nn.ReLU6())
 

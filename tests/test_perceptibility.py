@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raygrid.perceptibility import perceptibility
-from raygrid.scores import write_perceptibility
+from raygrid.attacks.perceptibility import perceptibility
 from raygrid.spec import MEASURES, Case, attack
+from raygrid.store.scores import write_perceptibility
 
 
 def test_known_changes() -> None:

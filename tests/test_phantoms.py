@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raygrid.datasets.base import INDEX_COLUMNS, Index
-from raygrid.datasets.phantom import Phantom, paint_blobs, smooth_noise
-from raygrid.datasets.phantom_fundus import RADIUS, PhantomFundus
-from raygrid.datasets.phantom_textures import PhantomTextures
-from raygrid.datasets.phantom_tissue import CENTRE, PATCHES, PhantomTissue
-from raygrid.datasets.phantom_xray import PhantomXray
+from raygrid.data.datasets.base import INDEX_COLUMNS, Index
+from raygrid.data.phantoms.base import Phantom, paint_blobs, smooth_noise
+from raygrid.data.phantoms.fundus import RADIUS, PhantomFundus
+from raygrid.data.phantoms.textures import PhantomTextures
+from raygrid.data.phantoms.tissue import CENTRE, PATCHES, PhantomTissue
+from raygrid.data.phantoms.xray import PhantomXray
 from raygrid.errors import DataError, SpecError
-from raygrid.keyed import Json
+from raygrid.hashing import Json
 from raygrid.spec import DatasetSpec
 
 PHANTOMS: dict[str, type[Phantom]] = {

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ray import cloudpickle
 
-from raygrid import cluster
-from raygrid.cluster import read_resources
 from raygrid.errors import ClusterError
-from raygrid.transfer import _told, run_pipeline
+from raygrid.study import cluster
+from raygrid.study.cluster import read_resources
+from raygrid.study.transfer import _told, run_pipeline
 
 Row = dict[str, Any]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test

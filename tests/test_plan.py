@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from raygrid import plan
-from raygrid.calibration import Seconds, measure, num_gradients
 from raygrid.errors import MissingDataError
+from raygrid.models.timing import Seconds, measure, num_gradients
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+from raygrid.study import plan
 
 _FILE = Path(__file__).resolve().parent.parent / "experiments" / "full_grid.py"
 _SPEC = importlib.util.spec_from_file_location("full_grid_to_plan", _FILE)

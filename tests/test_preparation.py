@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from raygrid.datasets import Index
+from raygrid.data.datasets import Index
 from raygrid.errors import DataError, StoreError
-from raygrid.inspection import split_counts
-from raygrid.prepare import PreparedModality, _noted, prepare_missing, survey
-from raygrid.samples import Samples
 from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+from raygrid.store.samples import Samples
+from raygrid.study.inspect_data import split_counts
+from raygrid.study.prepare import PreparedModality, _noted, prepare_missing, survey
 
 NUM_PATIENTS = 20
 

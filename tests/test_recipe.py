@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from toy_zoo import MODEL, RECIPE, make_zoo
 
 from raygrid.errors import SpecError, StoreError, TrainingError
-from raygrid.fitting import learning_rate, start, train_epoch, validate
-from raygrid.keyed import keyed_seed
-from raygrid.samples import Samples
+from raygrid.hashing import keyed_seed
+from raygrid.models.epoch import learning_rate, start, train_epoch, validate
+from raygrid.models.training import is_over, kept_of, train
 from raygrid.spec import SCHEDULES, Recipe
-from raygrid.training import is_over, kept_of, train
+from raygrid.store.samples import Samples
 
 
 def history(*aucs: float) -> list[dict[str, float]]:

@@ -10,8 +10,8 @@ import pytest
 from auc_frames import set_row, without
 from report_pages import MODELS, example_frame, pictured, practical, render
 
-from raygrid.effects import all_effects
-from raygrid.tables import PHANTOM_NOTICE
+from raygrid.analysis.effects import all_effects
+from raygrid.analysis.tables import PHANTOM_NOTICE
 
 
 class _Page(HTMLParser):

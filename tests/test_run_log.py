@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from raygrid.errors import StoreError
-from raygrid.files import require_room
+from raygrid.io.files import require_room
 from raygrid.progress import Progress, tell
-from raygrid.run_log import LOG_FILE, run_log
+from raygrid.store.log import LOG_FILE, run_log
 
 
 @pytest.fixture(autouse=True)

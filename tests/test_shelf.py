@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from raygrid.shelf import Shelf
+from raygrid.scoring.model_offload import Shelf
 
 SIZE = 4 * (3 * 2 + 2)  # bytes of one model
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from raygrid.cli import _status_of
-from raygrid.signals import Terminated, ended_in_order, kept
+from raygrid.cli.commands import _status_of
+from raygrid.interrupts import Terminated, ended_in_order, kept
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from raygrid.errors import SpecError
-from raygrid.signatures import model_signature, transfer_signature
 from raygrid.spec import AttackSpec, EnsembleSpec, ModelSpec, Recipe, StudySpec
+from raygrid.store.signatures import model_signature, transfer_signature
 
 _FILE = Path(__file__).resolve().parent.parent / "experiments" / "full_grid.py"
 _SPEC = importlib.util.spec_from_file_location("full_grid", _FILE)

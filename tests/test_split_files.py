@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from test_splits import tables
 from tiny_grid import tiny
 
-from raygrid import signatures
-from raygrid.datasets import Index
-from raygrid.datasets.base import Reject
+from raygrid.data.datasets import Index
+from raygrid.data.datasets.base import Reject
+from raygrid.data.splits.draw import assign_splits, members
+from raygrid.data.splits.draw import test_patients as patients_of_test
+from raygrid.data.splits.parse import SplitFile, content_hashes, read_split_files
+from raygrid.data.splits.resolve import splits_of
 from raygrid.errors import DataError, MissingDataError, SpecError
-from raygrid.files import write_text
-from raygrid.plain import from_plain, to_plain
-from raygrid.prepare import survey
-from raygrid.signatures import samples_signature
+from raygrid.io.files import write_text
 from raygrid.spec import DatasetSpec, SplitSpec
-from raygrid.split_files import splits_of
-from raygrid.split_lists import SplitFile, content_hashes, read_split_files
-from raygrid.splits import assign_splits, members
-from raygrid.splits import test_patients as patients_of_test
+from raygrid.spec.serialization import from_plain, to_plain
+from raygrid.store import signatures
+from raygrid.store.signatures import samples_signature
+from raygrid.study.prepare import survey
 
 SMALLER = ("d2_half", "d1_tenth")
 LABELS = ("common", "rare")

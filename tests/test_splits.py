@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raygrid import splits
+from raygrid.data.splits import draw as splits
 from raygrid.errors import DataError, SpecError
-from raygrid.keyed import digest
+from raygrid.hashing import digest
 from raygrid.spec import SPLITS, SplitSpec
 
 DRAWN = SplitSpec(test_fraction=0.2)

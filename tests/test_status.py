@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.cli import main
-from raygrid.files import write_json, write_text
-from raygrid.leftovers import find_leftovers
-from raygrid.samples import samples_dir
-from raygrid.status import describe_status
-from raygrid.training import train
-from raygrid.units import missing_files, plan_units
-from raygrid.zoo import Zoo
+from raygrid.cli.commands import main
+from raygrid.io.files import write_json, write_text
+from raygrid.models.training import train
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import samples_dir
+from raygrid.store.units import missing_files, plan_units
+from raygrid.study.clean import find_leftovers
+from raygrid.study.status import describe_status
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 
-from raygrid.mirror import attach
-from raygrid.node_cache import CACHE_VARIABLE
+from raygrid.io.cache import CACHE_VARIABLE
+from raygrid.io.mirror import attach
 
 EXPERIMENT = Path(__file__).with_name("storage_grid.py")
-STATUS = "import sys; from raygrid.cli import main; main(['status', sys.argv[1]])"
+STATUS = "import sys; from raygrid.cli.commands import main; main(['status', sys.argv[1]])"
 KILL_AFTER = 3  # score files, of 24
 
 

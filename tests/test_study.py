@@ -18,16 +18,16 @@ import pytest
 from tiny_grid import tiny
 from toy_zoo import make_zoo
 
-from raygrid import models
-from raygrid.beforehand import require_scorable
-from raygrid.cli import main
+from raygrid.cli.commands import main
 from raygrid.errors import DataError, SpecError, StoreError, WeightsError
-from raygrid.files import write_json
-from raygrid.lease import lease
-from raygrid.samples import Samples, samples_dir
-from raygrid.scores import read_metadata
-from raygrid.study import RunOptions, missing_work, open_study, run_study
-from raygrid.units import plan_units, score_files
+from raygrid.io.files import write_json
+from raygrid.io.lease import lease
+from raygrid.models import architectures
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.scores import read_metadata
+from raygrid.store.units import plan_units, score_files
+from raygrid.study.check_targets import require_scorable
+from raygrid.study.run import RunOptions, missing_work, open_study, run_study
 
 EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
 
@@ -140,7 +140,7 @@ def test_stopped_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> N
 
 def test_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib\nfrom raygrid.lease import lease\n"
+        "import sys, pathlib\nfrom raygrid.io.lease import lease\n"
         "with lease(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
@@ -184,7 +184,7 @@ def test_weights_that_cannot_be_had_are_told_before_anything_is_prepared(
     def unreachable(name: str, **options: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(models.timm, "create_model", unreachable)
+    monkeypatch.setattr(architectures.timm, "create_model", unreachable)
     spec = replace(tiny(), models=tuple(replace(m, init="imagenet") for m in tiny().models[-2:-1]), ensembles=())
     options = RunOptions(study_dir=tmp_path / "study", data_root=tmp_path)
     with pytest.raises(WeightsError, match="weights of test_resnet could not be fetched from the hub"):

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from auc_frames import UNTOUCHED, model, set_row, small_frame, small_study, with_ensemble, without
 
-from raygrid import tables
+from raygrid.analysis import tables
+from raygrid.analysis.tables import beside_published, published_tables
 from raygrid.errors import DataError
+from raygrid.report import table_text
 from raygrid.spec import EnsembleSpec
-from raygrid.tables import beside_published, published_tables
 
 PRE = "pretrained_on:textures"
 A0, A1, B0, B1 = model("a"), model("a", instance=1), model("b"), model("b", instance=1)
@@ -358,7 +359,7 @@ def test_latex_is_escaped_and_balanced():
     assert plain.count("{") == plain.count("}")
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len({line.count(" & ") for line in rows}) == 1
-    assert tables.text._latex("a_b & 5% #1 $x {y} ~ ^ \\") == (
+    assert table_text._latex("a_b & 5% #1 $x {y} ~ ^ \\") == (
         r"a\_b \& 5\% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
 

@@ -16,10 +16,10 @@ from auc_frames import model, small_frame, small_study, without
 from mlflow.tracking import MlflowClient
 from postgres_server import postgres_server
 
-from raygrid import tracking
 from raygrid.errors import TrackingError
-from raygrid.tracking import mirror, without_password
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.study import track
+from raygrid.study.track import mirror, without_password
 
 MODELS = [model("a", instance=k) for k in (0, 1)]
 NUM_PAIRINGS = len(MODELS) ** 2
@@ -107,7 +107,7 @@ def test_pairings_of_a_modality_that_is_no_more_are_left_out(tmp_path: Path) -> 
 def test_finished_runs_stay_known_when_half_written_ones_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "_MAX_RESULTS", 2)
+    monkeypatch.setattr(track, "_MAX_RESULTS", 2)
     zoo, frame = make_zoo(tmp_path), small_frame(MODELS)
     mirror(zoo, frame, phantom=True)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")

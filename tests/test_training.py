@@ -9,14 +9,14 @@ from safetensors.torch import load_file
 from toy_zoo import MODEL, RECIPE, make_zoo
 
 from raygrid.errors import StoreError, TrainingError
-from raygrid.files import write_json
-from raygrid.fitting import epoch_order
-from raygrid.samples import Samples
+from raygrid.io.files import write_json
+from raygrid.models.epoch import epoch_order
+from raygrid.models.training import train
 from raygrid.spec import (
     Recipe,
 )
-from raygrid.training import train
-from raygrid.units import missing_files, plan_units
+from raygrid.store.samples import Samples
+from raygrid.store.units import missing_files, plan_units
 
 
 class KilledError(Exception):

@@ -18,21 +18,21 @@ import torch
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid import engine
+from raygrid.analysis.frames import auc_frame, result_frames, visibility_frame
+from raygrid.analysis.operating_point import SPECIFICITY
 from raygrid.attacks import Ensemble, crafter, to_unit_range
-from raygrid.decisions import SPECIFICITY
-from raygrid.engine import score_attacked
 from raygrid.errors import StoreError
-from raygrid.results import auc_frame, result_frames, visibility_frame
-from raygrid.samples import Samples, samples_dir
-from raygrid.scorer import Scorer
-from raygrid.scores import cases_of, read_logits, read_metadata, transfer_facts
-from raygrid.shelf import Shelf
+from raygrid.models.training import train
+from raygrid.scoring import engine
+from raygrid.scoring.engine import score_attacked
+from raygrid.scoring.model_offload import Shelf
+from raygrid.scoring.scorer import Scorer
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
-from raygrid.training import train
-from raygrid.transfer import _read_unit
-from raygrid.units import ScoreFile, Unit, missing_files, plan_units, score_files
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.scores import cases_of, read_logits, read_metadata, transfer_facts
+from raygrid.store.units import ScoreFile, Unit, missing_files, plan_units, score_files
+from raygrid.study.transfer import _read_unit
 
 MODELS = (MODEL, replace(MODEL, split="d2"))
 PAIR = EnsembleSpec(modality="toy", label="pair", members=tuple(m.name for m in MODELS))
@@ -160,7 +160,7 @@ def test_models_that_take_turns_and_units_in_another_order_give_the_same_scores(
     shutil.copytree(zoo.study_dir, tmp_path / "study", ignore=shutil.ignore_patterns("scores", "perceptibility"))
     again = Zoo(tmp_path / "study", zoo.study, zoo.samples)
     (size,) = {*Shelf({m.name: zoo.load_frozen(m) for m in MODELS}, "cpu").sizes.values()}
-    monkeypatch.setattr("raygrid.shelf._free_bytes", lambda device: size + 1)
+    monkeypatch.setattr("raygrid.scoring.model_offload._free_bytes", lambda device: size + 1)
     scorer = scorer_of(again)
     for file in reversed(missing_files(units_of(again))):  # in another order, too
         assert not scorer(as_row(again, file))["error"][0]

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from toy_zoo import MODEL, make_zoo
 
-from raygrid.cluster import Resources, share_resources
 from raygrid.errors import ClusterError, TrainingError
-from raygrid.files import write_json
-from raygrid.memory import CONTEXT_BYTES, training_bytes
+from raygrid.io.files import write_json
+from raygrid.models.memory import CONTEXT_BYTES, training_bytes
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
-from raygrid.transfer import _READER_CPUS
-from raygrid.trials import MOST_PER_GPU, Request, SourcesFirst, _most_at_once, _trial, request_of
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.study.cluster import Resources, share_resources
+from raygrid.study.train import MOST_PER_GPU, Request, SourcesFirst, _most_at_once, _trial, request_of
+from raygrid.study.transfer import _READER_CPUS
 
 GIB = 2**30
 CPU = Resources("cpu", 4, 4, 0, 0.75, 0, 4)
@@ -86,7 +86,7 @@ def test_share_of_a_gpu_is_named_or_follows_from_memory(
     tmp_path: Path, samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zoo = make_zoo(tmp_path)
-    monkeypatch.setattr("raygrid.trials.samples_dir", lambda *args: samples.folder)
+    monkeypatch.setattr("raygrid.study.train.samples_dir", lambda *args: samples.folder)
     assert request_of(zoo, MODEL, GPU, 5).gpus == 1 / 5
     assert request_of(zoo, MODEL, GPU, None).gpus == 1 / MOST_PER_GPU
     needed = training_bytes(MODEL.arch, zoo.study.modalities[0].dataset, zoo.study.recipe_of(MODEL), num_outputs=1)
@@ -141,9 +141,9 @@ def test_what_would_come_again_is_reported_and_not_raised(
         raise error
 
     zoo, reports = make_zoo(tmp_path), []
-    monkeypatch.setattr("raygrid.training.train", fail)
-    monkeypatch.setattr("raygrid.trials.samples_dir", lambda *args: samples.folder)
-    monkeypatch.setattr("raygrid.trials.tune.report", reports.append)
+    monkeypatch.setattr("raygrid.models.training.train", fail)
+    monkeypatch.setattr("raygrid.study.train.samples_dir", lambda *args: samples.folder)
+    monkeypatch.setattr("raygrid.study.train.tune.report", reports.append)
     job = {"study": zoo.study.to_dict(), "study_dir": str(tmp_path), "samples": dict(zoo.samples)}
     _trial({"model": 0, "cpus": 1, "gpus": 0.0}, {**job, "device": "cpu", "provenance": {}})
     (report,) = reports

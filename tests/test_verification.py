@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from toy_zoo import MODEL, make_zoo
 
 from raygrid.attacks import to_unit_range
-from raygrid.engine import score_attacked, score_clean
 from raygrid.errors import StoreError, TrainingError
-from raygrid.files import write_json
-from raygrid.fitting import predict
-from raygrid.samples import SampleBatch, Samples
+from raygrid.io.files import write_json
+from raygrid.models.epoch import predict
+from raygrid.models.training import train
+from raygrid.scoring.engine import score_attacked, score_clean
+from raygrid.scoring.networks import verify_answers, verify_card
 from raygrid.spec import TransferSpec, attack_grid
-from raygrid.training import train
-from raygrid.verification import verify_answers, verify_card
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import SampleBatch, Samples
 
 TRANSFER = TransferSpec(attacks=attack_grid((0.02,)))
 

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save_file
 from toy_zoo import MODEL, make_zoo
 
-from raygrid import models
+from raygrid.analysis.tables import label_of_init
 from raygrid.errors import SpecError, StoreError, WeightsError
-from raygrid.files import checksum, write_json
-from raygrid.models import build_classifier, build_pretrained, check_architecture, start_from
+from raygrid.io.files import checksum, write_json
+from raygrid.models import architectures
+from raygrid.models.architectures import build_classifier, build_pretrained, check_architecture, start_from
 from raygrid.spec import ModelSpec, Recipe
-from raygrid.tables import label_of_init
-from raygrid.weights import weights_identity
+from raygrid.store.weight_sources import weights_identity
 
 
 def saved(tmp_path: Path, arch: str, **options: object) -> tuple[Path, dict[str, torch.Tensor]]:
@@ -90,7 +90,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_a_hub_model_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
     monkeypatch.setattr(
-        models.timm, "create_model", lambda name, **o: create("test_efficientnet" if ":" in name else name)
+        architectures.timm, "create_model", lambda name, **o: create("test_efficientnet" if ":" in name else name)
     )
     with pytest.raises(WeightsError, match="is not the test_resnet that timm builds"):
         build_pretrained("test_resnet", "hub:some/model", channels=3, num_outputs=1, seed=0)
@@ -127,7 +127,7 @@ def test_a_hub_that_cannot_be_reached_names_three_ways_out(monkeypatch: pytest.M
     def unreachable(name: str, **options: object) -> None:
         raise OSError(f"no route to the host of {name}")
 
-    monkeypatch.setattr(models.timm, "create_model", unreachable)
+    monkeypatch.setattr(architectures.timm, "create_model", unreachable)
     for weights, name in (("hub", "densenet121.ra_in1k"), ("hub:some/model", "hf-hub:some/model")):
         with pytest.raises(WeightsError, match=rf"{name} could not be fetched.*Three ways out"):
             build_pretrained("densenet121.ra_in1k", weights, channels=3, num_outputs=1, seed=0)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raygrid.files import write_json, write_text
-from raygrid.samples import SampleBatch, Samples, write_shard
+from raygrid.data.splits.draw import assign_splits
+from raygrid.io.files import write_json, write_text
 from raygrid.spec import (
     DatasetSpec,
     ModalitySpec,
@@ -19,8 +19,8 @@ from raygrid.spec import (
     TransferSpec,
     attack_grid,
 )
-from raygrid.splits import assign_splits
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import SampleBatch, Samples, write_shard
 
 MODEL = ModelSpec(modality="toy", arch="test_resnet", init="random", split="d1")
 RECIPE = Recipe(epochs=3, batch_size=8, augmentations=("flip_horizontal", "rotate", "translate", "colour"))

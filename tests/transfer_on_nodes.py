@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from raygrid.cluster import connected, read_resources
-from raygrid.study import open_study
-from raygrid.transfer import transfer_missing
-from raygrid.zoo import Zoo
+from raygrid.store.folder import Zoo
+from raygrid.study.cluster import connected, read_resources
+from raygrid.study.run import open_study
+from raygrid.study.transfer import transfer_missing
 
 POLL_S = 0.05
 

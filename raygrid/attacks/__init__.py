@@ -4,8 +4,8 @@ from raygrid.attacks.controls import control, shuffles
 from raygrid.attacks.crafter import Crafter
 from raygrid.attacks.ensemble import Ensemble
 from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, logit_seed, loss_gradient
-from raygrid.attacks.images import round_to_levels, round_towards, to_unit_range
 from raygrid.attacks.plugins import run_class_attack
+from raygrid.data.images.scale import round_to_levels, round_towards, to_unit_range
 
 __all__ = [
     "Bfloat16",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raygrid.keyed import keyed_generator
+from raygrid.hashing import keyed_generator
 
 
 def shuffles(seed: int, image_ids: Sequence[str], num_places: int) -> Tensor:

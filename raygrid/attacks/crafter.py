@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient
-from raygrid.attacks.images import round_to_levels
-from raygrid.attacks.inputs import Draws, diversify, smooth
+from raygrid.attacks.input_transforms import Draws, diversify, smooth
 from raygrid.attacks.plugins import run_plugin
+from raygrid.data.images.scale import round_to_levels
 from raygrid.errors import SpecError
 from raygrid.spec import AttackSpec
 

@@ -17,8 +17,8 @@ from raygrid.spec.attacks import (
     attack_grid,
     plugins,
 )
-from raygrid.spec.claims import Margins
 from raygrid.spec.data import MAX_REJECTED_SHARE, SPLIT_FILES, SPLITS, DatasetSpec, SplitSpec
+from raygrid.spec.margins import Margins
 from raygrid.spec.models import (
     AUGMENTATIONS,
     ENSEMBLE,

@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import Any, Literal
 
 from raygrid.errors import SpecError, unknown_name
-from raygrid.spec.checks import require
+from raygrid.spec._require import require
 
 Condition = Literal["clean", "adversarial", "control"]
 Norm = Literal["linf", "l2"]
@@ -28,7 +28,7 @@ _PUBLISHED: dict[str, Mapping[str, Any]] = {
     "vmi_fgsm": {**_MI, "neighbours": 20},
 }
 ATTACKS = tuple(_PUBLISHED)
-MEASURES = ("linf", "l2", "psnr", "ssim")  # of how visible a change is (raygrid.perceptibility)
+MEASURES = ("linf", "l2", "psnr", "ssim")  # of how visible a change is (raygrid.attacks.perceptibility)
 PLUGINS = "raygrid.attacks"  # entry points of this group are attacks of other packages
 
 

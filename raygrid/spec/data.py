@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raygrid.errors import unknown_name
-from raygrid.keyed import Json
-from raygrid.plain import ABSENT_BY_DEFAULT
-from raygrid.spec.checks import require
+from raygrid.hashing import Json
+from raygrid.spec._require import require
+from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 
 SPLITS = ("d1", "d2", "d2_half", "d1_tenth", "development")
 SPLIT_FILES = ("all", "test", *(s + role for s in SPLITS[:4] for role in ("", "/train", "/validation")))
@@ -18,7 +18,7 @@ class DatasetSpec:
     """Which images, and at what size they are prepared.
 
     Attributes:
-        loader: name in `raygrid.datasets.DATASETS`.
+        loader: name in `raygrid.data.datasets.DATASETS`.
         image_size: side of the square prepared image, pixels.
         channels: 1 (grey) or 3 (RGB); a perturbation of a grey image stays grey.
         options: what the loader accepts beyond that (number of phantom patients, the labels to use, ...).
@@ -42,7 +42,7 @@ class SplitSpec:
         test_fraction: share of patients kept for testing; None uses the data set's official division.
         validation_fraction: share of each development split's patients that choose the best epoch.
         files: name in `SPLIT_FILES` -> path, relative to the data root, of a file that gives the split in place of a
-            draw (see `raygrid.split_files`). What the files say enters the signature, not their paths.
+            draw (see `raygrid.data.splits.resolve`). What the files say enters the signature, not their paths.
     """
 
     test_fraction: float | None = None

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass, field
 
 from raygrid.errors import unknown_name
-from raygrid.plain import ABSENT_BY_DEFAULT
-from raygrid.spec.checks import require
+from raygrid.spec._require import require
 from raygrid.spec.data import SPLITS, DatasetSpec, SplitSpec
+from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 
 AUGMENTATIONS = ("flip_horizontal", "flip_vertical", "rotate", "translate", "colour")
 SCHEDULES = (

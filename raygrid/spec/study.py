@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from raygrid.errors import SpecError, unknown_name
-from raygrid.plain import ABSENT_BY_DEFAULT, from_plain, to_plain
+from raygrid.spec._require import require
 from raygrid.spec.attacks import TransferSpec
-from raygrid.spec.checks import require
-from raygrid.spec.claims import Margins
+from raygrid.spec.margins import Margins
 from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, Recipe
+from raygrid.spec.serialization import ABSENT_BY_DEFAULT, from_plain, to_plain
 from raygrid.spec.targets import TargetSpec
 
 AnyTarget = ModelSpec | TargetSpec  # what is attacked
@@ -22,8 +22,8 @@ class StudySpec:
 
     Attributes:
         weights: where pre-trained weights come from, by `<arch>` for `imagenet` and by `<name>/<arch>` for
-            `weights:<name>`; `raygrid.weights` lists the sources. Architectures that are not named get `imagenet`
-            weights from timm's hub.
+            `weights:<name>`; `raygrid.store.weight_sources` lists the sources. Architectures that are not named get
+            `imagenet` weights from timm's hub.
         ensembles: models that are attacked through together, beside each alone.
         targets: classifiers that raygrid did not train, attacked through every surrogate of their modality; those with
             `attacked_through` are surrogates, too.

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from raygrid.errors import SpecError, unknown_name
-from raygrid.plain import ABSENT_BY_DEFAULT
-from raygrid.spec.checks import require
+from raygrid.spec._require import require
+from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 
 TARGET_KINDS = (
     "checkpoint",  # a PyTorch network: a factory function and a file of its weights

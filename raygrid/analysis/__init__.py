@@ -1,0 +1,1 @@
+"""Scores to numbers: AUCs, intervals, effects, tables and claims, as pure functions."""

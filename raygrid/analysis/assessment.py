@@ -1,0 +1,290 @@
+"""What attacks through look-alikes did to one model that raygrid did not train: the numbers of its page, pure.
+
+Where a budget left pairings out, means are over the attacks that the most surrogates were asked with, so that
+surrogates are compared on the same attacks.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raygrid.analysis.auc import Floats, half_width, interval, mean_influence
+from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon, label_of_init
+from raygrid.errors import DataError
+from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, StudySpec, TargetSpec
+from raygrid.store.query_budget import Cell
+
+GREY_LEVELS = 127.5  # per unit of the image scale [-1, 1]
+_DATA = {
+    "d1": "one half of the patients (d1)",
+    "d2": "the other half (d2)",
+    "d2_half": "half of d2",
+    "d1_tenth": "a tenth of d1",
+    "development": "all of the patients",
+}
+# what is compared with what, of the surrogate: column, level before, level after; None is any other
+_CONTRASTS: Sequence[tuple[str, str | None, str | None]] = (
+    ("surrogate_init", "random", None),
+    ("surrogate_split", "d1", "d2"),
+    ("surrogate_split", "d2", "d2_half"),
+    ("surrogate_split", "d1", "d1_tenth"),
+    ("surrogate_arch", None, None),
+    ("attack", None, None),
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its 95 % interval, and the influence of every test patient on it."""
+
+    value: float
+    low: float
+    high: float
+    influence: Floats
+
+
+@dataclass(frozen=True)
+class Through:
+    """What attacks through one surrogate leave of the model's AUC."""
+
+    name: str
+    arch: str
+    init: str
+    split: str
+    auc: Number
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One attack at one epsilon: means over surrogates, and the surrogate that does most."""
+
+    attack: str
+    epsilon: float
+    num_surrogates: int
+    adversarial: Number
+    control: Number
+    best: Through
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How the model's AUC under attack differs between two kinds of surrogates that are alike in all else."""
+
+    words: str
+    difference: Number
+    num_pairs: int
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says."""
+        if self.difference.high < 0:
+            return "more damage"
+        return "less damage" if self.difference.low > 0 else "no clear difference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """One target and all that was measured of it.
+
+    Attributes:
+        auc, decisions: the rows of this target alone, as in `results/`. Those of attacks through the model itself count
+            in `white_box` alone.
+        visibility: of its modality.
+        not_asked: the (surrogate, attack's key) that its budget does not cover.
+
+    Raises DataError if there is not one clean row.
+    """
+
+    study: StudySpec
+    target: TargetSpec
+    auc: pd.DataFrame
+    decisions: pd.DataFrame
+    visibility: pd.DataFrame
+    not_asked: Set[Cell] = frozenset()
+
+    def __post_init__(self) -> None:
+        if len(self._rows("clean")) != 1:
+            raise DataError(
+                f"{self.target.name} has {len(self._rows('clean'))} clean rows in the AUC frame; expected 1"
+            )
+
+    @property
+    def clean(self) -> Number:
+        """The AUC on images as they are."""
+        return self.mean(self._rows("clean"))
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether there is something that an attack could take away."""
+        return self.clean.low > LEARNED_BOUND
+
+    @cached_property
+    def reference(self) -> list[AttackSpec]:
+        """The attacks that surrogates are compared with: of one epsilon and norm, asked through the most surrogates."""
+        asked = self._rows("adversarial").groupby(["attack", "epsilon"]).size()
+        specs = {(a.name, a.epsilon): a for a in self.study.transfer.attacks}
+        most = [specs[key] for key in specs if key in asked.index and asked[key] == asked.max()]
+        most = [a for a in most if a.norm == "linf"] or most
+        epsilon = default_epsilon(a.epsilon for a in most)
+        return [a for a in most if np.isclose(a.epsilon, epsilon)]
+
+    @property
+    def attacked(self) -> Number | None:
+        """The mean AUC over surrogates under the reference attacks; None where nothing was attacked."""
+        return self.mean(self.at_reference("adversarial")) if self.reference else None
+
+    @property
+    def white_box(self) -> Number | None:
+        """The mean AUC under the reference attacks through the model itself; None where its network is no surrogate."""
+        rows = self.auc[(self.auc["condition"] == "adversarial") & self.auc["white_box"]]
+        rows = self._of(rows, self.reference)
+        return self.mean(rows) if len(rows) else None
+
+    @cached_property
+    def surrogates(self) -> list[Through]:
+        """What the reference attacks do through each surrogate, most damage first."""
+        rows = self.at_reference("adversarial").groupby("surrogate", sort=False)
+        return sorted((self._through(part) for _, part in rows), key=lambda through: through.auc.value)
+
+    def damage(self) -> list[Damage]:
+        """Return what each attack does at each epsilon, in the study's order."""
+        found = []
+        for attack in self.study.transfer.attacks:
+            adversarial, control = (self._of(self._rows(c), [attack]) for c in ("adversarial", "control"))
+            if not len(adversarial):
+                continue
+            throughs = [self._through(part) for _, part in adversarial.groupby("surrogate", sort=False)]
+            best = min(throughs, key=lambda through: through.auc.value)
+            numbers = self.mean(adversarial), self.mean(control)
+            found.append(Damage(attack.name, attack.epsilon, len(throughs), *numbers, best))
+        return found
+
+    def contrasts(self) -> list[Contrast]:
+        """Return what made a difference, each level against its counterpart with all else alike."""
+        rows = self.at_reference("adversarial")
+        rows = rows[~rows["surrogate_arch"].isin((ENSEMBLE, EXTERNAL))]
+        found = []
+        for column, before, after in _CONTRASTS:
+            levels = list(dict.fromkeys(rows[column]))
+            first = before or (levels[0] if levels else "")
+            for level in [after] if after else [level for level in levels if level != first]:
+                contrast = self._contrast(rows, column, first, level)
+                if contrast is not None:
+                    found.append(contrast)
+        return found
+
+    def decided(self) -> pd.DataFrame:
+        """Return, per finding, the model's decisions at its threshold.
+
+        Columns: label, num_positive, num_negative, auc (clean), then sensitivity and specificity on clean images
+        (`_clean`), under the reference attacks, mean over surrogates (`_attacked`), through the best one (`_best`), and
+        of the shuffled changes (`_control`).
+        """
+        others = self.decisions[~self.decisions["white_box"]]
+        clean = others[others["condition"] == "clean"].set_index("label")
+        frame = clean[["num_positive", "num_negative", "auc"]].copy()
+        attacked = self._of(others[others["condition"] == "adversarial"], self.reference)
+        control = self._of(others[others["condition"] == "control"], self.reference)
+        best = attacked[attacked["surrogate"] == (self.surrogates[0].name if self.surrogates else "")]
+        for measure in ("sensitivity", "specificity"):
+            frame[f"{measure}_clean"] = clean[measure]
+            for name, rows in (("attacked", attacked), ("best", best), ("control", control)):
+                frame[f"{measure}_{name}"] = rows.groupby("label")[measure].mean()
+        return frame.reset_index()
+
+    def seen(self) -> pd.DataFrame:
+        """Return how visible each attack is: attack, epsilon, grey_levels (of the largest change), psnr, ssim.
+
+        They are means over images and surrogates.
+        """
+        asked = set(self._rows("adversarial")["surrogate"])
+        mine = self.visibility["condition"].eq("adversarial") & self.visibility["surrogate"].isin(asked)
+        rows = self.visibility[mine & (self.visibility["modality"] == self.target.modality)]
+        means = rows.groupby(["attack", "epsilon"], sort=False)[["linf", "psnr", "ssim"]].mean().reset_index()
+        return means.assign(grey_levels=means["linf"] * GREY_LEVELS).drop(columns="linf")
+
+    def curve(self) -> pd.DataFrame:
+        """Return AUC against epsilon as `figures.epsilon_curves` draws it."""
+        rows = [self._point("clean", "", 0.0, self.clean)]
+        for one in self.damage():
+            rows.append(self._point("adversarial", one.attack, one.epsilon, one.adversarial))
+            rows.append(self._point("control", one.attack, one.epsilon, one.control))
+        return pd.DataFrame(rows)
+
+    def at_reference(self, condition: str) -> pd.DataFrame:
+        """Return the rows of one condition under the reference attacks."""
+        return self._of(self._rows(condition), self.reference)
+
+    def mean(self, rows: pd.DataFrame) -> Number:
+        """Return the mean AUC of rows with its interval."""
+        value = float(rows["auc"].mean())
+        influence = mean_influence(np.stack([np.asarray(i, dtype=np.float64) for i in rows["influence"]]))
+        positive, images = (int(rows[name].iloc[0]) for name in ("num_positive", "num_images"))
+        return Number(value, *interval(value, influence, degenerate_n=(positive, images - positive)), influence)
+
+    def _rows(self, condition: str) -> pd.DataFrame:
+        return self.auc[(self.auc["condition"] == condition) & ~self.auc["white_box"]]
+
+    def _of(self, rows: pd.DataFrame, attacks: Sequence[AttackSpec]) -> pd.DataFrame:
+        keys = {(a.name, a.epsilon) for a in attacks}
+        wanted = [key in keys for key in zip(rows["attack"], rows["epsilon"], strict=True)]
+        return rows[np.array(wanted, dtype=bool)]
+
+    def _through(self, rows: pd.DataFrame) -> Through:
+        name, arch, init, split = (str(rows[f"surrogate{c}"].iloc[0]) for c in ("", "_arch", "_init", "_split"))
+        return Through(name, arch, init, split, self.mean(rows))
+
+    def _contrast(self, rows: pd.DataFrame, column: str, before: str, after: str) -> Contrast | None:
+        """Return after less before, mean over the cells that both have; None where they share none."""
+        alike = [c for c in ("surrogate_arch", "surrogate_init", "surrogate_split", "attack", "epsilon") if c != column]
+        sides = [dict(list(rows[rows[column] == level].groupby(alike))) for level in (before, after)]
+        shared = [key for key in sides[0] if key in sides[1]]
+        if not shared:
+            return None
+        one, two = ([self.mean(side[key]) for key in shared] for side in sides)
+        pairs = list(zip(one, two, strict=True))
+        words = f"{_LEVELS[column]}: {_word(column, after)} instead of {_word(column, before)}"
+        return Contrast(words, mean_difference([(b, a) for a, b in pairs]), len(pairs))
+
+    def _point(self, condition: str, attack: str, epsilon: float, number: Number) -> dict[str, Any]:
+        names = {"modality": self.target.modality, "condition": condition, "attack": attack, "epsilon": epsilon}
+        return {**names, "auc": number.value, "auc_low": number.low, "auc_high": number.high}
+
+
+_LEVELS: Mapping[str, str] = {
+    "surrogate_init": "Start",
+    "surrogate_split": "Training images",
+    "surrogate_arch": "Architecture",
+    "attack": "Attack",
+}
+
+
+def mean_difference(pairs: Sequence[tuple[Number, Number]]) -> Number:
+    """Return the mean of first less second over pairs, with an interval; all share their patients."""
+    value = float(np.mean([a.value - b.value for a, b in pairs]))
+    influence = mean_influence(np.stack([a.influence - b.influence for a, b in pairs]))
+    reach = half_width(influence)
+    return Number(value, value - reach, value + reach, influence)
+
+
+def words_of_init(init: str) -> str:
+    """Return what a surrogate started from, in words."""
+    known = {"random": "random weights", "mixed": "several", "imagenet": "ImageNet weights"}
+    return known.get(init, label_of_init(init))
+
+
+def words_of_data(split: str) -> str:
+    """Return what a surrogate was trained on, in words."""
+    return _DATA.get(split, "several of these")
+
+
+def _word(column: str, level: str) -> str:
+    if column == "surrogate_init":
+        return words_of_init(level)
+    if column == "surrogate_split":
+        return words_of_data(level)
+    return level.upper() if column == "attack" else level

@@ -1,0 +1,243 @@
+"""How much each factor of a study changes the damage: marginal effects with intervals, from the AUC frame.
+
+All black-box rows of a modality (surrogate and target are different models, adversarial images) are explained by
+perturbation degree, attack, initialisation of target and surrogate and both together, parity of data and of
+architecture and both together. An effect is the mean change of the fitted outcome when one factor is set from one level
+to another and everything else stays as it is in each row; so it is one weighted sum of the rows, with known weights.
+
+Two sources of uncertainty:
+    patients   the weighted sum of the rows' influences (raygrid.analysis.auc); rows share their patients
+    trainings  surrogates and targets are crossed random effects. Where every kind of model (architecture,
+               initialisation, split) was trained at least three times, a pigeonhole bootstrap draws instances of each
+               kind, as surrogates and as targets apart, the same draw for all rows of a model, and fits again (Owen
+               2007, Annals of Applied Statistics 1:386). Where it was not, this variance is not identified: effects are
+               conditional on the models.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from raygrid.analysis.auc import Floats, effective_patients, half_width, ratio_influence, standard_error
+from raygrid.analysis.random_effects import fewest_instances, freedom, half_width_of_sum, spread_of_draws
+from raygrid.errors import DataError
+from raygrid.hashing import keyed_generator
+from raygrid.spec import ENSEMBLE, EXTERNAL
+
+Outcome = Literal["relative", "logit"]
+OUTCOMES: tuple[Outcome, ...] = ("relative", "logit")
+
+COLUMNS = ["modality", "factor", "from", "to", "outcome", "effect", "low", "high", "error_patients", "error_trainings"]
+COLUMNS += ["num_rows", "conditional"]
+FEWEST_INSTANCES = 3  # trainings of a kind from which the variation between them is estimated
+_SAME, _OTHER, _NESTED = "same", "disjoint", "overlapping"
+_HALF, _FEW = "half as many, disjoint", "far fewer, disjoint"
+_SIZES = {"d1": 1.0, "d2": 1.0, "d2_half": 0.5, "d1_tenth": 0.1}  # share of d1's images
+_BINARY = {
+    "target_pretrained": "target pre-trained",
+    "surrogate_pretrained": "surrogate pre-trained",
+    "other_architecture": "other architecture",
+}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A contrast: the mean over the rows of the fitted outcome with some factors set, each setting with its sign."""
+
+    factor: str
+    before: str
+    after: str
+    settings: tuple[tuple[int, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one modality: factors, outcome (n,) and influences (n, patients)."""
+
+    table: pd.DataFrame
+    outcome: Floats
+    influence: Floats
+
+
+def factor_effects(auc: pd.DataFrame, outcome: Outcome = "relative", *, seed: int = 0) -> pd.DataFrame:
+    """Return the effect of every factor in every modality (`COLUMNS`), with 95 % intervals.
+
+    Args:
+        auc: the AUC frame of `results/auc.parquet`.
+        outcome: `relative` AUC, or `logit` of the AUC. An AUC of 0 or 1 has no logit: every AUC is brought towards 1/2
+            by half an image first, (k A + 1/2) / (k + 1) with k the smaller class.
+        seed: of the bootstrap over trainings.
+
+    `conditional` is True where the variation between trainings is not in the interval. Raises DataError for an unknown
+    outcome.
+    """
+    if outcome not in OUTCOMES:
+        raise DataError(f"outcome is {outcome!r}; expected 'relative' or 'logit'")
+    found: list[dict[str, Any]] = []
+    for modality in auc["modality"].unique():
+        rows = _rows_of(auc[auc["modality"] == modality], outcome)
+        if len(rows.table):
+            found += [{"modality": modality, "outcome": outcome, **e} for e in _effects_of(rows, str(modality), seed)]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def all_effects(auc: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Return `factor_effects` on both outcomes, one after the other."""
+    return pd.concat([factor_effects(auc, outcome, seed=seed) for outcome in OUTCOMES], ignore_index=True)
+
+
+def _rows_of(auc: pd.DataFrame, outcome: Outcome) -> _Rows:
+    clean = {r["target"]: r for r in auc[auc["condition"] == "clean"].to_dict("records")}
+    of_zoo = ~auc["surrogate_arch"].isin((ENSEMBLE, EXTERNAL)) & (auc["target_arch"] != EXTERNAL)
+    chosen = (auc["condition"] == "adversarial") & ~auc["white_box"] & of_zoo
+    rows = auc[chosen & auc["target"].isin(list(clean))].reset_index(drop=True)
+    made = [_outcome_of(row, clean[row["target"]], outcome) for row in rows.to_dict("records")]
+    table = pd.DataFrame(
+        {
+            "epsilon": rows["epsilon"].round(8),
+            "attack": rows["attack"],
+            "target_pretrained": rows["target_init"] != "random",
+            "surrogate_pretrained": rows["surrogate_init"] != "random",
+            "data": [_data(*pair) for pair in zip(rows["target_split"], rows["surrogate_split"], strict=True)],
+            "other_architecture": rows["target_arch"] != rows["surrogate_arch"],
+            "target": rows["target"],
+            "surrogate": rows["surrogate"],
+            "target_kind": _kinds(rows, "target"),
+            "surrogate_kind": _kinds(rows, "surrogate"),
+        }
+    )
+    return _Rows(
+        table, np.array([value for value, _ in made]), np.stack([i for _, i in made]) if made else np.empty((0, 0))
+    )
+
+
+def _outcome_of(row: Mapping[Any, Any], clean: Mapping[Any, Any], outcome: Outcome) -> tuple[float, Floats]:
+    """Return the outcome of one row, and the influence of every patient on it."""
+    own, influence = float(row["auc"]), np.asarray(row["influence"], dtype=np.float64)
+    if outcome == "relative":
+        base = float(clean["auc"])
+        return own / base, ratio_influence(own, influence, base, np.asarray(clean["influence"], dtype=np.float64))
+    fewer = min(int(row["num_positive"]), int(row["num_images"]) - int(row["num_positive"]))
+    shrunk = (fewer * own + 0.5) / (fewer + 1)
+    return math.log(shrunk / (1 - shrunk)), influence * fewer / (fewer + 1) / (shrunk * (1 - shrunk))
+
+
+def _data(target: str, surrogate: str) -> str:
+    if target == surrogate:
+        return _SAME
+    both = {target, surrogate}
+    if "development" in both or both in ({"d2", "d2_half"}, {"d1", "d1_tenth"}):
+        return _NESTED
+    share = _SIZES[surrogate] / _SIZES[target]
+    return _OTHER if share >= 1 else _HALF if share == 0.5 else _FEW
+
+
+def _kinds(rows: pd.DataFrame, side: str) -> list[str]:
+    columns = [rows[f"{side}_{name}"].astype(str) for name in ("arch", "init", "split")]
+    return ["/".join(parts) for parts in zip(*columns, strict=True)]
+
+
+def _effects_of(rows: _Rows, modality: str, seed: int) -> Iterator[dict[str, Any]]:
+    design = _design(rows.table, rows.table)
+    inverse = np.linalg.pinv(design)
+    effects = [(effect, _contrast(rows.table, effect)) for effect in _wanted(rows.table)]
+    effects = [(e, c) for e, c in effects if np.allclose(c @ inverse @ design, c, atol=1e-8)]  # else not estimable
+    contrasts = np.stack([c for _, c in effects]) if effects else np.empty((0, design.shape[1]))
+    fewest = fewest_instances(rows.table)
+    identified = fewest >= FEWEST_INSTANCES
+    between = np.zeros(len(effects))
+    if identified:
+        spread = spread_of_draws(
+            rows.table, rows.outcome, design, contrasts, keyed_generator(seed, "effects", modality)
+        )
+        between = spread * math.sqrt(fewest / (fewest - 1))  # a draw of n from n varies too little by (n - 1) / n
+        identified = bool(np.isfinite(between).all())
+    for (effect, contrast), trainings in zip(effects, between, strict=True):
+        weight = contrast @ inverse
+        influence, value = weight @ rows.influence, float(weight @ rows.outcome)
+        patients, reach = standard_error(influence), half_width(influence)
+        if identified:
+            parts = [(patients, effective_patients(influence) - 1), (trainings, freedom(rows.table, weight))]
+            reach = max(reach, half_width_of_sum(parts))
+        yield {
+            "factor": effect.factor,
+            "from": effect.before,
+            "to": effect.after,
+            "effect": value,
+            "low": value - reach,
+            "high": value + reach,
+            "error_patients": patients,
+            "error_trainings": float(trainings) if identified else math.nan,
+            "num_rows": len(rows.table),
+            "conditional": not identified,
+        }
+
+
+def _wanted(table: pd.DataFrame) -> Iterator[Effect]:
+    """Yield the contrasts whose levels are there, interactions last."""
+
+    def simple(factor: str, column: str, before: Any, after: Any) -> Effect:
+        return Effect(factor, _word(before), _word(after), ((1, {column: after}), (-1, {column: before})))
+
+    epsilons, attacks = sorted(table["epsilon"].unique()), sorted(table["attack"].unique())
+    for after in epsilons[1:]:
+        yield simple("perturbation degree, ε", "epsilon", epsilons[0], after)
+    for after in attacks[1:]:
+        yield simple("attack", "attack", attacks[0], after)
+    two = [c for c in _BINARY if table[c].nunique() == 2]
+    for column in two:
+        yield simple(_BINARY[column], column, False, True)
+    others = [level for level in (_OTHER, _HALF, _FEW, _NESTED) if {_SAME, level} <= set(table["data"])]
+    for after in others:
+        yield simple("data of surrogate and target", "data", _SAME, after)
+    if {"target_pretrained", "surrogate_pretrained"} <= set(two):
+        names, levels = ("target_pretrained", "surrogate_pretrained"), ((False, True), (False, True))
+        yield _interaction("both pre-trained, beyond each alone", names, levels)
+    if "other_architecture" in two:
+        for after in others:
+            yield _interaction(
+                f"other architecture and {after} data, beyond each alone",
+                ("data", "other_architecture"),
+                ((_SAME, after), (False, True)),
+            )
+
+
+def _interaction(factor: str, names: tuple[str, str], levels: tuple[tuple[Any, Any], tuple[Any, Any]]) -> Effect:
+    """Return the difference of differences of two factors."""
+    settings = [
+        ((1 if i == j else -1), {names[0]: levels[0][i], names[1]: levels[1][j]}) for i in (0, 1) for j in (0, 1)
+    ]
+    return Effect(factor, "sum", "together", tuple(settings))
+
+
+def _word(level: Any) -> str:
+    if isinstance(level, bool):
+        return "yes" if level else "no"
+    return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def _design(table: pd.DataFrame, levels_of: pd.DataFrame) -> Floats:
+    """Return what the outcome is regressed on: a constant, every factor, the named interactions.
+
+    Args:
+        table: rows, n of them; the matrix is (n, columns).
+        levels_of: the rows whose levels make the columns; of each factor the first is the reference.
+    """
+    factors = ["epsilon", "attack", *_BINARY, "data"]
+    dummies = {
+        name: [np.asarray(table[name] == level, dtype=float) for level in sorted(levels_of[name].unique())[1:]]
+        for name in factors
+    }
+    columns = [np.ones(len(table)), *(column for name in factors for column in dummies[name])]
+    for one, two in (("target_pretrained", "surrogate_pretrained"), ("data", "other_architecture")):
+        columns += [a * b for a in dummies[one] for b in dummies[two]]
+    return np.stack(columns, axis=1)
+
+
+def _contrast(table: pd.DataFrame, effect: Effect) -> Floats:
+    parts = [sign * _design(table.assign(**values), table).mean(axis=0) for sign, values in effect.settings]
+    return np.asarray(np.sum(parts, axis=0))

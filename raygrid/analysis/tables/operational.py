@@ -1,0 +1,76 @@
+"""Tables for those who run a classifier: decisions at one threshold, findings, the best surrogate, how visible it is.
+
+All are means over black-box pairings (surrogate and target are different models), whatever their factors: what an
+attacker achieves with any of the look-alikes of the study. Without intervals: the paper's tables have those.
+"""
+
+import numpy as np
+import pandas as pd
+
+from raygrid.spec import MEASURES
+
+_CASE = ["modality", "condition", "attack", "epsilon"]
+_DECISIONS = ["sensitivity", "specificity", "fooled", "brier", "mean_probability"]
+
+
+def decision_table(decisions: pd.DataFrame) -> pd.DataFrame:
+    """Return, per modality, condition, attack and epsilon, the mean of each measure over pairings and findings.
+
+    Columns: modality, condition, attack, epsilon, sensitivity, specificity, fooled, brier, mean_probability. Clean rows
+    come first; there `fooled` is 0 by definition.
+    """
+    return _ordered(_black_box(decisions).groupby(_CASE, sort=False)[_DECISIONS].mean().reset_index())
+
+
+def finding_table(decisions: pd.DataFrame) -> pd.DataFrame:
+    """Return AUC and sensitivity of each finding, clean and per epsilon, for modalities with several findings.
+
+    Columns: modality, label, num_positive, condition, epsilon, auc, sensitivity; means over pairings and attacks.
+    """
+    several = decisions.groupby("modality")["label"].transform("nunique") > 1
+    here = _black_box(decisions[several & (decisions["condition"] != "control")])
+    keys = ["modality", "label", "num_positive", "condition", "epsilon"]
+    return here.groupby(keys, sort=False)[["auc", "sensitivity"]].mean().reset_index()
+
+
+def best_surrogates(auc: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """Return, for every target, the black-box surrogate that takes most of its AUC at `epsilon`, mean over the attacks.
+
+    Columns: modality, target, clean_auc, surrogate, auc, relative_auc, mean_auc (over all black-box surrogates). The
+    best of many is found with the same images that judge it, so it looks a little better than it is.
+    """
+    here = auc[(auc["condition"] == "adversarial") & ~auc["white_box"] & np.isclose(auc["epsilon"], epsilon)]
+    keys = ["modality", "target", "surrogate"]
+    means = here.groupby(keys, sort=False)[["clean_auc", "auc", "relative_auc"]].mean().reset_index()
+    columns = ["modality", "target", "clean_auc", "surrogate", "auc", "relative_auc", "mean_auc"]
+    if means.empty:
+        return pd.DataFrame(columns=columns)
+    targets = means.groupby(["modality", "target"], sort=False)
+    best = means.loc[targets["auc"].idxmin()].assign(mean_auc=targets["auc"].mean().to_numpy())
+    return best[columns].reset_index(drop=True)
+
+
+def damage_and_visibility(auc: pd.DataFrame, visibility: pd.DataFrame) -> pd.DataFrame:
+    """Return, per modality, attack, epsilon and condition, how visible the change is and what it costs.
+
+    Args:
+        visibility: means over the images of each surrogate, as `raygrid.analysis.frames.visibility_frame` returns them.
+
+    Columns: modality, condition, attack, epsilon, the measures, relative_auc; means over surrogates and pairings.
+    """
+    here = auc[(auc["condition"] != "clean") & ~auc["white_box"]]
+    damage = here.groupby(_CASE, sort=False)["relative_auc"].mean()
+    seen = visibility.groupby(_CASE, sort=False)[list(MEASURES)].mean()
+    return _ordered(seen.join(damage, how="inner").reset_index())
+
+
+def _black_box(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[~frame["white_box"]]
+
+
+def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in the order that a person reads them: clean, adversarial, control; by attack and epsilon."""
+    place = frame["condition"].map({"clean": 0, "adversarial": 1, "control": 2})
+    modality = frame["modality"].map({name: k for k, name in enumerate(frame["modality"].unique())})
+    order = frame.assign(_m=modality, _c=place).sort_values(["_m", "_c", "attack", "epsilon"], kind="stable").index
+    return frame.loc[order].reset_index(drop=True)

@@ -1,0 +1,216 @@
+"""The paper's Tables 1 to 3 from the AUC frame (`results/auc.parquet`), as long frames of cells.
+
+Their columns are `CELL_COLUMNS`, what is printed, then `INFLUENCES`, from which contrasts of cells get their intervals.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raygrid.analysis.tables.cells import (
+    CELL_COLUMNS,
+    INFLUENCES,
+    LEARNED_BOUND,
+    Grid,
+    Groups,
+    Instances,
+    allowed_pairs,
+    clean_targets,
+    make_cell,
+    read_grid,
+    rounded,
+)
+from raygrid.errors import DataError
+from raygrid.spec import EXTERNAL, SPLITS, StudySpec
+from raygrid.store.query_budget import NotAsked
+
+PAPER_EPSILON = 0.02  # of Tables 2 and 3; docs/protocol.md, Experiments
+
+
+def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Instances = "published") -> pd.DataFrame:
+    """Return the cells of Table 1, perturbation degree: random init on d1, every attack, epsilon and condition.
+
+    Args:
+        auc: the AUC frame, one row per (modality, condition, surrogate, target, attack, epsilon).
+        study: what should be there; without it, what the frame mentions anywhere.
+        instances: "published" pairs instances as docs/protocol.md says, "all" averages over all allowed instance pairs.
+
+    Source: paper, section 4.1; docs/protocol.md, Experiments 1.
+    """
+    grid = read_grid(auc, study, instances)
+    cells = []
+    for modality in _with_random_models(grid):
+        fixed = {"table": 1, "modality": modality, "target_init": "random"}
+        cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, "random"), []))
+        groups = allowed_pairs(grid, modality, target_init="random", surrogate_init="random", surrogate_split="d1")
+        for condition in ("adversarial", "control"):
+            for attack, epsilon in grid.attacks:
+                factors = {"condition": condition, "attack": attack, "epsilon": epsilon}
+                surrogate = {"surrogate_init": "random", "surrogate_split": "d1"}
+                cells.append(make_cell(grid, fixed | factors | surrogate, groups, [attack]))
+    return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
+
+
+def table2(
+    auc: pd.DataFrame,
+    *,
+    study: StudySpec | None = None,
+    instances: Instances = "published",
+    reference_epsilon: float | None = None,
+) -> pd.DataFrame:
+    """Return the cells of Table 2, pre-training: target init × surrogate init on d1, mean over the attacks.
+
+    Rows with surrogate_init "mean" average over the surrogate inits. `reference_epsilon` is 0.02 by default, as in the
+    paper, or the smallest of a study without it.
+
+    Source: paper, section 4.2; docs/protocol.md, Experiments 2.
+    """
+    grid = read_grid(auc, study, instances)
+    at = _attacked(grid, reference_epsilon)
+    attacks, cells = grid.attacks_at(at["epsilon"]), []
+    for modality, models in grid.models.items():
+        inits = _order_inits(m.init for m in models if m.split == "d1")
+        for target in inits:
+            fixed = {"table": 2, "modality": modality, "target_init": target}
+            cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, target), []))
+            attacked = fixed | at | {"surrogate_split": "d1"}
+            everything: Groups = []
+            for surrogate in inits:
+                groups = allowed_pairs(
+                    grid, modality, target_init=target, surrogate_init=surrogate, surrogate_split="d1"
+                )
+                everything += groups
+                cells.append(make_cell(grid, attacked | {"surrogate_init": surrogate}, groups, attacks))
+            if len(inits) > 1:
+                cells.append(make_cell(grid, attacked | {"surrogate_init": "mean"}, everything, attacks))
+    return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
+
+
+def table3(
+    auc: pd.DataFrame,
+    *,
+    study: StudySpec | None = None,
+    instances: Instances = "published",
+    reference_epsilon: float | None = None,
+) -> pd.DataFrame:
+    """Return the cells of Table 3, disparity: random init, target on d1; surrogate split × same or other architecture.
+
+    Source: paper, section 4.3; docs/protocol.md, Experiments 3.
+    """
+    grid = read_grid(auc, study, instances)
+    at = _attacked(grid, reference_epsilon)
+    attacks, cells = grid.attacks_at(at["epsilon"]), []
+    for modality in _with_random_models(grid):
+        fixed = {"table": 3, "modality": modality, "target_init": "random"}
+        cells.append(make_cell(grid, fixed | {"condition": "clean"}, clean_targets(grid, modality, "random"), []))
+        attacked = fixed | at | {"surrogate_init": "random"}
+        present = {m.split for m in grid.models[modality] if m.init == "random"}
+        for same in (True, False):
+            for split in (s for s in SPLITS if s in present and s != "development"):
+                groups = allowed_pairs(
+                    grid, modality, target_init="random", surrogate_init="random", surrogate_split=split, same=same
+                )
+                factors = {"architecture": "same" if same else "different", "surrogate_split": split}
+                if groups:
+                    cells.append(make_cell(grid, attacked | factors, groups, attacks))
+    return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
+
+
+def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -> pd.DataFrame:
+    """Return, per modality, the three cells that must agree and their largest difference (NaN where one is missing).
+
+    Table 1 at Table 2's epsilon averaged over the attacks = Table 2 random/random = Table 3 d1 averaged over the
+    architecture pairs. Columns: modality, table1, table2, table3, difference.
+
+    Source: docs/protocol.md, Experiments.
+    """
+    rows = []
+    for modality in one["modality"].unique():
+        here = [t[(t["modality"] == modality) & (t["condition"] == "adversarial")] for t in (one, two, three)]
+        second = here[1][(here[1]["target_init"] == "random") & (here[1]["surrogate_init"] == "random")]
+        first = here[0][np.isclose(here[0]["epsilon"], second["epsilon"].min())]
+        third = here[2][here[2]["surrogate_split"] == "d1"]
+        weights = third["num_architecture_pairs"]
+        values = [
+            first["auc"].mean(skipna=False),
+            second["auc"].mean(skipna=False),
+            (third["auc"] * weights).sum(skipna=False) / weights.sum() if len(third) else math.nan,
+        ]
+        rows.append([modality, *values, float(np.ptp(values))])
+    return pd.DataFrame(rows, columns=["modality", "table1", "table2", "table3", "difference"])
+
+
+def unlearned(auc: pd.DataFrame, bound: float = LEARNED_BOUND) -> list[str]:
+    """Return the models of the zoo, as modality/name, whose lower bound of clean AUC is not above `bound`."""
+    clean = of_zoo(auc[(auc["condition"] == "clean") & ~(auc["auc_low"] > bound)])
+    return sorted(f"{m}/{t}" for m, t in zip(clean["modality"], clean["target"], strict=True))
+
+
+def of_zoo(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, of AUCs or decisions, that have nothing that raygrid did not train on either side."""
+    others = [frame[side].str.startswith(f"{EXTERNAL}-") for side in ("surrogate", "target")]
+    return frame[~(others[0] | others[1])]
+
+
+def missing_pairings(auc: pd.DataFrame, study: StudySpec, not_asked: NotAsked | None = None) -> pd.DataFrame:
+    """Return what the study asks for and the frame lacks: modality, surrogate ("" = clean), target, missing, expected.
+
+    `missing` of `expected` counts rows: (attack, epsilon) × {adversarial, control}, or 1 for clean images.
+
+    Args:
+        not_asked: by modality and target, the (surrogate, attack's key) that a budget does not cover: they are not
+            missing.
+    """
+    finite = auc[np.isfinite(auc["auc"].to_numpy(dtype=np.float64))]
+    keys = (finite[name] for name in ("modality", "surrogate", "target", "condition", "attack"))
+    there = set(zip(*keys, finite["epsilon"].map(rounded), strict=True))
+    unasked = not_asked or {}
+    rows = []
+    for modality in study.studied:
+        clean = [("", target.name) for target in study.targets_of(modality.name)]
+        for pair in [*clean, *((s.name, t.name) for s, t in study.pairings(modality.name))]:
+            passed_over = unasked.get((modality.name, pair[1]), frozenset())
+            asked = [a for a in study.transfer.attacks if (pair[0], a.key) not in passed_over]
+            attacked = [(c, a.name, rounded(a.epsilon)) for c in ("adversarial", "control") for a in asked]
+            wanted = attacked if pair[0] else [("clean", "", 0.0)]
+            missing = sum((modality.name, *pair, *case) not in there for case in wanted)
+            if missing:
+                rows.append([modality.name, *pair, missing, len(wanted)])
+    return pd.DataFrame(rows, columns=["modality", "surrogate", "target", "missing", "expected"])
+
+
+def labels_left_out(auc: pd.DataFrame) -> list[str]:
+    """Return a sentence per modality whose mean AUC lacks findings, as the test images have them all or not at all."""
+    found = auc.drop_duplicates("modality").set_index("modality")["labels_left_out"]
+    return [
+        f"{modality}: no AUC for {names}: the test images hold only one class of it; the means are over the others."
+        for modality, names in found.items()
+        if names
+    ]
+
+
+def _with_random_models(grid: Grid) -> Iterator[str]:
+    return (name for name, models in grid.models.items() if any((m.init, m.split) == ("random", "d1") for m in models))
+
+
+def _order_inits(inits: Iterable[str]) -> list[str]:
+    """Pre-trained first, random last, as in the paper."""
+    return sorted(set(inits), key=lambda init: (init == "random", init))
+
+
+def default_epsilon(epsilons: Iterable[float]) -> float:
+    """Return the epsilon of Tables 2 and 3: the paper's 0.02, or the smallest of a study without it; NaN for none."""
+    there = sorted({rounded(epsilon) for epsilon in epsilons})
+    return PAPER_EPSILON if PAPER_EPSILON in there else min(there, default=math.nan)
+
+
+def _attacked(grid: Grid, reference_epsilon: float | None) -> dict[str, Any]:
+    epsilons = sorted({epsilon for _, epsilon in grid.attacks})
+    if reference_epsilon is None:
+        reference_epsilon = default_epsilon(epsilons)
+    elif rounded(reference_epsilon) not in epsilons:
+        raise DataError(f"epsilon {reference_epsilon} is not in the data; there are {epsilons}")
+    return {"condition": "adversarial", "attack": "mean", "epsilon": rounded(reference_epsilon)}

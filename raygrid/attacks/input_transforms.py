@@ -1,0 +1,73 @@
+"""What some attacks do to images before, or to gradients after, a pass through the surrogate; all keyed by image."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from raygrid.hashing import keyed_generator
+
+_SMALLEST = 1 / 1.1  # of the side; 299 of 330 pixels in the paper
+_KERNEL_SIGMAS = 3.0  # from the middle of the kernel to its edge
+
+
+class Draws:
+    """Random numbers of a batch, a stream per image and purpose: the neighbours in the batch do not matter."""
+
+    def __init__(self, seed: int, image_ids: Sequence[str], purpose: str) -> None:
+        self._generators = [keyed_generator(seed, purpose, image_id) for image_id in image_ids]
+
+    def uniform(self, images: Tensor) -> Tensor:
+        """Return the next numbers in [-1, 1) for every value of the images, in their shape and on their device."""
+        shape = images.shape[1:]
+        rows = np.stack([g.random(shape, dtype=np.float32) for g in self._generators])
+        return torch.from_numpy(rows).to(images.device, images.dtype).mul_(2).sub_(1)
+
+    def normal(self, images: Tensor) -> Tensor:
+        """Return the next standard normal numbers for every value of the images."""
+        shape = images.shape[1:]
+        rows = np.stack([g.standard_normal(shape, dtype=np.float32) for g in self._generators])
+        return torch.from_numpy(rows).to(images.device, images.dtype)
+
+    def numbers(self, count: int) -> Tensor:
+        """Return the next `count` numbers in [0, 1) of each image, (batch, count)."""
+        return torch.from_numpy(np.stack([g.random(count, dtype=np.float32) for g in self._generators]))
+
+
+def diversify(images: Tensor, numbers: Tensor, probability: float) -> Tensor:
+    """Return images of which some are shrunk by up to a tenth and moved, on mid-grey ground (DI-FGSM: Xie et al. 2019).
+
+    Args:
+        numbers: (batch, 4) in [0, 1): whether, how much, how far right, how far down.
+    """
+    numbers = numbers.to(images.device, images.dtype)
+    shrinks = numbers[:, 0] < probability
+    side = torch.where(shrinks, _SMALLEST + (1 - _SMALLEST) * numbers[:, 1], 1.0)
+    free = (1 - side)[:, None] * (2 * numbers[:, 2:] - 1)  # of the place for its middle, in half sides
+    matrix = torch.zeros(len(images), 2, 3, dtype=images.dtype, device=images.device)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = 1 / side
+    matrix[:, :, 2] = -free / side[:, None]
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return torch.where(shrinks.view(-1, 1, 1, 1), moved, images)
+
+
+def smooth(gradient: Tensor, side: int) -> Tensor:
+    """Return the gradient convolved with a Gaussian of `side` x `side`, each channel alone (TI-FGSM: Dong et al. 2019).
+
+    It stands for averaging the gradients of moved images.
+    """
+    channels = gradient.shape[1]
+    kernel = _gaussian(side).to(gradient.device, gradient.dtype).expand(channels, 1, side, side)
+    return F.conv2d(gradient, kernel, padding=side // 2, groups=channels)
+
+
+@cache
+def _gaussian(side: int) -> Tensor:
+    places = torch.linspace(-_KERNEL_SIGMAS, _KERNEL_SIGMAS, side, dtype=torch.float64)
+    line = torch.exp(-places.square() / 2)
+    kernel = torch.outer(line, line)
+    return kernel / kernel.sum()

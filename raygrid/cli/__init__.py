@@ -1,0 +1,1 @@
+"""The command line: the `raygrid` command and the parser that an experiment's file uses."""

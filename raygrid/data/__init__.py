@@ -1,0 +1,1 @@
+"""Raw images in: data sets, phantoms, image files and splits."""

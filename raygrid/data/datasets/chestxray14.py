@@ -1,0 +1,193 @@
+"""NIH ChestX-ray14: frontal chest radiographs with 14 findings mined from reports."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raygrid.data.datasets.base import Index, Reject
+from raygrid.data.datasets.label_files import (
+    absent_paths,
+    check_spec,
+    file_sizes,
+    first_few,
+    read_names,
+    read_rows,
+    require_all,
+    require_some_images,
+    unusable_file,
+)
+from raygrid.data.images.decode import decode_image, image_size
+from raygrid.errors import DataError, SpecError, unknown_name
+from raygrid.hashing import Json
+from raygrid.spec import DatasetSpec
+
+FINDINGS = (
+    "atelectasis",
+    "cardiomegaly",
+    "effusion",
+    "infiltration",
+    "mass",
+    "nodule",
+    "pneumonia",
+    "pneumothorax",
+    "consolidation",
+    "edema",
+    "emphysema",
+    "fibrosis",
+    "pleural_thickening",
+    "hernia",
+)  # the order of Wang et al. (CVPR 2017) and of the published scripts
+_NO_FINDING = "no_finding"
+_LISTS = {"development": "train_val_list.txt", "test": "test_list.txt"}
+_ENTRIES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
+_COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+_ADVICE = (
+    "Get ChestX-ray14 from the NIH Clinical Center (nihcc.app.box.com/v/ChestXray-NIHCC): the twelve image archives, "
+    "Data_Entry_2017 and both lists; docs/data.md shows the layout."
+)
+
+
+class ChestXray14:
+    """The data set in `data_root/chestxray14`, divided by the official lists.
+
+    Option `findings`: the names (of `FINDINGS`) to keep as labels; they keep the order of `FINDINGS`. Option
+    `no_finding=True`: `no_finding`, 1 where the report named none of the 14, is the last label.
+    Source: docs/protocol.md, Data.
+    """
+
+    title = "NIH ChestX-ray14"
+    phantom = False
+
+    def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
+        check_spec(spec, channels=(1,), options=("findings", "no_finding"))
+        self._labels = _chosen_labels(spec.options)
+        self._size = spec.image_size
+        self.published: tuple[int, int | None, int] | None = (112_120, 25_596, len(self._labels))
+        self._root = data_root / "chestxray14"
+
+    def missing(self) -> list[str]:
+        """Return one line for each list, label file or image folder that is not there, then where to get them."""
+        paths = [self._root / name for name in _LISTS.values()]
+        if self._entries_path() is None:
+            paths.append(self._root / _ENTRIES[0])
+        if not self._image_dirs():
+            paths.append(self._root / "images")
+        lines = absent_paths(paths, _ADVICE)
+        alternatives = {
+            str(self._root / _ENTRIES[0]): f" (nor {self._root / _ENTRIES[1]})",
+            str(self._root / "images"): f" (nor {self._root / 'images_001'} … images_012)",
+        }
+        return [line + next((a for path, a in alternatives.items() if f"{path}:" in line), "") for line in lines]
+
+    def index(self) -> Index:
+        """Return the table of the images that an official list names; other rows of Data_Entry are left out.
+
+        A patient in both lists is refused where the official division is used
+        (`raygrid.data.splits.draw.assign_splits`). An image whose file is absent or empty is a reject. Raises
+        MissingDataError for absent lists or label files or if no image is there, DataError for labels that cannot be
+        used.
+        """
+        require_all(self.missing())
+        part_of = self._parts()
+        files = self._files()
+        rows: dict[str, tuple[str | int, ...]] = {}
+        rejects: dict[str, str] = {}
+        entries = self._entries_path()
+        assert entries is not None  # missing() looked
+        for place, values in read_rows(entries, _COLUMNS):
+            name, patient = values["Image Index"], values["Patient ID"]
+            found = _parsed(place, values["Finding Labels"], patient)
+            if name not in part_of:
+                continue
+            if name in rows or name in rejects:
+                raise DataError(f"{place}: image {name!r} stands in the file twice; expected once: remove one row")
+            path, size = files.get(name, (f"images/{name}", None))
+            if reason := unusable_file(self._root / path, size):
+                rejects[name] = reason
+                continue
+            labels = (int(label in found) for label in self._labels)
+            rows[name] = (patient, part_of[name], path, f"image file, {size} bytes", *labels)
+        unlabelled = [name for name in part_of if name not in rows and name not in rejects]
+        if unlabelled:
+            raise DataError(
+                f"{entries}: {len(unlabelled)} images of the official lists have no row: {first_few(unlabelled)}; "
+                "expected all: use the Data_Entry file that belongs to the lists"
+            )
+        unusable = [Reject(name, reason) for name, reason in rejects.items()]
+        kept = require_some_images(unusable, len(part_of), self._root, _ADVICE)
+        columns = ["patient_id", "part", "locator", "content", *self._labels]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
+        return Index(self._labels, table.astype(dict.fromkeys(self._labels, np.uint8)), kept)
+
+    def read(self, locator: str) -> NDArray[np.uint8]:
+        """Return one radiograph in grey, uint8 (image_size, image_size, 1). Raises DataError if it is unreadable."""
+        return decode_image(self._root / locator, 1, size=self._size)
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (height, width) of the radiograph as published. Raises DataError if it is unreadable."""
+        return image_size(self._root / locator)
+
+    def _entries_path(self) -> Path | None:
+        return next((self._root / name for name in _ENTRIES if (self._root / name).exists()), None)
+
+    def _image_dirs(self) -> list[Path]:
+        """The archives unpack to `images/` each; people keep them apart as `images_001` and so on."""
+        numbered = [self._root / f"images_{i:03d}" for i in range(1, 13)]
+        candidates = [self._root / "images", *(d for n in numbered for d in (n / "images", n))]
+        return [d for d in candidates if d.is_dir()]
+
+    def _files(self) -> dict[str, tuple[str, int | None]]:
+        files: dict[str, tuple[str, int | None]] = {}
+        for folder in self._image_dirs():
+            for name, size in file_sizes(folder, (".png",)).items():
+                path = str((folder / name).relative_to(self._root))
+                other, other_size = files.setdefault(name, (path, size))
+                if other_size != size:
+                    raise DataError(f"{self._root}: {other} and {path} differ in size; expected one image: remove one")
+        return files
+
+    def _parts(self) -> dict[str, str]:
+        parts: dict[str, str] = {}
+        for part, list_file in _LISTS.items():
+            names = read_names(self._root / list_file)
+            both = [name for name in names if name in parts]
+            if both:
+                raise DataError(
+                    f"{self._root}: {len(both)} images stand in both {' and '.join(_LISTS.values())}: {first_few(both)}"
+                )
+            parts.update(dict.fromkeys(names, part))
+        return parts
+
+
+def _chosen_labels(options: Mapping[str, Json]) -> tuple[str, ...]:
+    wanted = options.get("findings", list(FINDINGS))
+    if isinstance(wanted, str) or not isinstance(wanted, (list, tuple)) or not wanted:
+        raise SpecError(
+            f"option findings is {wanted!r}; expected a list of at least one name out of {', '.join(FINDINGS)}"
+        )
+    for name in wanted:
+        if name not in FINDINGS:
+            raise SpecError(unknown_name("finding", str(name), FINDINGS))
+    no_finding = options.get("no_finding", False)
+    if not isinstance(no_finding, bool):
+        raise SpecError(f"option no_finding is {no_finding!r}; expected True or False")
+    return (*(name for name in FINDINGS if name in wanted), *((_NO_FINDING,) if no_finding else ()))
+
+
+def _parsed(place: str, findings: str, patient: str) -> set[str]:
+    if not patient.isdigit():
+        raise DataError(f"{place}: expected a number in column 'Patient ID', got {patient!r}; repair the row")
+    found = {name.strip().lower().replace(" ", "_") for name in findings.split("|")}
+    for name in sorted(found - {_NO_FINDING}):
+        if name not in FINDINGS:
+            raise DataError(
+                f"{place}: column 'Finding Labels' is {findings!r}: {unknown_name('finding', name, FINDINGS)}"
+            )
+    if _NO_FINDING in found and len(found) > 1:
+        raise DataError(
+            f"{place}: column 'Finding Labels' is {findings!r}; expected findings or 'No Finding', not both"
+        )
+    return found

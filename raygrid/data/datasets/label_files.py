@@ -1,0 +1,226 @@
+"""What the loaders of real data sets share: image files, label files, folders, options."""
+
+import csv
+import os
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from raygrid.data.datasets.base import INDEX_COLUMNS, Reject
+from raygrid.errors import DataError, MissingDataError, SpecError, did_you_mean, unknown_name
+from raygrid.spec import DatasetSpec
+
+_FIELD_LEVEL = 0.1  # of the way from the border's brightness to the brightest tissue: above JPEG noise and stray light
+_FIELD_CHORD = 0.05  # a row or column belongs to the field if this share of it is bright; specks and lettering do not
+_SMALLEST_FIELD = 0.2  # of a side; what is smaller was not a field of view, and the image is kept whole
+_ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact to 0.3 % of the side
+_RESERVED = {*INDEX_COLUMNS, "image", "images", "patients", "split", "role"}  # columns of samples and of their counts
+_SHOWN = 5  # file names that an error message lists
+_MOST_TEXT = 200  # characters of a damaged row that an error message shows
+
+
+def check_spec(spec: DatasetSpec, channels: Collection[int], options: Collection[str]) -> None:
+    """Return nothing if `spec` fits a loader that gives `channels` and knows `options`; else raise SpecError."""
+    if spec.channels not in channels:
+        wanted = " or ".join(map(str, channels))
+        raise SpecError(
+            f"data set {spec.loader!r}: channels is {spec.channels}, expected {wanted}; set channels={wanted}"
+        )
+    for name in spec.options:
+        if name not in options:
+            raise SpecError(f"data set {spec.loader!r}: {unknown_name('option', name, options)}")
+
+
+def crop_field_of_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the smallest rectangle, uint8 (height, width, 3), that holds the bright field on a dark border.
+
+    An image without a border, of one brightness, or with nothing that is large enough to be a field comes back whole.
+    """
+    height, width, _ = image.shape
+    factor = max(1, min(height, width) // _ANALYSED_SIDE)
+    brightness = np.asarray(Image.fromarray(image).reduce(factor)).max(axis=2)
+    dark, bright = np.percentile(brightness, (1, 95))
+    field = brightness > dark + _FIELD_LEVEL * (bright - dark)
+    rows = _longest_run(field.mean(axis=1) > _FIELD_CHORD)
+    columns = _longest_run(field.mean(axis=0) > _FIELD_CHORD)
+    for (first, end), side in ((rows, field.shape[0]), (columns, field.shape[1])):
+        if end - first < _SMALLEST_FIELD * side:
+            return image
+    return image[rows[0] * factor : rows[1] * factor, columns[0] * factor : columns[1] * factor]
+
+
+def crop_middle(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """Return the middle of an image (height, width, channels): `share` of its longer side each way, where it reaches.
+
+    At the same number of pixels the middle of a retina, with optic disc and macula, then has finer detail.
+    """
+    height, width, _ = image.shape
+    window = round(share * max(height, width))
+    rows, columns = min(height, window), min(width, window)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
+
+
+def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    steps = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    if len(starts) == 0:
+        return (0, 0)
+    longest = int(np.argmax(ends - starts))
+    return (int(starts[longest]), int(ends[longest]))
+
+
+def read_rows(
+    path: Path, columns: Sequence[str], optional: Sequence[str] = (), *, exact: bool = False
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (place, values) for each row of a CSV file with a header; `place` is "file, row n" for messages.
+
+    Values are stripped of blanks; a byte order mark and any line ending are accepted. Row 1 is the header.
+    `optional` columns are in `values` where the file has them; `exact` refuses rows longer than the header.
+    Raises DataError if a column is missing or stands twice, a row is too short, a quote is not closed, or the file is
+    not UTF-8 text.
+    """
+    place = f"{path}, row 1"
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)  # else a stray quote swallows rows in silence
+            header = [name.strip() for name in next(reader, [])]
+            places = {name: header.index(name) for name in require_columns(f"{path}, row 1", header, columns, optional)}
+            while True:
+                place = f"{path}, row {reader.line_num + 1}"
+                row = next(reader, None)
+                if row is None:
+                    return
+                if not any(cell.strip() for cell in row):
+                    continue
+                if len(row) < len(header) or (exact and any(row[len(header) :])):
+                    shown = str(row)[:_MOST_TEXT]
+                    raise DataError(f"{place}: expected {len(header)} values, got {len(row)}: {shown}; repair the row")
+                yield place, {name: row[i].strip() for name, i in places.items()}
+    except csv.Error as error:
+        raise DataError(f"{place}: expected CSV, got {error}; close or double the quotes in this row") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path}: expected a CSV file in UTF-8, got {error}; save it as CSV UTF-8") from error
+
+
+def require_columns(
+    place: str, header: Sequence[str], columns: Sequence[str], optional: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return `columns` and those `optional` ones that are in `header`; DataError if one is absent or stands twice."""
+    absent = [name for name in columns if name not in header]
+    if absent:
+        hint = did_you_mean(absent[0], header) or " add or rename them"
+        if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), "")):
+            hint = f" separate the values by commas instead of {mark!r}"
+        raise DataError(f"{place}: expected the columns {list(columns)}, got {list(header)}; lacking {absent};{hint}")
+    found = (*columns, *(name for name in optional if name in header and name not in columns))
+    for name in found:
+        if header.count(name) > 1:
+            raise DataError(f"{place}: expected one column {name!r}, got {header.count(name)}; remove or rename one")
+    return found
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the non-empty lines of a list file. Raises DataError if it is empty, repeats a name or is no text."""
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(
+            f"{path}: expected one file name per line in UTF-8, got {error}; fetch the file again"
+        ) from error
+    if not names:
+        raise DataError(f"{path}: expected one file name per line, got an empty file; fetch the file again")
+    seen: set[str] = set()
+    repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if repeated:
+        raise DataError(
+            f"{path}: {len(repeated)} names stand in the list twice: {first_few(repeated)}; expected each once"
+        )
+    return names
+
+
+def file_sizes(folder: Path, suffixes: Collection[str]) -> dict[str, int]:
+    """Return name -> bytes of the files directly in `folder` with one of `suffixes` (lower case), sorted by name."""
+    with os.scandir(folder) as entries:
+        found = {e.name: e.stat().st_size for e in entries if Path(e.name).suffix.lower() in suffixes and e.is_file()}
+    return dict(sorted(found.items()))
+
+
+def absent_paths(paths: Sequence[Path], advice: str) -> list[str]:
+    """Return one line for each path that does not exist and, if there is any, `advice` as the last line."""
+    lines = [f"looked for {path}: not found" for path in paths if not path.exists()]
+    return [*lines, advice] if lines else []
+
+
+def require_all(lines: Sequence[str]) -> None:
+    """Return nothing if `lines` (of `Dataset.missing`) is empty; else raise MissingDataError with them."""
+    if lines:
+        raise MissingDataError("\n".join(lines))
+
+
+def path_inside(data_root: Path, option: str, value: object) -> Path:
+    """Return the file in the data root that an option names. Raises SpecError if it would lie elsewhere."""
+    if not isinstance(value, str) or not value or leaves_folder(value):
+        raise SpecError(
+            f"option {option} is {value!r}; expected a file's path relative to {data_root}, with / and without .."
+        )
+    return data_root / value
+
+
+def leaves_folder(path: str) -> bool:
+    """Return whether a relative path could name a file outside its folder, or is of another system."""
+    return path.startswith("/") or "\\" in path or "\0" in path or ":" in path[:2] or ".." in path.split("/")
+
+
+def check_labels(option: object) -> tuple[str, ...]:
+    """Return the option `labels`. Raises SpecError unless it lists names that can be columns beside the index's own."""
+    if isinstance(option, str) or not isinstance(option, (list, tuple)) or not option:
+        raise SpecError(f"option labels is {option!r}; expected a list of at least one name")
+    for name in option:
+        if not isinstance(name, str) or not name.strip() or name in _RESERVED:
+            raise SpecError(f"option labels holds {name!r}; expected a name other than {', '.join(sorted(_RESERVED))}")
+    if len(set(option)) < len(option):
+        raise SpecError(f"option labels is {option!r}; expected each name once")
+    return tuple(option)
+
+
+def size_of(path: Path) -> int | None:
+    """Return the bytes of a file, None if there is no file of that name (or only a folder or a pipe)."""
+    try:
+        info = path.stat()
+    except (OSError, ValueError):  # also a name that the system cannot have
+        return None
+    return info.st_size if stat.S_ISREG(info.st_mode) else None
+
+
+def unusable_file(path: Path, size: int | None) -> str:
+    """Return why a file of `size` bytes (None: it is not there) cannot be an image, empty if it can."""
+    if size:
+        return ""
+    got = "no such file" if size is None else "an empty file (0 bytes)"
+    return f"{path}: expected an image file, got {got}; unpack or fetch it again"
+
+
+def require_some_images(rejects: Sequence[Reject], named: int, where: Path, advice: str) -> tuple[Reject, ...]:
+    """Return `rejects`, the first with `advice`: it is what an error lists when the rejects are too many.
+
+    Raises MissingDataError if every one of the `named` images is rejected.
+    """
+    if not rejects:
+        return ()
+    if len(rejects) == named:
+        names = first_few([reject.image_id for reject in rejects])
+        raise MissingDataError(
+            f"none of the {named} images named by the label files is in {where}, the first are {names}\n{advice}"
+        )
+    first = Reject(rejects[0].image_id, f"{rejects[0].reason}. {advice}")
+    return (first, *rejects[1:])
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return the first names, comma-separated, with an ellipsis if there are more."""
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

@@ -1,0 +1,183 @@
+"""PatchCamelyon: patches of lymph node sections, in six HDF5 files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raygrid.data.datasets.base import Index
+from raygrid.data.datasets.label_files import absent_paths, check_spec, read_rows, require_all
+from raygrid.data.images.intensity import resize_square
+from raygrid.errors import DataError
+from raygrid.spec import DatasetSpec
+
+_PARTS = {"train": "development", "valid": "development", "test": "test"}
+_SIDE = 96  # pixels
+_SLICE = 256  # patches read at once: 7 MB
+_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)  # what h5py raises on it
+_ADVICE = (
+    "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
+    "them with gunzip; docs/data.md shows the layout."
+)
+_NO_SLIDES = (
+    "PatchCamelyon without its _meta.csv files: each patch counts as its own patient, so patches of one slide can be "
+    "in both d1 and d2 (docs/data.md, Slides as patients)"
+)
+
+
+class PCam:
+    """The data set in `data_root/pcam`; a patient is a slide where `_meta.csv` files are there, else each patch.
+
+    An object can be pickled at any time; open files stay behind and are opened again by the first read.
+    Source: docs/protocol.md, Data.
+    """
+
+    title = "PatchCamelyon"
+    phantom = False
+    published: tuple[int, int | None, int] | None = (327_680, 32_768, 1)
+
+    def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
+        check_spec(spec, channels=(3,), options=())
+        self._size = spec.image_size
+        self._root = data_root / "pcam"
+        self._open: dict[tuple[int, str], Any] = {}
+        self._slice: tuple[tuple[str, int] | None, Any] = (None, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}, "_slice": (None, None)}
+
+    def missing(self) -> list[str]:
+        """Return one line for each HDF5 file that is not there, then where to get them."""
+        return absent_paths([self._path(part, kind) for part in _PARTS for kind in ("x.h5", "y.h5")], _ADVICE)
+
+    def index(self) -> Index:
+        """Return the table of all patches, label `metastasis`.
+
+        Raises MissingDataError for absent files, DataError for files of another shape, labels other than 0 and 1,
+        or slide ids for some parts only.
+        """
+        require_all(self.missing())
+        with_slides = [part for part in _PARTS if self._path(part, "meta.csv").exists()]
+        if len(with_slides) not in (0, len(_PARTS)):
+            raise DataError(
+                f"{self._root}: expected _meta.csv for all of {list(_PARTS)} or for none, got it for {with_slides}; "
+                "fetch the others, or remove these to count each patch as a patient"
+            )
+        tables = [self._table(part, bool(with_slides)) for part in _PARTS]
+        notes = () if with_slides else (_NO_SLIDES,)
+        return Index(("metastasis",), pd.concat(tables, ignore_index=True), notes=notes)
+
+    def read(self, locator: str) -> NDArray[np.uint8]:
+        """Return one patch, uint8 (image_size, image_size, 3); resized only if image_size is not 96.
+
+        Raises DataError if the file is damaged.
+        """
+        part, number = locator.split("/")
+        try:
+            patch = self._patch(part, int(number))
+        except _DAMAGE as error:
+            raise DataError(_unreadable(self._path(part, "x.h5"), f"a readable patch {number}", error)) from error
+        return resize_square(patch, self._size)
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (96, 96), the size of every patch."""
+        del locator
+        return (_SIDE, _SIDE)
+
+    def _patch(self, part: str, number: int) -> NDArray[np.uint8]:
+        """Return one patch out of the slice that holds it; the last slice is kept, since patches are read in order."""
+        # a handle must not be shared with a forked process: both would move one file position
+        key = (os.getpid(), part)
+        if key not in self._open:
+            path = self._path(part, "x.h5")
+            self._open[key] = _dataset(h5py.File(path, "r"), "x", path)
+        dataset = self._open[key]
+        chunk = dataset.chunks[0] if dataset.chunks else 1
+        step = chunk * max(1, _SLICE // chunk)  # whole chunks: each is unpacked once
+        start = number // step * step
+        if self._slice[0] != (part, start):
+            try:
+                self._slice = ((part, start), dataset[start : start + step])
+            except _DAMAGE:  # somewhere in the slice: its other patches may be whole
+                return np.asarray(dataset[number])
+        patch: NDArray[np.uint8] = self._slice[1][number - start].copy()
+        return patch
+
+    def _path(self, part: str, kind: str) -> Path:
+        return self._root / f"camelyonpatch_level_2_split_{part}_{kind}"
+
+    def _table(self, part: str, has_slides: bool) -> pd.DataFrame:
+        shape, size = self._shape(part), self._path(part, "x.h5").stat().st_size
+        labels = self._labels(part, shape[0])
+        ids = [f"{part}-{i:06d}" for i in range(shape[0])]
+        return pd.DataFrame(
+            {
+                "image_id": ids,
+                "patient_id": self._slides(part, shape[0]) if has_slides else ids,
+                "part": _PARTS[part],
+                "locator": [f"{part}/{i}" for i in range(shape[0])],
+                "content": f"HDF5 file, {size} bytes, shape {shape}",
+                "metastasis": labels,
+            }
+        )
+
+    def _shape(self, part: str) -> tuple[int, ...]:
+        path = self._path(part, "x.h5")
+        try:
+            with h5py.File(path, "r") as file:
+                images = _dataset(file, "x", path)
+                shape, kind = tuple(int(n) for n in images.shape), str(images.dtype)
+        except _DAMAGE as error:
+            raise DataError(_unreadable(path, "an HDF5 file", error)) from error
+        if len(shape) != 4 or shape[1:] != (_SIDE, _SIDE, 3) or kind != "uint8":
+            raise DataError(
+                f"{path}: expected 'x' of shape (n, {_SIDE}, {_SIDE}, 3), uint8; got {shape}, {kind}; fetch it again"
+            )
+        return shape
+
+    def _labels(self, part: str, num_patches: int) -> NDArray[np.uint8]:
+        path = self._path(part, "y.h5")
+        try:
+            with h5py.File(path, "r") as file:
+                values = np.asarray(_dataset(file, "y", path)).reshape(-1)
+        except _DAMAGE as error:
+            raise DataError(_unreadable(path, "an HDF5 file", error)) from error
+        if len(values) != num_patches:
+            raise DataError(
+                f"{path}: expected {num_patches} labels, one per patch of {part}, got {len(values)}; fetch both again"
+            )
+        wrong = np.flatnonzero((values != 0) & (values != 1))
+        if len(wrong):
+            raise DataError(
+                f"{path}, row {wrong[0]}: expected the label 0 or 1, got {values[wrong[0]]}; fetch it again"
+            )
+        return values.astype(np.uint8)
+
+    def _slides(self, part: str, num_patches: int) -> list[str]:
+        path = self._path(part, "meta.csv")
+        slides = []
+        for place, values in read_rows(path, ("wsi",)):
+            if values["wsi"].lower() in ("", "nan"):
+                raise DataError(f"{place}: expected a slide id in column 'wsi', got nothing; repair the row")
+            slides.append(values["wsi"])
+        if len(slides) != num_patches:
+            raise DataError(
+                f"{path}: expected {num_patches} rows, one per patch of {part}, got {len(slides)}; fetch it again"
+            )
+        return slides
+
+
+def _dataset(file: Any, name: str, path: Path) -> Any:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"{path}: expected a dataset {name!r} in the HDF5 file, got {list(file)}; fetch it again")
+    return found
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> str:
+    how = "unpack it again from its .gz, or fetch it again (github.com/basveeling/pcam)"
+    return f"{path}: expected {expected}, got {type(error).__name__}: {error}; {how}"

@@ -1,0 +1,207 @@
+"""A user's own images: a CSV or Parquet table that names file, patient, labels and, optionally, the part."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raygrid.data.datasets.base import Index, Reject
+from raygrid.data.datasets.label_files import (
+    absent_paths,
+    check_labels,
+    check_spec,
+    crop_field_of_view,
+    leaves_folder,
+    path_inside,
+    read_rows,
+    require_all,
+    require_columns,
+    require_some_images,
+    size_of,
+    unusable_file,
+)
+from raygrid.data.images.decode import decode_image, image_size
+from raygrid.data.images.intensity import Window, resize_square
+from raygrid.errors import DataError, SpecError, unknown_name
+from raygrid.hashing import Json
+from raygrid.spec import DatasetSpec
+
+_OPTIONS = ("table", "labels", "image_column", "patient_column", "split_column", "crop", "window", "title")
+_PARTS = {
+    "development": "development",
+    "train": "development",
+    "val": "development",
+    "validation": "development",
+    "test": "test",
+}
+_TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_CROPS = ("field_of_view",)
+_ADVICE = "Paths in the table are relative to the table's folder; docs/data.md shows the layout."
+
+
+class OwnTable:
+    """The images that the option `table` (a path relative to the data root) lists, one row each.
+
+    Options:
+        table: CSV (UTF-8, commas) or Parquet file; image paths are relative to its folder.
+        labels: names of the 0/1 columns, in the order of the model's outputs.
+        image_column, patient_column: their names, `image` and `patient` if not given.
+        split_column: column with development (or train, val, validation) or test for every row, the official
+            division; `split` if not given and there, None to ignore such a column.
+        crop: `field_of_view` cuts the dark border of fundus photographs away.
+        window: [low, high], grey intensities that become black and white (rescaled units for DICOM).
+        title: what a report calls the data.
+    """
+
+    phantom = False
+    published: tuple[int, int | None, int] | None = None
+
+    def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
+        check_spec(spec, channels=(1, 3), options=_OPTIONS)
+        options = spec.options
+        self._path = path_inside(data_root, "table", options.get("table"))
+        if self._path.suffix.lower() not in (".csv", ".parquet"):
+            raise SpecError(f"option table is {options['table']!r}; expected a file that ends in .csv or .parquet")
+        self._labels = check_labels(options.get("labels"))
+        self._image = _text(options, "image_column", "image")
+        self._patient = _text(options, "patient_column", "patient")
+        self._columns = (self._image, self._patient, *self._labels)
+        self._split = _text(options, "split_column", "split") if options.get("split_column", "split") else ""
+        if len({*self._columns, self._split}) < len(self._columns) + 1:
+            raise SpecError(f"the columns {[*self._columns, self._split]} hold one name twice; expected each once")
+        self._split_is_named = bool(self._split) and "split_column" in options
+        self._crops = _crops(options, spec.channels)
+        self._window = _window(options)
+        self._channels, self._size = spec.channels, spec.image_size
+        self.title = _text(options, "title", self._path.stem)
+
+    def missing(self) -> list[str]:
+        """Return a line if the table is not there."""
+        return absent_paths([self._path], "Option table names a file relative to the data root; see docs/data.md.")
+
+    def index(self) -> Index:
+        """Return the table of all images; one whose file is absent or empty is a reject.
+
+        Raises MissingDataError if the table or every image is absent, DataError (file and row) for a table that
+        contradicts itself or lacks a column.
+        """
+        require_all(self.missing())
+        first_place: dict[str, str] = {}
+        rows, rejects = [], []
+        for place, values in self._rows():
+            image = _image_id(place, self._image, values[self._image])
+            row = self._parsed(place, values)
+            if image in first_place:
+                raise DataError(f"{place}: image {image!r} stands in {first_place[image]} already; remove one row")
+            first_place[image] = place
+            size = size_of(self._path.parent / image)
+            if reason := unusable_file(self._path.parent / image, size):
+                rejects.append(Reject(image, f"{reason} ({place})"))
+            else:
+                rows.append((image, image, f"image file, {size} bytes", *row))
+        if not first_place:
+            raise DataError(f"{self._path}: expected a row for each image, got a header only; add rows")
+        kept = require_some_images(rejects, len(first_place), self._path.parent, _ADVICE)
+        columns = ["image_id", "locator", "content", "patient_id", "part", *self._labels]
+        table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(self._labels, np.uint8))
+        return Index(self._labels, table, kept)
+
+    def read(self, locator: str) -> NDArray[np.uint8]:
+        """Return one image, uint8 (image_size, image_size, channels). Raises DataError if it is unreadable."""
+        path = self._path.parent / locator
+        size = None if self._crops else self._size
+        image = decode_image(path, self._channels, size=size, upright=True, window=self._window)
+        return resize_square(crop_field_of_view(image), self._size) if self._crops else image
+
+    def source_size(self, locator: str) -> tuple[int, int]:
+        """Return (height, width) of the image, upright and before it is cropped. Raises DataError."""
+        return image_size(self._path.parent / locator, upright=True)
+
+    def _rows(self) -> Iterator[tuple[str, dict[str, str]]]:
+        split = (self._split,) if self._split else ()
+        required = (*self._columns, *split) if self._split_is_named else self._columns
+        if self._path.suffix.lower() == ".csv":
+            return read_rows(self._path, required, split, exact=True)
+        return _parquet_rows(self._path, required, split)
+
+    def _parsed(self, place: str, values: Mapping[str, str]) -> tuple[str | int, ...]:
+        """Return patient, part and labels of one row."""
+        patient = values[self._patient]
+        if not patient:
+            raise DataError(f"{place}: expected a patient in column {self._patient!r}, got nothing; repair the row")
+        part = ""
+        if self._split and self._split in values:
+            given = values[self._split]
+            if given.lower() not in _PARTS:
+                raise DataError(
+                    f"{place}: column {self._split!r}: {unknown_name('part', given, _PARTS)}; "
+                    "repair the row, or ignore the column with split_column=None"
+                )
+            part = _PARTS[given.lower()]
+        for name in self._labels:
+            if values[name].lower() not in _TRUTH:
+                raise DataError(f"{place}: expected 0 or 1 in column {name!r}, got {values[name]!r}; repair the row")
+        return (patient, part, *(_TRUTH[values[name].lower()] for name in self._labels))
+
+
+def _image_id(place: str, column: str, path: str) -> str:
+    """Return the path in its shortest spelling, so that one file cannot be listed under two."""
+    if not path or leaves_folder(path):
+        raise DataError(
+            f"{place}: expected a path relative to the table's folder in column {column!r}, with / and without .., "
+            f"got {path!r}; move the images there and repair the row"
+        )
+    return PurePosixPath(path).as_posix()
+
+
+def _parquet_rows(
+    path: Path, columns: tuple[str, ...], optional: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            found = require_columns(str(path), file.schema_arrow.names, columns, optional)
+            table = file.read(columns=list(found)).to_pydict()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: expected a Parquet file, got {type(error).__name__}: {error}; write it again"
+        ) from error
+    for number, cells in enumerate(zip(*table.values(), strict=True), start=1):
+        yield f"{path}, row {number}", dict(zip(table, map(_cell, cells), strict=True))
+
+
+def _cell(value: object) -> str:
+    """Return a Parquet value as a CSV file would hold it; None and not-a-number are empty."""
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _text(options: Mapping[str, Json], name: str, default: str) -> str:
+    value = options.get(name, default)
+    if not isinstance(value, str) or not value.strip():
+        raise SpecError(f"option {name} is {value!r}; expected a text such as {default!r}")
+    return value
+
+
+def _crops(options: Mapping[str, Json], channels: int) -> bool:
+    crop = options.get("crop")
+    if crop is not None and crop not in _CROPS:
+        raise SpecError(unknown_name("crop", str(crop), _CROPS))
+    if crop is not None and channels != 3:
+        raise SpecError(f"option crop is {crop!r}, made for colour photographs; set channels=3, got {channels}")
+    return crop is not None
+
+
+def _window(options: Mapping[str, Json]) -> Window | None:
+    window = options.get("window")
+    if window is None:
+        return None
+    match window:
+        case [int() | float() as low, int() | float() as high] if (
+            low < high and not {type(low), type(high)} & {bool} and math.isfinite(high - low)
+        ):
+            return (float(low), float(high))
+    raise SpecError(f"option window is {window!r}; expected two intensities [low, high], low below high")

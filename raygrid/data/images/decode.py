@@ -1,0 +1,190 @@
+"""Image files to grey levels: PNG, JPEG and TIFF by Pillow, DICOM in `dicom.py`; damage and bombs end in a DataError.
+
+Pillow and not tifffile for TIFF: it brings its own codecs (LZW, JPEG, deflate). The kind that it decodes wrongly,
+16-bit colour stored plane by plane, is refused; rotated TIFF is right when read from an open file, as here.
+"""
+
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from raygrid.data.images.dicom import dicom_levels, dicom_size
+from raygrid.data.images.intensity import (
+    Window,
+    as_levels,
+    require_decodable,
+    resize_square,
+    square_picture,
+    too_large,
+    with_channels,
+)
+from raygrid.errors import DataError
+
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_EXPECTED = "a complete PNG, JPEG, TIFF or DICOM image"
+_HOW = "fetch or export this file again (docs/data.md says where each data set comes from)"
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+_PREFIX_END = 132  # bytes: 128 of preamble, then the letters DICM
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_WINDOWED_MODES = ("L", "I;16", "I;16L", "I;16B")
+_STARTS = {
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"RIFF": "a WebP image",
+    b"\x00\x00\x00\x0cjP": "a JPEG 2000 image",
+    b"PK": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"<": "a web page or XML text",
+}
+
+
+def decode_image(
+    path: Path, channels: int, *, size: int | None = None, upright: bool = False, window: Window | None = None
+) -> NDArray[np.uint8]:
+    """Return the image, uint8 (height, width, channels); `channels` is 1 (grey) or 3 (RGB).
+
+    Palettes are resolved and transparency is dropped. Of 16 bits per channel the upper 8 are kept: the full range
+    of the depth, linearly. DICOM: `raygrid.data.images.dicom`.
+
+    Args:
+        size: side in pixels to which the whole image is brought, as by `resize_square`; None leaves it as it is.
+        upright: turn the image as its EXIF orientation says (TIFF is always turned).
+        window: (low, high) intensities that become black and white, for grey images of any depth.
+
+    Raises DataError for a file that is absent, empty, truncated, too large, of another format or many images in one.
+    """
+    with _opened(path) as file:
+        if _is_dicom(path, file):
+            levels = dicom_levels(path, file, window)
+        else:
+            with _picture(path, file) as picture:
+                if picture.format == "JPEG":
+                    _require_end(path, file)
+                levels = _picture_levels(path, picture, channels, size, upright, window)
+    image = with_channels(levels, channels)
+    return image if size is None else resize_square(image, size)
+
+
+def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Return (height, width) in pixels from the file's header. Raises DataError as `decode_image` does."""
+    with _opened(path) as file:
+        if _is_dicom(path, file):
+            return dicom_size(path, file)
+        with _picture(path, file) as picture:
+            width, height = picture.size
+            return (width, height) if upright and _lies_on_its_side(picture) else (height, width)
+
+
+def _lies_on_its_side(picture: Image.Image) -> bool:
+    if picture.format == "TIFF":  # Pillow has exchanged the sides already
+        return False
+    if picture.format == "PNG" and "exif" not in picture.info:  # Pillow would decode it all, to look behind the pixels
+        return False
+    return picture.getexif().get(0x0112) in _QUARTER_TURNS
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Yield the file; whatever a decoder raises on damaged bytes becomes a DataError that names the file."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+            raise _bad(path, "a folder" if stat.S_ISDIR(mode) else "a pipe or device", "name an image file")
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are about metadata; damaged pixels are errors
+            if not file.peek(1):
+                raise _bad(path, "an empty file (0 bytes)")
+            yield file
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise _bad(path, "no such file") from error
+    except PermissionError as error:
+        raise _bad(path, "a file that this user may not read", f"permit it: chmod u+r {path}") from error
+    except MemoryError as error:
+        raise _bad(path, "more pixels than fit into memory", "shrink the image, or run fewer workers") from error
+    except Exception as error:  # decoders raise anything: struct.error, SyntaxError, zlib.error, KeyError, ...
+        raise _bad(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _bad(path: Path, got: str, how: str = _HOW) -> DataError:
+    return DataError(f"{path}: expected {_EXPECTED}, got {got}; {how}")
+
+
+def _is_dicom(path: Path, file: BinaryIO) -> bool:
+    start = file.read(_PREFIX_END)
+    file.seek(0)
+    if start[128:] == b"DICM":
+        return True
+    if path.suffix.lower() in _DICOM_SUFFIXES:
+        raise _bad(path, "a file without the letters DICM at byte 128", "export it again as a DICOM part 10 file")
+    return False
+
+
+@contextmanager
+def _picture(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
+    """Yield the opened image with nothing decoded yet, once its header is known to be harmless."""
+    try:
+        picture = Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        start = file.read(16)
+        kind = next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), "an unknown format")
+        raise _bad(path, f"{kind} (it begins with {start!r})") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit is a little above ours
+        raise too_large(path, str(error)) from error
+    with picture:
+        width, height = picture.size
+        require_decodable(path, height, width)
+        yield picture
+
+
+def _require_end(path: Path, file: BinaryIO) -> None:
+    """Raise DataError for a JPEG file that ends in zeros, as unfinished downloads do: Pillow would decode them."""
+    position = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):  # no end of image after the last start of scan
+        raise _bad(path, "a JPEG file without its end")
+
+
+def _picture_levels(
+    path: Path, picture: Image.Image, channels: int, size: int | None, upright: bool, window: Window | None
+) -> NDArray[np.uint8]:
+    tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
+    bits = max(np.atleast_1d(tags.get(258, 16)))
+    _refuse_unsupported(path, picture, planar_16=bool(tags.get(284) == 2 and bits > 8))
+    mode = picture.mode
+    if window is not None and mode not in _WINDOWED_MODES:
+        raise _bad(path, f"mode {mode} where a window is set", "a window needs grey images: remove the option window")
+    turned = ImageOps.exif_transpose(picture) if upright else picture
+    if not mode.startswith("I;16"):
+        wanted = "RGB" if channels == 3 else "L"
+        shown = turned if turned.mode == wanted else turned.convert(wanted)
+        if window is not None:
+            return as_levels(np.asarray(shown), window)
+        # shrunk before it becomes an array: at full size each copy costs
+        return np.asarray(shown if size is None else square_picture(shown, size))
+    values = np.asarray(turned)
+    if tags.get(262) == 0:  # white is zero: Pillow turns that round for 8 bits only
+        values = 2**bits - 1 - values
+    # The upper 8 bits, as Pillow takes them of 16-bit colour: grey stored as colour gives the same levels.
+    return (values >> (bits - 8)).astype(np.uint8) if window is None else as_levels(values, window)
+
+
+def _refuse_unsupported(path: Path, picture: Image.Image, planar_16: bool) -> None:
+    how = "save it with 8 or 16 bits per channel, unsigned"
+    if picture.mode.startswith("F") or picture.mode == "I":
+        raise _bad(path, f"signed, 32-bit or floating-point pixels (mode {picture.mode})", how)
+    if planar_16:
+        raise _bad(path, "16-bit colour stored plane by plane", "save it with the channels interleaved")
+    if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
+        raise _bad(path, f"{getattr(picture, 'n_frames', 1)} pages in one file", "save each image as a file of its own")

@@ -1,0 +1,1 @@
+"""Splits of patients, drawn or read from files."""

@@ -1,0 +1,1 @@
+"""Bytes: files, caches, locks and object storage; nothing here knows studies."""

@@ -1,0 +1,124 @@
+"""Batch normalisation folded into the convolution before it: the same function of frozen networks, with less work."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+from timm.models.densenet import DenseBlock
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, FrozenDenseLayer, can_join, can_pack
+
+_TOLERANCE = 1e-6  # relative, in float64: a wrong pair changes outputs by far more, rounding by far less
+
+
+def fold(network: nn.Module, images: Tensor) -> nn.Module:
+    """Return a copy of `network` in evaluation mode, each convolution fused with the normalisation it feeds.
+
+    The pairs are seen in a forward pass over `images`, and the folded copy is held against the original in float64;
+    a network in which they differ (a convolution whose output something else reads as well) is returned unfolded.
+    Logits move by rounding alone; crafted pixels may move more (PGD amplifies rounding), so the execution plan is
+    part of the study (docs/design.md, invariant 4).
+
+    Args:
+        images: (batch, channel, height, width) in [-1, 1], as the network will get them; one image is enough.
+
+    Source: Jacob et al. 2018, section 3.2.
+    """
+    original = deepcopy(network).eval().double()
+    with torch.no_grad():  # inference mode would leave weights that no gradient may pass
+        pairs = _pairs(original, images.double())
+        expected = original(images.double())
+        folded = _fuse(deepcopy(original), pairs)
+        close = torch.allclose(folded(images.double()), expected, rtol=_TOLERANCE, atol=_TOLERANCE)
+    # folded in float64 and rounded once: nearer to the trained network than folding in float32
+    dtype = next(network.parameters()).dtype
+    return (folded if close else original).to(dtype).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
+    """Return the names of (convolution, normalisation) where the one's output is the other's input."""
+    producer: dict[int, str] = {}
+    kept: list[Tensor] = []  # alive until the end, so that no id is used twice
+    pairs: list[tuple[str, str]] = []
+
+    def after_conv(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            producer[id(output)] = name
+            kept.append(output)
+
+        return hook
+
+    def before_norm(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if id(inputs[0]) in producer:
+                pairs.append((producer[id(inputs[0])], name))
+
+        return hook
+
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(after_conv(name)))
+        elif _is_norm(module):
+            handles.append(module.register_forward_pre_hook(before_norm(name)))
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return list(_used_once(pairs))
+
+
+def _used_once(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs whose convolution and normalisation appear in no other pair (shared layers stay as they are)."""
+    for conv, norm in pairs:
+        if sum(conv == c for c, _ in pairs) == 1 and sum(norm == n for _, n in pairs) == 1:
+            yield conv, norm
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+
+
+def _fuse(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
+    """Fold the pairs, and put in the layers of `raygrid.models.frozen_layers` wherever they can stand for the
+    network's."""
+    for conv_name, norm_name in pairs:
+        conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
+        fused: nn.Module = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
+        # timm's BatchNormAct2d also drops and activates; what stays of it is that
+        rest = [m for m in (getattr(norm, name, nn.Identity()) for name in ("drop", "act")) if not _does_nothing(m)]
+        if can_pack(fused) and len(rest) == 1 and can_join(rest[0]):
+            fused, rest = FrozenConv2d(fused, rest[0]), []
+        network.set_submodule(conv_name, fused)
+        network.set_submodule(norm_name, nn.Sequential(*rest))
+    for name, module in list(network.named_modules()):
+        if can_pack(module):
+            network.set_submodule(name, FrozenConv2d(module))
+    for name, module in list(network.named_modules()):
+        if isinstance(module, DenseBlock):
+            network.set_submodule(name, _dense_block(module))
+    return network
+
+
+def _does_nothing(module: nn.Module) -> bool:
+    return type(module) in (nn.Identity, nn.Dropout)
+
+
+def _dense_block(block: nn.ModuleDict) -> nn.Module:
+    """Return what stands for a block of DenseNet: the block itself if its layers are not the usual ones."""
+    layers: list[FrozenDenseLayer] = []
+    for layer in cast(Iterator[Any], block.values()):
+        usual = (
+            _is_norm(layer.norm1)
+            and type(layer.norm1.act) is nn.ReLU
+            and isinstance(layer.conv1, FrozenConv2d)
+            and layer.conv1.activation == "relu"
+            and isinstance(layer.norm2, nn.Sequential)
+            and isinstance(layer.conv2, FrozenConv2d)
+        )
+        if not usual:
+            return block
+        layers.append(FrozenDenseLayer(layer.norm1, layer.conv1, layer.conv2))
+    return FrozenDenseBlock(layers)

@@ -1,0 +1,266 @@
+"""Layers of frozen networks that need fewer passes over memory than those they replace.
+
+`raygrid.models.folding` puts them in. They compute what their originals do and give gradients by the images alone.
+"""
+
+from typing import Any, TypeGuard, cast
+
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# the activations that oneDNN computes with a convolution and whose gradient can be told from their output:
+# module -> (oneDNN's name, lower and upper bound)
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, tuple[float, ...]]] = {
+    nn.ReLU: ("relu", ()),
+    nn.ReLU6: ("hardtanh", (0.0, 6.0)),
+}
+
+
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+def can_pack(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether FrozenConv2d can stand for a module."""
+    if type(module) is Conv2dSame:
+        return module.dilation == (1, 1)
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def can_join(activation: nn.Module) -> bool:
+    """Whether FrozenConv2d can take over the activation that follows a convolution."""
+    return type(activation) in _ACTIVATIONS
+
+
+class FrozenConv2d(nn.Module):
+    """A convolution whose weights never change, and the activation after it.
+
+    On a CPU oneDNN computes both in one pass, and from weights that are laid out for it once; PyTorch's own layer lays
+    them out in every call. A gradient by the input is the convolution with the weights turned round, laid out likewise.
+    TensorFlow's one-sided padding is a kernel with a leading row of zeros and padding on both sides, so that no padded
+    copy of the maps is made.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", conv.weight.detach())
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
+        self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups
+        self.padding = None if isinstance(conv, Conv2dSame) else [int(p) for p in conv.padding]
+        self.activation, self.bounds = ("none", ()) if activation is None else _ACTIVATIONS[type(activation)]
+        self._laid_out: dict[tuple[Any, ...], Tensor] = {}
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return what the convolution and its activation make of maps (batch, channel, height, width)."""
+        if torch.is_autocast_enabled(maps.device.type):
+            maps = maps.to(torch.get_autocast_dtype(maps.device.type))
+        if maps.requires_grad and torch.is_grad_enabled():
+            return cast(Tensor, _Convolution.apply(maps, self))
+        return self.run(maps)
+
+    def run(self, maps: Tensor) -> Tensor:
+        """Return the outputs, outside of autograd."""
+        rows, padding = self._geometry(maps.shape)
+        bias = None if self.bias is None else self.bias.to(maps.dtype)
+        if _has_onednn(maps):
+            weight = self._layout(maps, "forward", rows, padding, self.stride)
+            spread = (padding, self.stride, self.dilation, self.groups)
+            return cast(
+                Tensor,
+                torch.ops.mkldnn._convolution_pointwise(
+                    maps, weight, bias, *spread, self.activation, list(self.bounds), ""
+                ),
+            )
+        weight = _with_leading(self.weight, rows).to(maps.dtype)
+        outputs = F.conv2d(maps, weight, bias, self.stride, padding, self.dilation, self.groups)
+        return outputs.clamp_(0, self.bounds[1] if self.bounds else None) if self.activation != "none" else outputs
+
+    def pull_back(self, gradient: Tensor, outputs: Tensor | None, shape: torch.Size) -> Tensor:
+        """Return the gradient by the maps, of this shape, from the one by the outputs."""
+        if self.activation == "relu":
+            gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)
+        elif self.activation == "hardtanh":
+            gradient = torch.ops.aten.hardtanh_backward(gradient, outputs, *self.bounds)
+        rows, padding = self._geometry(shape)
+        sizes = [n + r for n, r in zip(self.weight.shape[2:], rows, strict=True)]
+        back = [d * (k - 1) - p for k, p, d in zip(sizes, padding, self.dilation, strict=True)]
+        if _has_onednn(gradient) and self.stride == [1, 1] and min(back) >= 0:
+            weight = self._layout(gradient, "back", rows, back, [1, 1])
+            spread = (back, [1, 1], self.dilation, self.groups)
+            by_maps = torch.ops.mkldnn._convolution_pointwise(gradient, weight, None, *spread, "none", [], "")
+            return cast(Tensor, by_maps)
+        weight, maps = _with_leading(self.weight, rows).to(gradient.dtype), gradient.new_empty(1).expand(shape)
+        plain = (self.stride, padding, self.dilation, False, [0, 0], self.groups)
+        by_maps, _, _ = torch.ops.aten.convolution_backward(gradient, maps, weight, None, *plain, [True, False, False])
+        return cast(Tensor, by_maps)
+
+    def _geometry(self, shape: torch.Size) -> tuple[tuple[int, int], list[int]]:
+        """Return the leading rows and columns of zeros that the kernel gets, and the padding on both sides."""
+        if self.padding is not None:
+            return (0, 0), self.padding
+        totals = [
+            max((-(-n // s) - 1) * s + k - n, 0)
+            for n, s, k in zip(shape[2:], self.stride, self.weight.shape[2:], strict=True)
+        ]
+        return (totals[0] % 2, totals[1] % 2), [-(-t // 2) for t in totals]
+
+    def _layout(self, maps: Tensor, way: str, rows: tuple[int, int], padding: list[int], stride: list[int]) -> Tensor:
+        """Return the weights as oneDNN wants them."""
+        key = (way, maps.dtype, rows)
+        if key not in self._laid_out:
+            with torch.inference_mode(False), torch.no_grad():
+                weight = _with_leading(self.weight.clone(), rows)
+                if way == "back":  # in each group inputs and outputs change places, and the kernels are turned
+                    by_group = weight.view(self.groups, -1, *weight.shape[1:])
+                    weight = by_group.transpose(1, 2).flatten(0, 1).flip(2, 3)
+                self._laid_out[key] = torch.ops.mkldnn._reorder_convolution_weight(
+                    weight.to(maps.dtype).contiguous(), padding, stride, self.dilation, self.groups, list(maps.shape)
+                )
+        return self._laid_out[key]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "FrozenConv2d":
+        self._laid_out.clear()  # moved or converted, the weights are others
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class _Convolution(torch.autograd.Function):
+    """A FrozenConv2d as autograd sees it."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, layer: FrozenConv2d) -> Tensor:
+        outputs = layer.run(maps)
+        ctx.layer, ctx.shape = layer, maps.shape
+        if layer.activation != "none":
+            ctx.save_for_backward(outputs)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (outputs,) = ctx.saved_tensors or (None,)
+        return ctx.layer.pull_back(gradient, outputs, ctx.shape), None
+
+
+class FrozenDenseBlock(nn.Module):
+    """A block of DenseNet whose layers write into one tensor, where the original copies all maps anew in every layer.
+
+    Each layer's first normalisation and ReLU, relu(scale x + shift), are written |scale| relu(sign x + shift / |scale|)
+    with |scale| in the weights of the convolution that follows, so that what is left is one addition.
+
+    Source: Huang et al. 2017; Pleiss et al. 2017 share the storage likewise, to save memory.
+    """
+
+    def __init__(self, layers: "list[FrozenDenseLayer]") -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the maps (batch, channel, height, width) followed by those of every layer."""
+        if torch.is_autocast_enabled(maps.device.type):
+            maps = maps.to(torch.get_autocast_dtype(maps.device.type))
+        if maps.requires_grad and torch.is_grad_enabled():
+            return cast(Tensor, _DenseBlock.apply(maps, self))
+        return self.run(maps, kept=None)
+
+    def run(self, maps: Tensor, kept: list[Tensor] | None) -> Tensor:
+        """Return the outputs outside of autograd; to `kept` goes what `pull_back` needs: per layer two outputs."""
+        grown = sum(layer.growth for layer in self.sequence())
+        shape = (maps.shape[0], maps.shape[1] + grown, *maps.shape[2:])
+        outputs = torch.empty(shape, dtype=maps.dtype, device=maps.device, memory_format=torch.channels_last)
+        number = maps.shape[1]
+        outputs[:, :number] = maps
+        for layer in self.sequence():
+            activated = layer.activate(outputs[:, :number])
+            narrow = layer.narrowing.run(activated)
+            outputs[:, number : number + layer.growth] = layer.growing.run(narrow)
+            number += layer.growth
+            if kept is not None:
+                kept += [activated, narrow]
+        return outputs
+
+    def pull_back(self, gradient: Tensor, kept: tuple[Tensor, ...], number: int) -> Tensor:
+        """Return the gradient by the first `number` maps from the one by all outputs."""
+        total = gradient.clone(memory_format=torch.channels_last)
+        stop = total.shape[1]
+        for layer, activated, narrow in zip(reversed(self.sequence()), kept[-2::-2], kept[::-2], strict=True):
+            start = stop - layer.growth
+            own = total[:, start:stop].contiguous(memory_format=torch.channels_last)
+            by_narrow = layer.growing.pull_back(own, None, narrow.shape)
+            by_activated = layer.narrowing.pull_back(by_narrow, narrow, activated.shape)
+            total[:, :start] += layer.activation_back(by_activated, activated)
+            stop = start
+        return total[:, :number].contiguous(memory_format=torch.channels_last)
+
+    def sequence(self) -> "list[FrozenDenseLayer]":
+        """Return the layers in order."""
+        return [cast(FrozenDenseLayer, layer) for layer in self.layers]
+
+
+class FrozenDenseLayer(nn.Module):
+    """A layer of FrozenDenseBlock: activation, 1x1 convolution with ReLU, 3x3 convolution.
+
+    Args:
+        norm: the layer's first normalisation in evaluation mode, followed by ReLU.
+        narrowing: the 1x1 convolution with the second normalisation folded in, and its ReLU.
+        growing: the 3x3 convolution.
+    """
+
+    shift: Tensor
+    sign: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d, narrowing: FrozenConv2d, growing: FrozenConv2d) -> None:
+        super().__init__()
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        scale = norm.weight.detach() / (variance + norm.eps).sqrt()
+        shift = norm.bias.detach() - mean * scale
+        magnitude = torch.where(scale == 0, 1.0, scale.abs())
+        self.register_buffer("shift", (shift / magnitude).view(1, -1, 1, 1))
+        self.register_buffer("sign", scale.sign().view(1, -1, 1, 1))
+        narrowing.weight = narrowing.weight * magnitude.view(1, -1, 1, 1)
+        self.narrowing, self.growing = narrowing, growing
+        self.growth = growing.weight.shape[0]
+        self._all_positive = bool((scale > 0).all())
+
+    def activate(self, maps: Tensor) -> Tensor:
+        """Return relu(sign x + shift)."""
+        signed = maps if self._all_positive else maps * self.sign.to(maps.dtype)
+        return (signed + self.shift.to(maps.dtype)).relu_()
+
+    def activation_back(self, gradient: Tensor, activated: Tensor) -> Tensor:
+        """Return the gradient by the maps from the one by their activation."""
+        by_maps = torch.ops.aten.threshold_backward(gradient, activated, 0)
+        return cast(Tensor, by_maps if self._all_positive else by_maps.mul_(self.sign.to(by_maps.dtype)))
+
+
+class _DenseBlock(torch.autograd.Function):
+    """A FrozenDenseBlock as autograd sees it."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, block: FrozenDenseBlock) -> Tensor:
+        kept: list[Tensor] = []
+        outputs = block.run(maps, kept)
+        ctx.block, ctx.number = block, maps.shape[1]
+        ctx.save_for_backward(*kept)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.block.pull_back(gradient, ctx.saved_tensors, ctx.number), None
+
+
+def _with_leading(weight: Tensor, rows: tuple[int, int]) -> Tensor:
+    """Return kernels with rows and columns of zeros in front."""
+    return F.pad(weight, (rows[1], 0, rows[0], 0)) if any(rows) else weight
+
+
+def _has_onednn(maps: Tensor) -> bool:
+    """Whether oneDNN's kernels take such maps."""
+    if maps.device.type != "cpu" or not torch.backends.mkldnn.enabled:
+        return False
+    if maps.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return maps.dtype == torch.float32 and _ONEDNN

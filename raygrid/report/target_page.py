@@ -1,0 +1,271 @@
+"""One self-contained HTML page about one model that raygrid did not train: plain words first, numbers behind. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raygrid.analysis import tables
+from raygrid.analysis.assessment import (
+    GREY_LEVELS,
+    Assessment,
+    Damage,
+    Number,
+    mean_difference,
+    words_of_data,
+    words_of_init,
+)
+from raygrid.analysis.operating_point import SPECIFICITY
+from raygrid.report import figures
+from raygrid.report.html import Picture, as_png, as_svg, render
+from raygrid.scoring.examples import TargetExample
+from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, TargetSpec
+
+_KINDS = {
+    "checkpoint": "a PyTorch network from a file of weights",
+    "export": "a program of torch.export",
+    "onnx": "an ONNX file",
+    "callable": "a Python function",
+    "http": "an HTTP endpoint",
+}
+_ARCHITECTURES = {ENSEMBLE: "several together", EXTERNAL: "not trained by raygrid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageInput:
+    """All that the page is made of.
+
+    Attributes:
+        identity: of the target (`raygrid.store.folder.Zoo.identity`).
+        surrogate_auc: name of a surrogate -> its own AUC on validation images, where it is a model of the zoo.
+        examples: images crafted through one surrogate, `example_words` says through which and with which attack.
+        facts: what else made the numbers, in words -> value.
+    """
+
+    assessment: Assessment
+    phantom: bool
+    identity: str = ""
+    surrogate_auc: Mapping[str, float] = field(default_factory=dict)
+    examples: Sequence[TargetExample] = ()
+    example_words: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def page_name(target: TargetSpec) -> str:
+    """Return the file name of a target's page, in results/."""
+    return f"assessment-{target.modality}-{target.label}.html"
+
+
+def render_assessment(inputs: PageInput) -> str:
+    """Return the page about one target; it loads nothing from outside."""
+    one = inputs.assessment
+    target, study = one.target, one.study
+    return render(
+        "assessment.html.j2",
+        target=target,
+        study=study,
+        title=f"{target.label.replace('_', ' ')} ({target.modality.replace('_', ' ')})",
+        phantom_notice=tables.PHANTOM_NOTICE if inputs.phantom else "",
+        headline=headline(one),
+        sentences=_sentences(one),
+        unlearned=not one.has_learned,
+        bound=tables.LEARNED_BOUND,
+        clean=one.clean,
+        counts=one.auc.iloc[0],
+        left_out=str(one.auc.iloc[0]["labels_left_out"]),
+        findings=one.decided().to_dict("records"),
+        decisions=_decisions(one),
+        specificity=SPECIFICITY,
+        damage=[_damage_row(d) for d in one.damage()],
+        reference=words_of_attacks(one.reference),
+        surrogates=_surrogates(inputs),
+        others_among_them=any(through.arch == EXTERNAL for through in one.surrogates),
+        contrasts=one.contrasts(),
+        received=_received(target),
+        seen=one.seen().to_dict("records"),
+        curves=_curves(one, inputs.phantom),
+        pictures=_examples(inputs),
+        example_words=inputs.example_words,
+        not_asked=_not_asked(one),
+        kind=_KINDS[target.kind],
+        facts={**inputs.facts, "Identity of the target": inputs.identity},
+        attacks=study.transfer.attacks,
+    )
+
+
+def headline(one: Assessment) -> str:
+    """Return what was found, in one sentence for somebody who knows nothing of the study."""
+    clean, attacked = one.clean, one.attacked
+    if attacked is None:
+        return f"Nothing was attacked yet: on clean images this model's AUC is {_with_interval(clean)}."
+    who = "An attacker who trains a look-alike on other patients' images"
+    if any(through.arch == EXTERNAL for through in one.surrogates):
+        who = "An attacker who has a look-alike"
+    who += " and may change each image by "
+    who += words_of_budget(one.reference[0])
+    digits, loss = _digits(one), mean_difference([(clean, attacked)])
+    before, after = f"{clean.value:.{digits}f}", _with_interval(attacked, digits)
+    if loss.low > 0:
+        little = " a little," if loss.high < one.study.margins.little else ""
+        return f"{who} lowers this model's AUC{little} from {before} to {after}."
+    return f"{who} was not seen to lower this model's AUC: {before} before, {after} after."
+
+
+def _digits(one: Assessment) -> int:
+    """Return how many digits tell the AUC under attack from the clean one: two, where that is enough."""
+    assert one.attacked is not None  # asked of attacked models alone
+    return 2 if abs(one.clean.value - one.attacked.value) >= 0.01 else 3
+
+
+def words_of_budget(attack: AttackSpec) -> str:
+    """Return what an attack may change, in words."""
+    if attack.norm == "l2":
+        return f"a Euclidean length of {attack.epsilon:g} at most (images in [-1, 1])"
+    return f"at most {attack.epsilon * GREY_LEVELS:.3g} of 255 grey levels in each pixel"
+
+
+def words_of_attacks(attacks: Sequence[AttackSpec]) -> str:
+    """Return the names and the epsilon of attacks that share it."""
+    return f"{' and '.join(a.name.upper() for a in attacks)} at ε = {attacks[0].epsilon:g}" if attacks else "none"
+
+
+def _sentences(one: Assessment) -> list[str]:
+    """What a reader should know beside the headline, each from the numbers below."""
+    if one.attacked is None:
+        return []
+    surrogates, attacked, digits = one.surrogates, one.attacked, _digits(one)
+    many = f"{len(surrogates)} look-alikes" if len(surrogates) > 1 else "one look-alike"
+    loss = mean_difference([(one.clean, attacked)])
+    found = [
+        f"That is a loss of {_with_interval(loss, digits)}, mean over {many}, {words_of_attacks(one.reference)}."
+        + _of_larger_changes(one)
+    ]
+    if len(surrogates) > 1:
+        best = surrogates[0]
+        found.append(
+            f"Through the best of them, {best.name}, {_with_interval(best.auc, digits)} is left. It is the best on the "
+            "very images that judge it, so the next attacker will do a little less with it."
+        )
+    control = one.mean(one.at_reference("control"))
+    harm = mean_difference([(control, attacked)])
+    found.append(
+        f"The same changes, shuffled over the image, leave {_with_interval(control, digits)}: "
+        + (
+            "it is their pattern that harms, not their size."
+            if harm.low > 0
+            else "their pattern does no harm of its own."
+        )
+    )
+    if one.white_box is not None:
+        found.append(f"An attacker who has the model itself leaves {_with_interval(one.white_box)}.")
+    return [*found, *_decisions(one)[:1]]
+
+
+def _of_larger_changes(one: Assessment) -> str:
+    """What the largest epsilon of the reference attacks leaves, in words; "" where there is no larger one."""
+    names, epsilon = {a.name for a in one.reference}, one.reference[0].epsilon
+    larger = [d for d in one.damage() if d.attack in names and d.epsilon > epsilon]
+    if not larger:
+        return ""
+    most = max(larger, key=lambda d: (d.epsilon, -d.adversarial.value))
+    (attack,) = (a for a in one.study.transfer.attacks if (a.name, a.epsilon) == (most.attack, most.epsilon))
+    left = _with_interval(most.adversarial, _digits(one))
+    return f" With the largest change studied, {words_of_budget(attack)}, {attack.name.upper()} leaves {left}."
+
+
+def _decisions(one: Assessment) -> list[str]:
+    """A sentence for each finding, in counts of a hundred images; none where there is no threshold or no attack."""
+    found = []
+    for row in one.decided().to_dict("records"):
+        values = [row[f"{m}_{c}"] for m in ("sensitivity", "specificity") for c in ("clean", "attacked", "best")]
+        if any(math.isnan(value) for value in values):
+            continue
+        hits, hit, worst, clears, clear, least = (round(100 * value) for value in values)
+        found.append(
+            f"Of 100 images with {row['label'].replace('_', ' ')} the model finds {hits}; under attack {hit}, through "
+            f"the best look-alike {worst}. Of 100 without it, it clears {clears}; under attack {clear}, through the "
+            f"best look-alike {least}."
+        )
+    return found
+
+
+def _damage_row(damage: Damage) -> dict[str, Any]:
+    return {
+        "attack": damage.attack.upper(),
+        "epsilon": damage.epsilon,
+        "grey_levels": damage.epsilon * GREY_LEVELS,
+        "num_surrogates": damage.num_surrogates,
+        "mean": damage.adversarial,
+        "control": damage.control,
+        "best": damage.best,
+    }
+
+
+def _surrogates(inputs: PageInput) -> list[dict[str, Any]]:
+    one = inputs.assessment
+    return [
+        {
+            "name": through.name,
+            "arch": _ARCHITECTURES.get(through.arch, through.arch),
+            "start": words_of_init(through.init) if through.arch != EXTERNAL else "not known",
+            "data": words_of_data(through.split) if through.arch != EXTERNAL else "not known",
+            "own": inputs.surrogate_auc.get(through.name),
+            "auc": through.auc,
+            "loss": mean_difference([(one.clean, through.auc)]),
+        }
+        for through in one.surrogates
+    ]
+
+
+def _received(target: TargetSpec) -> str:
+    """How an image reached the target, in words."""
+    if not target.in_levels:
+        return "with the exact values of the attack, finer than the 256 grey levels of an image file"
+    rounded = "each change was rounded to whole grey levels towards the clean image, so it stayed within its budget"
+    if target.jpeg_quality is not None:
+        return f"as JPEG files of quality {target.jpeg_quality}: {rounded}, then compressed"
+    files = {"exact": "arrays of bytes", "png": "8-bit PNG files", "dicom": "8-bit DICOM files"}[target.received]
+    return f"as {files}: {rounded}"
+
+
+def _curves(one: Assessment, phantom: bool) -> list[Picture]:
+    curve = one.curve()
+    if len(curve) < 2:
+        return []
+    caption = (
+        "AUC against ε, mean over the look-alikes. Solid: adversarial; dashed: the same changes shuffled; dotted: "
+        "clean; bands: 95%."
+    )
+    alt = "Line plot of the model's AUC against epsilon; its numbers are those of the table of damage."
+    return [Picture(as_svg(figures.epsilon_curves(curve, phantom=phantom)), alt, caption)]
+
+
+def _examples(inputs: PageInput) -> list[Picture]:
+    if not inputs.examples:
+        return []
+    rows = []
+    for e in inputs.examples:
+        name = e.label.replace("_", " ")
+        truth = f"with {name}" if e.truth else f"without {name}"
+        before = f"{truth}: probability {e.clean_probability:.2f}"
+        rows.append((before, f"attacked: probability {e.attacked_probability:.2f}", e.clean, e.attacked))
+    caption = (
+        "Test images before and after the attack, and what changed: with the finding, the one whose probability fell "
+        f"most; without it, the one whose rose most; with it, the median change. {inputs.example_words}"
+    )
+    alt = "Pairs of images: " + "; ".join(f"{before}, {after}" for before, after, *_ in rows) + "."
+    return [Picture(as_png(figures.attacked_examples(rows, phantom=inputs.phantom)), alt, caption)]
+
+
+def _not_asked(one: Assessment) -> list[str]:
+    """The (surrogate, attack) cells that the budget does not cover, a line for each attack."""
+    found = []
+    for attack in one.study.transfer.attacks:
+        names = sorted(surrogate for surrogate, key in one.not_asked if key == attack.key)
+        if names:
+            found.append(f"{attack.name.upper()} at ε = {attack.epsilon:g} through {len(names)}: {', '.join(names)}")
+    return found
+
+
+def _with_interval(number: Number, digits: int = 2) -> str:
+    return f"{number.value:.{digits}f} ({number.low:.{digits}f} to {number.high:.{digits}f})"

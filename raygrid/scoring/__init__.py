@@ -1,0 +1,1 @@
+"""Units of work to score files, without Ray."""

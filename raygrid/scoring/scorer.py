@@ -1,0 +1,213 @@
+"""The actor of the transfer stage: it holds models and turns units of work into score files, a call without Ray too."""
+
+import io
+import json
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raygrid.errors import BudgetSpentError, RaygridError, StoreError
+from raygrid.io.files import remove, write_text
+from raygrid.io.mirror import folder_at, pull
+from raygrid.spec import AttackSpec, EnsembleSpec, StudySpec
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import IMAGE_FILES, SampleBatch, Samples, samples_dir
+from raygrid.store.scores import read_metadata, write_perceptibility, write_scores
+from raygrid.store.units import ScoreFile, Tile, plan_units, score_files
+
+if TYPE_CHECKING:  # PyTorch: only the actors need it
+    from torch import nn
+
+    from raygrid.scoring.engine import BlockScores
+
+
+class Scorer:
+    """A Ray Data actor that holds the models of a modality that are used, and turns units into score files."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        from raygrid.models.numerics import set_numerics  # PyTorch: only the actors need it
+        from raygrid.scoring.model_offload import Shelf
+
+        self._zoo = Zoo(folder_at(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
+        folder = samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]])
+        pull(folder, without=IMAGE_FILES)
+        pull(self._zoo.study_dir / "zoo" / job["modality"], without=("resume.pt",))
+        samples = Samples(folder)
+        self._units = plan_units(self._zoo, job["modality"], samples.num_test)
+        self._device = job["device"]
+        set_numerics(threads=self._zoo.study.transfer.threads)
+        self._error, models = "", {}
+        try:
+            models = _opened(self._zoo, job["modality"], job["names"], samples)
+        except RaygridError as error:
+            self._error = str(error)
+        self._shelf = Shelf(models, self._device)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        seconds, errors = [], []
+        for number, tile, block, unread in zip(
+            batch["unit"], batch["tile"], batch["block"], batch["error"], strict=True
+        ):
+            file = ScoreFile(self._units[int(number)], Tile.from_dict(json.loads(str(tile))))
+            begun, error, trace = time.monotonic(), str(unread) or self._error, ""
+            try:
+                pull(file.unit.folder, only=file.unit.names)  # what other nodes know of it
+                if not error:
+                    error = self._score(file, unpack(bytes(block)))
+            except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
+                error = str(failure)
+            except Exception as failure:  # whatever a network or a library raises costs this unit alone
+                error, trace = f"{type(failure).__name__}: {failure}", traceback.format_exc()
+            if error:
+                write_text(file.unit.failure_path, f"{error}\n\n{trace}".strip() + "\n")
+            else:
+                remove(file.unit.failure_path)
+            seconds.append(time.monotonic() - begun)
+            errors.append(error)
+        return {"unit": batch["unit"], "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
+
+    def _score(self, file: ScoreFile, block: SampleBatch) -> str:
+        """Write the scores of a tile, of the targets that answered; return why others did not, "" if all did.
+
+        A budget that is spent is no error: it is noted beside the scores.
+        """
+        from raygrid.scoring.engine import score_attacked, score_clean
+
+        study, unit, begun = self._zoo.study, file.unit, time.monotonic()
+        targets = self._shelf.each(file.tile.names)
+        if unit.surrogate is None:
+            scores = score_clean(targets, block, study.transfer, device=self._device)
+        else:
+            transfer = replace(study.transfer, attacks=file.tile.attacks)
+            scores = score_attacked(
+                self._surrogate(file),
+                targets,
+                block,
+                transfer,
+                seed=study.seed,
+                device=self._device,
+                at_once=self._shelf.swaps,
+                in_levels=_places_in_levels(study, file),
+            )
+        spent = [file.tile.names[k] for k, error in scores.failed.items() if isinstance(error, BudgetSpentError)]
+        if spent:
+            unit.write_spent(spent)
+        failed = [str(error) for error in scores.failed.values() if not isinstance(error, BudgetSpentError)]
+        answered = [k for k in range(len(file.tile.targets)) if k not in scores.failed]
+        if answered:
+            kept = ScoreFile(unit, Tile(file.tile.attacks, tuple(file.tile.targets[k] for k in answered)))
+            self._write(kept, block, scores, answered, time.monotonic() - begun)
+        return "\n".join(failed)
+
+    def _write(
+        self, file: ScoreFile, block: SampleBatch, scores: "BlockScores", answered: Sequence[int], seconds: float
+    ) -> None:
+        unit = file.unit
+        metadata = {
+            "signature": unit.signature,
+            "num_images": len(block),
+            "num_gradients": scores.num_gradients,
+            "num_zero_gradients": scores.num_zero_gradients,
+            "bfloat16_change": scores.bfloat16_change,
+            "adversarial_sha256": scores.adversarial_sha256,
+            "device": self._device,
+            "seconds": seconds,
+        }
+        seen = _seen_before(file, scores.adversarial_sha256, self._device)
+        fresh = [i for i, case in enumerate(scores.cases) if case.attack is not None and case.attack not in seen]
+        if fresh:
+            write_perceptibility(
+                file.perceptibility_path,
+                image_ids=block.image_ids,
+                cases=[scores.cases[i] for i in fresh],
+                values=scores.perceptibility[fresh],
+            )
+        file.describe_tile()
+        write_scores(
+            file.path,
+            image_ids=block.image_ids,
+            targets=file.tile.names,
+            cases=scores.cases,
+            logits=scores.logits[list(answered)],
+            metadata=metadata,
+        )
+
+    def _surrogate(self, file: ScoreFile) -> Any:
+        from raygrid.attacks import Ensemble
+
+        surrogate = file.unit.surrogate
+        assert surrogate is not None  # asked only of units with one
+        members = self._shelf.pick([member.surrogate_key for member in self._zoo.study.members_of(surrogate)])
+        return Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]
+
+
+def _opened(zoo: Zoo, modality: str, names: Sequence[str], samples: Samples) -> "dict[str, nn.Module]":
+    """Return the named models of a modality, ready to be scored. Raises RaygridError for one that may not be."""
+    from raygrid.scoring.networks import Guarded, open_external, open_external_surrogate, verify_card
+
+    models: dict[str, nn.Module] = {}
+    for model in (m for m in zoo.study.models_of(modality) if m.name in names):
+        models[model.name] = zoo.load_frozen(model)
+        verify_card(zoo, model, models[model.name], samples)
+    for target in zoo.study.external_targets(modality):
+        if target.name in names:
+            models[target.name] = Guarded(target, open_external(zoo, target, samples)).eval()
+        if target.surrogate_key in names:
+            models[target.surrogate_key] = Guarded(target, open_external_surrogate(zoo, target, samples)).eval()
+    return models
+
+
+def _places_in_levels(study: StudySpec, file: ScoreFile) -> list[int]:
+    """Return the places, among a tile's targets, of those that receive whole grey levels."""
+    in_levels = {target.name for target in study.external_targets(file.unit.modality) if target.in_levels}
+    return [place for place, name in enumerate(file.tile.names) if name in in_levels]
+
+
+def _seen_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set[AttackSpec]:
+    """Return the attacks that the unit was crafted with before, for other targets.
+
+    Raises StoreError if they came out otherwise then: their scores are of other images.
+    """
+    seen: set[AttackSpec] = set()
+    (others,) = score_files([file.unit])
+    for other in others:
+        again = set(file.tile.attacks) & set(other.tile.attacks) - seen
+        stored = read_metadata(other.path) if again else {}
+        for attack in again:
+            key = attack.key
+            if stored["adversarial_sha256"][key] != hashes[key]:
+                raise StoreError(
+                    f"{file.unit.label}: {key} gives other images than when {other.path.name} was written, on "
+                    f"{stored['device']} (now {device}); scores of both cannot stand together: run on the same kind of "
+                    f"device and versions as before, or delete {file.unit.folder} to score this surrogate again"
+                )
+        seen |= again
+    return seen
+
+
+def pack(batch: SampleBatch) -> bytes:
+    """Return a batch as bytes: one row per unit keeps Ray from cutting or joining blocks."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        image_ids=np.array(batch.image_ids),
+        patient_ids=np.array(batch.patient_ids),
+        labels=batch.labels,
+        images=batch.images,
+    )
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> SampleBatch:
+    """Return the batch that `pack` made bytes of."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return SampleBatch(
+            image_ids=tuple(arrays["image_ids"].tolist()),
+            patient_ids=tuple(arrays["patient_ids"].tolist()),
+            labels=arrays["labels"],
+            images=arrays["images"],
+        )

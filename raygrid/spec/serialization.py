@@ -1,0 +1,62 @@
+"""Frozen dataclasses as plain JSON values, and back."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from raygrid import hashing
+from raygrid.errors import SpecError, unknown_name
+from raygrid.hashing import Json
+
+T = TypeVar("T")
+# Metadata of a field that came later: while it has its default it is not written, so that the signatures of studies
+# that do not use it stay what they were.
+ABSENT_BY_DEFAULT = {"absent_by_default": True}
+
+
+def to_plain(value: Any) -> Json:
+    """Return a dataclass, mapping or sequence as JSON values, nested ones included."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {
+            f.name: to_plain(v) for f, v in fields if not (f.metadata.get("absent_by_default") and v == _default(f))
+        }
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return cast(Json, value)
+
+
+def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Return the dataclass of type `kind` that `to_plain` wrote; it is validated as any other.
+
+    Raises SpecError for a field that `kind` does not have, with near misses, and for one that is absent.
+    """
+    fields = dataclasses.fields(cast(Any, kind))
+    known = [f.name for f in fields]
+    for name in values:
+        if name not in known:
+            raise SpecError(f"{kind.__name__}: {unknown_name('field', name, known)}")
+    for field in fields:
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.name not in values and not optional:
+            raise SpecError(f"{kind.__name__}: field {field.name!r} is absent")
+    hints = get_type_hints(kind, localns=vars(hashing))  # `Json` names itself and others of its module
+    return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """Return `value` as the annotation `hint` wants it: dataclasses, tuples of them, or None."""
+    if get_origin(hint) is types.UnionType:
+        return None if value is None else _typed(next(h for h in get_args(hint) if h is not types.NoneType), value)
+    if get_origin(hint) is tuple:
+        return tuple(_typed(get_args(hint)[0], v) for v in value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_plain(hint, value)
+    return value

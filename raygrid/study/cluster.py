@@ -1,0 +1,271 @@
+"""The Ray cluster of a run: started or joined only when there is work, and asked first what it has."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from raygrid.errors import ClusterError
+from raygrid.interrupts import kept
+from raygrid.progress import tell
+
+_OBJECT_STORE_BYTES = 512 * 1024 * 1024
+_ACTOR_CPUS = 0.95
+_LOOPBACK = "127.0.0.1"  # of the cluster that raygrid starts; no node can join it
+_JOIN_TIMEOUT_S = 30
+_JOIN_PAUSE_S = 1  # a head that is coming up tells nobody: it can only be asked again
+_CLIENT_PORT = 10001  # of ray:// addresses that name none
+_ANY_GPU = 0.01  # a share that fits beside whatever runs
+_GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
+# Without these the C library gives large tensors back to the system and gets them anew, page by page: a quarter of the
+# time of a gradient of EfficientNet-Lite0 at 96 pixels
+_WORKER_ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 1024**3)}
+_NO_PROGRESS_TIMEOUT_S = 3600  # one unit of large networks on a CPU takes half an hour
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a cluster has, and how transfer actors share it.
+
+    Only speed depends on it, never a result, so it is no part of a signature.
+
+    Attributes:
+        device: of trials and actors, `cpu` or `cuda`.
+        cpus: of all nodes.
+        node_cpus: of the largest node that has the device: what one trial can ask for at most.
+        gpu_bytes: memory of the smallest GPU; 0 where the device is `cpu`.
+        may_grow: whether nodes may join: then work that has no place yet must be seen to wait for one.
+    """
+
+    device: str
+    cpus: float
+    node_cpus: float
+    gpu_bytes: int
+    actor_cpus: float
+    actor_gpus: float
+    num_actors: int
+    may_grow: bool = False
+
+
+@contextmanager
+def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]:
+    """Yield `ray` connected to a cluster, and disconnect at the end; a connection that is there already is used.
+
+    Args:
+        address: an existing cluster (`auto`, `ray://host:10001`, ...); None starts one on this machine.
+        num_cpus: CPUs of the cluster that is started; None takes all.
+
+    Raises ClusterError if the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    # Tune's own takes Ctrl-C for a wish to end the trials, not the study, and stays when the trials are over
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    with kept():
+        _start(ray, address, num_cpus)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def ray_data() -> Any:
+    """Return the module `ray.data`, set up for raygrid; its import takes seconds, so only work calls this."""
+    import ray.data
+
+    # The import sets a level of its own. Errors are raised too: logged, they are pages that hide the one line.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0  # any other value drops whole blocks with no more than a log line
+    context.execution_no_progress_timeout_s = _NO_PROGRESS_TIMEOUT_S
+    return ray.data
+
+
+def read_resources(ray: Any, device: str = "auto") -> Resources:
+    """Return what the connected cluster has.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto`: GPUs if there are any. With `cuda`, a cluster that grows on demand is waited
+            for until its first GPU is there.
+
+    Raises ClusterError if it has no CPU, or no GPU comes within a quarter of an hour.
+    """
+    total = ray.cluster_resources()
+    if device == "auto":
+        device = "cuda" if total.get("GPU", 0.0) >= 1 else "cpu"
+    gpu_bytes = _smallest_gpu(ray) if device == "cuda" else 0
+    total = ray.cluster_resources()
+    able = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if device == "cuda":
+        able = [there for there in able if there.get("GPU", 0.0) >= 1]
+    nodes = [there.get("CPU", 0.0) for there in able]
+    shared = share_resources(total, device=device, node_cpus=max(nodes, default=0.0), gpu_bytes=gpu_bytes)
+    return replace(shared, may_grow=any(node["NodeManagerAddress"] != _LOOPBACK for node in ray.nodes()))
+
+
+def share_resources(total: dict[str, float], *, device: str, node_cpus: float, gpu_bytes: int) -> Resources:
+    """Return how transfer actors share a cluster with these resources (`ray.cluster_resources()`).
+
+    On CPUs an actor asks for a little less than one: actors that fill them leave none for the reading stage, and the
+    pipeline hangs (ray-project/ray issue 44687).
+    """
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    if cpus < 1:
+        raise ClusterError(f"the cluster offers {cpus} CPUs; at least 1 is needed")
+    if device == "cuda":
+        actors, actor_cpus, actor_gpus = max(1, int(gpus)), 0.5, 1.0
+    else:
+        actors, actor_cpus, actor_gpus = int(cpus), _ACTOR_CPUS, 0.0
+    return Resources(device, cpus, node_cpus, gpu_bytes, actor_cpus, actor_gpus, actors)
+
+
+def _smallest_gpu(ray: Any) -> int:
+    """Return the memory, bytes, of the smallest GPU among the nodes that have one."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def memory() -> int:
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).total_memory)
+
+    measure = ray.remote(num_cpus=0, num_gpus=_ANY_GPU)(memory)
+    try:
+        sizes = [ray.get(measure.remote(), timeout=_GPU_TIMEOUT_S)]
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
+        there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in nodes]
+        sizes += ray.get([measure.options(scheduling_strategy=s).remote() for s in there], timeout=_GPU_TIMEOUT_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ClusterError(
+            f"no GPU answered within {_GPU_TIMEOUT_S / 60:.0f} minutes; see `ray status`, or run with --device cpu"
+        ) from error
+    except ray.exceptions.RayTaskError as error:
+        raise ClusterError(f"PyTorch cannot use a GPU of the cluster: {error.cause}") from error
+    return int(min(sizes))
+
+
+def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
+    address = None if address == "local" else address
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
+    try:
+        if address is None:
+            _start_here(ray, options | {"num_cpus": num_cpus or os.cpu_count()})
+        else:
+            _wait_for(address)
+            ray.init(**options, address=address)
+    except ClusterError:
+        raise
+    except Exception as error:  # Ray raises a bare Exception where its own start takes too long
+        where = "on this machine" if address is None else f"at {address}"
+        hint = _token_hint(error) or (_slow_start_hint(error) if address is None else "")
+        raise ClusterError(f"no Ray cluster {where}: {error}{hint}") from error
+
+
+def _start_here(ray: Any, options: dict[str, Any]) -> None:
+    # "local" and not nothing: without an address Ray joins any cluster that it finds on the machine
+    options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    with _on_loopback(), _token_of_this_user():
+        try:
+            ray.init(**options)
+        except Exception as error:  # a busy machine can outlast Ray's fixed 30 s for its own start
+            tell(f"cluster: Ray did not start ({_first_line(error)}); trying once more")
+            ray.init(**options)
+
+
+def _wait_for(address: str) -> None:
+    """Return when something answers at the address of a cluster: Ray itself tries for minutes and says little.
+
+    Raises ClusterError if nothing does within half a minute, ConnectionError if `auto` finds no cluster.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    place = urlsplit(found if "://" in found else f"gcs://{canonicalize_bootstrap_address(found)}")
+    typed = place.netloc if place.netloc in address else f"{address} ({place.netloc})"
+    error, deadline = _refusal(place), time.monotonic() + _JOIN_TIMEOUT_S
+    if error is not None:
+        tell(f"cluster: waiting for {typed}")
+    while error is not None:
+        if time.monotonic() > deadline:
+            own = "; what auto found may be the own cluster of another run, which nobody else can join"
+            raise ClusterError(
+                f"no Ray cluster at {typed}: nothing answers there ({error}); see that its head runs, and that the "
+                f"network lets this machine in{own if address == 'auto' else ''}"
+            ) from error
+        time.sleep(_JOIN_PAUSE_S)
+        error = _refusal(place)
+
+
+def _refusal(place: SplitResult) -> OSError | None:
+    """Return why nothing can be reached at a host and port, None if something answers."""
+    try:
+        socket.create_connection((place.hostname or "", place.port or _CLIENT_PORT), timeout=5).close()
+    except OSError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that starts in the block answer on the loopback interface only: whoever reaches its ports can run code.
+
+    Told to start at 127.0.0.1, Ray takes the address by which others reach the machine, and listens on all; it does not
+    where clusters are switched off, as they are on macOS. The environment has that switch
+    (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER), too, but it is read when Ray is imported, and other programs inherit it.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _token_of_this_user() -> Iterator[None]:
+    """Let nobody else read a token that Ray makes in the block: who may, Ray leaves to the umask."""
+    token = Path.home() / ".ray" / "auth_token"
+    is_new = not token.exists()
+    try:
+        yield
+    finally:
+        if is_new and token.exists():
+            token.chmod(0o600)
+
+
+def _slow_start_hint(error: BaseException) -> str:
+    """Return the remedy for a start that outlasted Ray's fixed time limit, "" for any other failure."""
+    if "timed out" not in str(error):
+        return ""
+    return (
+        "; Ray allows its processes 30 s to start, and the second attempt failed too: wait until this machine is less "
+        "busy, or give raygrid fewer CPUs with --num-cpus, and run the same command again"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _token_hint(error: BaseException) -> str:
+    """Return what to do if the cluster asked for a token: with an address Ray sends the one it has only if told to."""
+    causes = [error, error.__cause__, error.__context__]
+    if not any(type(cause).__name__ == "AuthenticationError" for cause in causes):
+        return ""
+    return "; it asks for a token: set RAY_AUTH_MODE=token, and have its ~/.ray/auth_token on this machine"

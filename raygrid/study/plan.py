@@ -1,0 +1,266 @@
+"""What a study will do and cost, before anything runs: trials, passes, device hours, storage, money.
+
+Counts follow from the declaration and the data; where the data are not there yet, from the published sizes of the data
+sets. Times come from a short calibration on this machine: each architecture is run a few times at the study's image
+size. They hold for machines like this one, and for GPUs if it has one.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from raygrid.data.splits.draw import ROLES, members
+from raygrid.errors import MissingDataError, SpecError
+from raygrid.io.mirror import exists
+from raygrid.models.timing import Seconds, measure, num_gradients, untimed
+from raygrid.progress import Progress
+from raygrid.spec import ModalitySpec, ModelSpec, Recipe, StudySpec
+from raygrid.store.folder import Zoo
+from raygrid.store.query_budget import allowance, limit_of, num_requests
+from raygrid.store.scores import cases_of, expected_bytes
+from raygrid.study.prepare import open_raw, survey_modality
+from raygrid.study.run import missing_work, open_study
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images a modality has, and whether they were counted or are the published numbers.
+
+    Attributes:
+        images: (split, role) -> images.
+    """
+
+    images: dict[tuple[str, str], int]
+    test: int
+    outputs: int
+    counted: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done for one modality; passes are images through one network, forward or with gradient.
+
+    `seconds` are of one device, `bytes` of storage at the end.
+    """
+
+    modality: str
+    counted: bool
+    num_models: int
+    num_missing: int
+    training_images: int
+    test_images: int
+    training_passes: int
+    gradient_passes: int
+    forward_passes: int
+    training_s: float
+    transfer_s: float
+    samples_bytes: int
+    zoo_bytes: int
+    scores_bytes: int
+
+
+def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: bool = True) -> pd.DataFrame:
+    """Return one row of `Work` per modality, pre-training sources included.
+
+    Neither trained models nor complete scores of a modality are counted again; what is half done counts whole.
+
+    Args:
+        timed: whether networks are run to tell seconds; without, those are NaN.
+
+    Raises MissingDataError for a data set that is neither there nor of published size.
+    """
+    zoo = _opened(study, study_dir)
+    sizes = {m.name: sizes_of(study, m, study_dir, data_root) for m in study.modalities}
+    wanted = {model: (model.modality, model.arch, study.recipe_of(model)) for model in study.models}
+    progress = Progress("plan: timing each network on this machine", len(set(wanted.values())))
+    if timed:
+        progress.note("minutes for large ones on a CPU; --no-times leaves it out", always=True)
+    measured: dict[tuple[str, str, Recipe], Seconds] = {}
+    for name, arch, recipe in wanted.values():
+        if (name, arch, recipe) in measured:
+            continue
+        dataset, outputs = study.modality(name).dataset, sizes[name].outputs
+        if timed:
+            measured[name, arch, recipe] = measure(arch, dataset, recipe, study.transfer, outputs)
+            progress.advance(f"{name}, {arch}")
+        else:
+            measured[name, arch, recipe] = untimed(arch, dataset, outputs)
+    seconds = {model: measured[key] for model, key in wanted.items()}
+    return pd.DataFrame([_work(study, m, sizes[m.name], seconds, zoo) for m in study.modalities])
+
+
+def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_root: Path) -> Sizes:
+    """Return how many images each split of a modality has. Raises MissingDataError if that cannot be known."""
+    dataset = open_raw(modality, data_root)
+    absent = dataset.missing()
+    if not absent:
+        surveyed = survey_modality(study, modality, dataset, dataset.index(), study_dir, data_root)
+        per_patient = surveyed.table.groupby("patient_id").size()
+        images = {
+            key: int(per_patient.reindex(members(surveyed.splits, *key)).fillna(0).sum())
+            for key in _used(study, modality)
+        }
+        num_test = int((surveyed.table["part"] == "test").sum())
+        return Sizes(images, num_test, len(surveyed.index.labels), counted=True)
+    if dataset.published is None:
+        raise MissingDataError("\n".join([f"{modality.name} cannot be planned without its label files:", *absent]))
+    total, test, outputs = dataset.published
+    fraction = modality.splits.test_fraction
+    if fraction is None and test is None:
+        raise SpecError(f"{modality.name}: {dataset.title} has no official test part; set test_fraction")
+    num_test = (test or 0) if fraction is None else round(fraction * total)
+    shares = {"d1": 0.5, "d2": 0.5, "d2_half": 0.25, "d1_tenth": 0.05, "development": 1.0}
+    validation = modality.splits.validation_fraction
+    part = {("d2_half", "validation"): shares["d2"] * validation}  # it keeps the whole validation part of d2
+    for split, share in shares.items():
+        part[split, "train"] = share * (1 - validation)
+        part.setdefault((split, "validation"), share * validation)
+    images = {key: round((total - num_test) * part[key]) for key in _used(study, modality)}
+    return Sizes(images, num_test, outputs, counted=False)
+
+
+def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, device: str) -> str:
+    """Return the plan as text for a terminal.
+
+    Args:
+        price: of one device hour, in any currency; None leaves the cost out.
+        device: what the calibration ran on.
+    """
+    shown = work.set_index("modality").T
+    total_h = float(work[list(_HOURS)].to_numpy().sum()) / 3600
+    timed = not math.isnan(total_h)
+    counts = shown.loc[list(_COUNTS)].rename(_COUNTS).map("{:,.0f}".format)
+    hours = (shown.loc[list(_HOURS)] / 3600).rename(_HOURS).map(_readable)
+    storage = shown.loc[list(_STORAGE)] / 1e9
+    lines = [
+        f"study {study.name}: {len(study.models)} models, {sum(len(study.pairings(m.name)) for m in study.studied)} "
+        f"pairings, {len(study.transfer.attacks)} attacks with their controls",
+        "",
+        pd.concat([counts, *([hours] if timed else []), storage.rename(_STORAGE).map(_readable)]).to_string(),
+        "",
+        f"in all {f'{_readable(total_h)} device hours and ' if timed else ''}"
+        f"{_readable(storage.to_numpy(dtype=float).sum())} GB of storage",
+        f"hours are of {device}" if timed else "no network was run, so hours are not known (--no-times)",
+    ]
+    if not work["counted"].all():
+        absent = ", ".join(work.loc[~work["counted"].astype(bool), "modality"])
+        lines.append(f"not here yet, so planned with the published size: {absent}")
+    lines += [line for row in work.to_dict("records") for line in _external(study, row["modality"], row["test_images"])]
+    if price is not None:
+        lines.append(f"at {price:g} per device hour: {_readable(price * total_h)}")
+    return "\n".join(lines)
+
+
+def _external(study: StudySpec, modality: str, num_test: int) -> Iterator[str]:
+    """Yield what the targets that raygrid did not train are asked; how long they take to answer is not known."""
+    for target in study.external_targets(modality):
+        plan = allowance(study, target, num_test)
+        who = f"target {modality} {target.name} ({target.kind}):"
+        yield f"{who} {plan.num_images:,} images, its own time comes on top of the device hours"
+        if target.kind != "http":
+            continue
+        requests = num_requests(study, target, num_test, plan.num_asked)
+        hours = requests / target.endpoint.requests_per_second / 3600
+        batch, rate = target.endpoint.batch_size, target.endpoint.requests_per_second
+        yield (
+            f"  {requests:,} requests of up to {batch}, at {rate:g} a second {hours:,.2f} hours at least; "
+            "answers that are there are not asked for again"
+        )
+        limit, more = limit_of(target), plan.num_images_of_all - plan.num_images
+        covers = "no limit is set" if not limit else f"its budget of {limit:,} images covers"
+        yield (
+            f"  {covers}: the clean images and {plan.num_asked} of {len(plan.cells)} (surrogate, attack) cells"
+            + (f"; all take {more:,} images more, max_images={plan.num_images_of_all}" if more else "")
+        )
+
+
+_COUNTS = {
+    "num_models": "models",
+    "num_missing": "  to be trained",
+    "training_images": "training images of d1",
+    "test_images": "test images",
+    "training_passes": "training passes",
+    "gradient_passes": "gradients of attacks",
+    "forward_passes": "scores (forward passes)",
+}
+_HOURS = {"training_s": "training, device hours", "transfer_s": "transfer, device hours"}
+_STORAGE = {
+    "samples_bytes": "samples, GB at most",
+    "zoo_bytes": "zoo, GB",
+    "scores_bytes": "scores, perceptibility, GB",
+}
+
+
+def _readable(value: float) -> str:
+    """Return hours, gigabytes or money as somebody who plans reads them."""
+    if 0 < value < 0.01:
+        return "< 0.01"
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def _opened(study: StudySpec, study_dir: Path) -> Zoo | None:
+    """Return the study folder's zoo if it belongs to this very study: then some of its work may be done."""
+    if not exists(study_dir / "study.json"):
+        return None
+    zoo = open_study(study_dir)
+    return zoo if zoo.study == study else None
+
+
+def _used(study: StudySpec, modality: ModalitySpec) -> Iterator[tuple[str, str]]:
+    splits = {m.split for m in study.models_of(modality.name)} | {"d1"}
+    return ((split, role) for split in sorted(splits) for role in ROLES)
+
+
+def _work(
+    study: StudySpec,
+    modality: ModalitySpec,
+    sizes: Sizes,
+    seconds: dict[ModelSpec, Seconds],
+    zoo: Zoo | None,
+) -> Work:
+    models = study.models_of(modality.name)
+    attacked_models = models if study.zoo_as_targets else ()
+    missing = [m for m in models if zoo is None or not zoo.is_trained(m)]
+    passes = {m: study.recipe_of(m).epochs * sizes.images[m.split, "train"] for m in missing}
+    training_s = sum(passes[m] * seconds[m].step + _validation_s(study, m, sizes, seconds) for m in missing)
+    attacked = [] if modality.source or _is_scored(modality, zoo) else study.surrogates_of(modality.name)
+    members = [member for surrogate in attacked for member in study.members_of(surrogate)]
+    gradients = sizes.test * num_gradients(study.transfer.attacks)
+    changed = len(attacked) * len(cases_of(study, models[0])) if models else 0
+    cases = changed + bool(attacked)
+    transfer_s = sum(gradients * seconds[m].gradient for m in members if isinstance(m, ModelSpec))
+    transfer_s += sum(sizes.test * cases * seconds[m].forward for m in attacked_models)
+    scores = sizes.test * len(study.targets_of(modality.name)) * cases
+    side = modality.dataset
+    return Work(
+        modality=modality.name,
+        counted=sizes.counted,
+        num_models=len(models),
+        num_missing=len(missing),
+        training_images=sizes.images["d1", "train"],
+        test_images=sizes.test,
+        training_passes=sum(passes.values()),
+        gradient_passes=gradients * len(members),
+        forward_passes=sizes.test * len(attacked_models) * cases,
+        training_s=training_s,
+        transfer_s=transfer_s,
+        samples_bytes=_num_images(sizes) * side.image_size**2 * side.channels,
+        zoo_bytes=sum(4 * seconds[m].num_parameters for m in models),
+        scores_bytes=expected_bytes(scores, sizes.outputs, sizes.test * changed),
+    )
+
+
+def _validation_s(study: StudySpec, model: ModelSpec, sizes: Sizes, seconds: dict[ModelSpec, Seconds]) -> float:
+    passes = study.recipe_of(model).epochs * sizes.images[model.split, "validation"]
+    return passes * seconds[model].forward
+
+
+def _is_scored(modality: ModalitySpec, zoo: Zoo | None) -> bool:
+    return zoo is not None and not missing_work(zoo).get(f"units of {modality.name}", 1)
+
+
+def _num_images(sizes: Sizes) -> int:
+    return sizes.test + 2 * sum(sizes.images["d1", role] for role in ROLES)

@@ -1,0 +1,311 @@
+"""Raw data sets to prepared samples: one Ray Data pipeline over all shards of all modalities."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raygrid.data.datasets import Dataset, Index, Reject, open_dataset
+from raygrid.data.splits.parse import content_hashes, missing_split_files, read_split_files
+from raygrid.data.splits.resolve import splits_of
+from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
+from raygrid.io.files import ROOM_REMEDY, checksum, read_json, require_room, write_json, write_text
+from raygrid.io.mirror import exists, folder_at, location, pull, shown
+from raygrid.progress import Progress, tell
+from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
+from raygrid.store.samples import IMAGE_FILES, SampleBatch, samples_dir, shard_rows, write_shard
+from raygrid.store.signatures import samples_signature
+from raygrid.study.cluster import ray_data
+
+_SHOWN = 5  # rejects that an error message names
+_COMPRESSED = 0.4  # share of their bytes that images take on disk at least, if they are photographs
+_pull_once = cache(pull)  # in a process that prepares many shards: listing raw data can take seconds
+
+
+@dataclass(frozen=True)
+class PreparedModality:
+    """What is known of a modality before its images are read.
+
+    Attributes:
+        table: the rows of the index, with `part` set to `development` or `test`; patients that no split uses are
+            left out.
+    """
+
+    modality: ModalitySpec
+    dataset: Dataset
+    index: Index
+    table: pd.DataFrame
+    splits: pd.DataFrame
+    signature: str
+    folder: Path
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the samples are complete."""
+        return (self.folder / "manifest.json").exists()
+
+
+def survey(
+    study: StudySpec, study_dir: Path, data_root: Path, max_rejected_share: float = MAX_REJECTED_SHARE
+) -> list[PreparedModality]:
+    """Return every modality with its index, splits and signature; no image is read yet.
+
+    Raises MissingDataError, listing the missing files of all data sets at once, and DataError if the label files
+    alone show that more than `max_rejected_share` of a modality's images cannot be used.
+    """
+    datasets = [(modality, open_raw(modality, data_root)) for modality in study.modalities]
+    missing: list[str] = []
+    for modality, dataset in datasets:
+        lines = [*dataset.missing(), *missing_split_files(modality.splits.files, data_root)]
+        missing += [f"  {modality.name}:", *(f"    {line}" for line in lines)] if lines else []
+    if missing:
+        head = f"the study cannot start: files are missing below {shown(data_root)} (--data-root)"
+        raise MissingDataError("\n".join([head, *missing]))
+    indexed = [(modality, dataset, _noted(dataset.index(), modality)) for modality, dataset in datasets]
+    for modality, _, index in indexed:
+        total = len(index.table) + len(index.rejects)
+        refuse_many(modality.name, index.rejects, total, max_rejected_share, study_dir / "samples")
+    return [
+        survey_modality(study, modality, dataset, index, study_dir, data_root) for modality, dataset, index in indexed
+    ]
+
+
+def prepare_missing(
+    prepared: Sequence[PreparedModality], data_root: Path, max_rejected_share: float = MAX_REJECTED_SHARE
+) -> None:
+    """Prepare every modality that is not complete; finished shards are kept, those with rejects are read again.
+
+    Raises DataError if more than `max_rejected_share` of a modality's images is rejected; nothing that was prepared
+    is lost.
+    """
+    todo = [p for p in prepared if not p.is_prepared]
+    for one in todo:
+        for note in one.index.notes:
+            tell(f"prepare: {one.modality.name}: {note}")
+    jobs = [job for p in todo for job in _jobs(p)]
+    open_jobs = [job for job in jobs if not _is_done(job)]
+    progress = Progress("prepare: shards", len(jobs), done=len(jobs) - len(open_jobs))
+    progress.note("reading images", always=True)
+    if open_jobs:
+        folder = todo[0].folder.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        require_room(folder, _COMPRESSED * sum(map(_image_bytes, open_jobs)), "the prepared images", ROOM_REMEDY)
+        tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
+        for row in tasks.map(_prepare_in_task, fn_args=(location(data_root),)).iter_rows():
+            if row["error"]:
+                raise StoreError(row["error"])
+            progress.advance(f"{row['file']}, {row['rows']} images")
+    for one in todo:
+        pull(one.folder, without=IMAGE_FILES)  # what other nodes reported
+        _finish(one, max_rejected_share)
+
+
+def open_raw(modality: ModalitySpec, data_root: Path) -> Dataset:
+    """Return the raw data set of a modality; raw data in object storage are first copied to this node, whole.
+
+    Raises StoreError if the storage refuses or does not answer, and what `open_dataset` raises.
+    """
+    for path in modality.splits.files.values():
+        pull(data_root / path)
+    return _open(modality.dataset, data_root, pull)
+
+
+def _open(spec: DatasetSpec, data_root: Path, bring: Callable[[Path], None]) -> Dataset:
+    dataset = open_dataset(spec, data_root)
+    if not dataset.phantom:
+        bring(data_root if spec.loader == "table" else data_root / spec.loader)  # a table may name any file
+    return dataset
+
+
+def _noted(index: Index, modality: ModalitySpec) -> Index:
+    """Return the index, with a note if the data set comes divided and the study divides it anew."""
+    if modality.splits.test_fraction is None or not index.table["part"].isin(("development", "test")).any():
+        return index
+    note = "the data set's own division is not used: test_fraction draws the test patients among all of them"
+    return replace(index, notes=(*index.notes, note))
+
+
+def survey_modality(
+    study: StudySpec, modality: ModalitySpec, dataset: Dataset, index: Index, study_dir: Path, data_root: Path
+) -> PreparedModality:
+    """Return one modality with its splits and signature. Raises DataError, SpecError for splits that cannot be used."""
+    files = read_split_files(modality.splits.files, data_root)
+    hashes = content_hashes(files)
+    signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint(), hashes)
+    splits = splits_of(index, modality.splits, study.seed, files)
+    part = index.table["patient_id"].map(splits.set_index("patient_id")["part"])
+    table = index.table.assign(part=part)
+    table = table[table["part"].isin(("development", "test"))].sort_values(["part", "image_id"], ignore_index=True)
+    folder = samples_dir(study_dir, modality.name, signature)
+    return PreparedModality(modality, dataset, index, table, splits, signature, folder)
+
+
+def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
+    """One job per shard; plain values, so that Ray ships them to any worker."""
+    spec, labels = prepared.modality.dataset, prepared.index.labels
+    jobs = []
+    for part, rows in prepared.table.groupby("part", sort=True):
+        step = shard_rows(spec.image_size**2 * spec.channels, len(rows))
+        for number, start in enumerate(range(0, len(rows), step)):
+            chunk = rows.iloc[start : start + step]
+            jobs.append(
+                {
+                    "file": f"{part}-{number:05d}.parquet",
+                    "part": str(part),
+                    "folder": location(prepared.folder),
+                    "dataset": {"loader": spec.loader, "image_size": spec.image_size, "channels": spec.channels},
+                    "options": dict(spec.options),
+                    "label_names": list(labels),
+                    "image_ids": chunk["image_id"].tolist(),
+                    "patient_ids": chunk["patient_id"].tolist(),
+                    "locators": chunk["locator"].tolist(),
+                    "labels": chunk[list(labels)].to_numpy(dtype=np.uint8).tolist(),
+                }
+            )
+    return jobs
+
+
+def _image_bytes(job: dict[str, Any]) -> int:
+    return len(job["image_ids"]) * int(job["dataset"]["image_size"]) ** 2 * int(job["dataset"]["channels"])
+
+
+def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
+    """Prepare a shard; what stops it travels as text, since Ray would bury it in a page of its own frames."""
+    try:
+        return {**_prepare_shard(job, data_root), "error": ""}
+    except RaygridError as error:
+        return {"file": str(job["file"]), "rows": 0, "error": str(error)}
+
+
+def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
+    """Read, prepare and write the images of one shard; images that cannot be read are rejected by name."""
+    spec = DatasetSpec(**job["dataset"], options=job["options"])
+    dataset = _open(spec, folder_at(data_root), _pull_once)
+    images, kept, rejects = [], [], []
+    sizes: Counter[str] = Counter()
+    for position, locator in enumerate(job["locators"]):
+        try:
+            height, width = dataset.source_size(str(locator))
+            images.append(dataset.read(str(locator)))
+        except DataError as error:
+            rejects.append(asdict(Reject(str(job["image_ids"][position]), str(error))))
+            continue
+        kept.append(position)
+        sizes[f"{height} x {width}"] += 1
+    report: dict[str, Any] = {"file": job["file"], "part": job["part"], "rows": len(kept)}
+    report |= {"rejects": rejects, "source_sizes": sizes}
+    if kept:
+        batch = SampleBatch(
+            image_ids=tuple(str(job["image_ids"][i]) for i in kept),
+            patient_ids=tuple(str(job["patient_ids"][i]) for i in kept),
+            labels=np.asarray(job["labels"], dtype=np.uint8)[kept],
+            images=np.stack(images),
+        )
+        path = folder_at(job["folder"]) / job["file"]
+        write_shard(path, list(job["label_names"]), batch)
+        report["sha256"] = checksum(path)  # so that what is cached of a shard is known by its pixels
+    write_json(_report_path(job), report)
+    return {"file": f"{folder_at(job['folder']).name}/{job['file']}", "rows": len(kept)}
+
+
+def _report_path(job: dict[str, Any]) -> Path:
+    """The shard's done-marker: its counts and rejects."""
+    return folder_at(job["folder"]) / "shards" / f"{job['file']}.json"
+
+
+def _is_done(job: dict[str, Any]) -> bool:
+    """Whether a shard needs no reading; one with rejects does, since its files may have been mended."""
+    path = _report_path(job)
+    if not path.exists():
+        return False
+    report = read_json(path)
+    return not report["rejects"] and exists(folder_at(job["folder"]) / job["file"])
+
+
+def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
+    """Write the splits and, last, the manifest. Raises DataError if too many images were rejected."""
+    reports = [read_json(_report_path(job)) for job in _jobs(prepared)]
+    rejects = [*prepared.index.rejects, *(Reject(**reject) for report in reports for reject in report["rejects"])]
+    total = len(prepared.table) + len(prepared.index.rejects)
+    refuse_many(prepared.modality.name, rejects, total, max_rejected_share, prepared.folder.parent)
+    usable = _usable(prepared, rejects)
+    without = _patients_without_images(prepared, usable)
+    splits = prepared.folder / "splits.csv"
+    write_text(splits, prepared.splits.to_csv(index=False))
+    sizes: Counter[str] = Counter()
+    for report in reports:
+        sizes.update(report["source_sizes"])
+    manifest = {
+        "title": prepared.dataset.title,
+        "phantom": prepared.dataset.phantom,
+        "signature": prepared.signature,
+        "labels": list(prepared.index.labels),
+        "counts": _counts(usable, prepared.index.labels),
+        "patients_without_images": without,
+        "splits_sha256": checksum(splits),
+        "unused_patients": int((prepared.splits["part"] == "unused").sum()),
+        "source_sizes": dict(sizes.most_common()),
+        "notes": list(prepared.index.notes),
+        "rejects": [asdict(reject) for reject in rejects],
+        "shards": [{key: r[key] for key in ("file", "part", "rows", "sha256")} for r in reports if r["rows"]],
+    }
+    write_json(prepared.folder / "manifest.json", manifest)
+    if rejects:
+        tell(
+            f"prepare: {prepared.modality.name}: {len(rejects)} images cannot be used and were left out, "
+            f"named in {prepared.folder / 'manifest.json'}"
+        )
+    if without:
+        tell(
+            f"prepare: {prepared.modality.name}: no image can be used of some patients, so d1 and d2 may differ "
+            f"in patients: {'; '.join(without)}"
+        )
+
+
+def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted: float, folder: Path) -> None:
+    """Return nothing if at most the share `permitted` of `total` images is rejected.
+
+    Else raise DataError that counts the rejects and shows the first; all are written to a CSV file in `folder`.
+    """
+    if len(rejects) <= permitted * total:
+        return
+    listing = folder / f"{modality}-rejects.csv"
+    write_text(listing, pd.DataFrame(list(rejects)).to_csv(index=False))
+    first = "\n".join(f"  {reject.image_id}: {reject.reason}" for reject in rejects[:_SHOWN])
+    raise DataError(
+        f"{modality}: {len(rejects)} of {total} images cannot be used, more than the permitted {permitted:.1%}; "
+        f"all are named in {listing}, the first are\n{first}\n"
+        "Mend or fetch these files, or permit more with --max-rejected-share, and run again"
+    )
+
+
+def _usable(prepared: PreparedModality, rejects: Sequence[Reject]) -> pd.DataFrame:
+    """Return the rows that were not rejected. Raises DataError if a part has none."""
+    rejected = {reject.image_id for reject in rejects}
+    usable = prepared.table[~prepared.table["image_id"].astype(str).isin(rejected)]
+    for part in ("development", "test"):
+        if not (usable["part"] == part).any():
+            raise DataError(f"{prepared.modality.name}: no image of the {part} part can be used; mend or fetch them")
+    return usable
+
+
+def _counts(usable: pd.DataFrame, labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return images, patients and positives per part, of the images that could be used."""
+    return {
+        str(part): {"images": len(rows), "patients": int(rows["patient_id"].nunique())}
+        | {f"positive_{name}": int(rows[name].sum()) for name in labels}
+        for part, rows in usable.groupby("part")
+    }
+
+
+def _patients_without_images(prepared: PreparedModality, usable: pd.DataFrame) -> list[str]:
+    """Return, as "patient (split role)", those whose every image was rejected: the splits count them all the same."""
+    lost = set(prepared.table["patient_id"]) - set(usable["patient_id"])
+    rows = prepared.splits[prepared.splits["patient_id"].isin(lost)]
+    places = (rows["split"] + " " + rows["role"]).str.strip().where(rows["split"] != "", rows["part"])
+    return [f"{patient} ({place})" for patient, place in zip(rows["patient_id"], places, strict=True)]

@@ -1,0 +1,108 @@
+"""How far a study is: what exists, what is missing, what failed and why, how fast it goes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raygrid.io.mirror import shown
+from raygrid.spec import ModalitySpec
+from raygrid.store.folder import Zoo
+from raygrid.store.query_budget import allowance, limit_of
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.units import Unit, images_beyond_budgets, missing_files, plan_units, score_files
+from raygrid.study.clean import find_leftovers
+
+_RECENT_S = 600  # scores of the last ten minutes say how fast it goes; none at all, that nobody works
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be done at the last attempt, and the file that says why."""
+
+    what: str
+    path: Path
+
+    @property
+    def reason(self) -> str:
+        """The first line of why."""
+        return self.path.read_text(encoding="utf-8").strip().split("\n")[0]
+
+
+def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
+    """Return the state of a study as text for a terminal.
+
+    Args:
+        whole: failures with all that is known of them, traceback included.
+    """
+    study = zoo.study
+    sources = sum(len(study.models_of(m.name)) for m in study.modalities if m.source)
+    beside = f", {sources} of them only to start others from" if sources else ""
+    lines = [f"study {study.name}: {len(study.models)} models{beside}; modalities: {len(study.studied)}"]
+    lines += [f"  target {t.modality} {t.name}: {t.kind}, {t.source}" for t in study.targets]
+    lines.append(f"  models: {len(study.models) - len(zoo.untrained())} of {len(study.models)} trained")
+    block = study.transfer.block_size
+    lines.append(f"  a unit: {block} test images, clean or attacked through one surrogate, answered by all targets")
+    units: list[Unit] = []
+    for modality in study.studied:
+        mine = _units(zoo, modality)
+        units += mine
+        missing = {id(file.unit) for file in missing_files(mine)}
+        prepared = f"{len(mine) - len(missing)} of {len(mine)} units scored" if mine else "samples not prepared yet"
+        lines.append(f"  {modality.name}: {prepared}")
+    missing_count = len(missing_files(units))
+    lines += [f"  {sentence}" for sentence in left_for_larger_budgets(zoo)]
+    lines += [f"  not used any more: {shown(leftover.path)} ({leftover.why})" for leftover in find_leftovers(zoo)]
+    if not zoo.untrained():  # before, the few clean scores of others say nothing about the time that is left
+        lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
+    for failure in failures(zoo, units):
+        lines.append(f"  FAILED {failure.what}: {failure.reason}")
+        lines.append(failure.path.read_text(encoding="utf-8") if whole else f"    all of it: {failure.path}")
+    return "\n".join(lines)
+
+
+def left_for_larger_budgets(zoo: Zoo) -> list[str]:
+    """Return a sentence for each endpoint that is not asked all, as its budget does not cover it."""
+    sentences = []
+    for modality in zoo.study.studied:
+        limited = [t for t in zoo.study.external_targets(modality.name) if limit_of(t)]
+        units = _units(zoo, modality) if limited else []
+        beyond = images_beyond_budgets(units)
+        for target in limited if units else ():
+            plan = allowance(zoo.study, target, max(unit.stop for unit in units))
+            more = beyond.get(target.name, 0)
+            unsent = plan.num_images_of_all - plan.num_images + more
+            if unsent:
+                sentences.append(
+                    f"left for a larger budget: {modality.name} {target.name}, {plan.num_asked} of {len(plan.cells)} "
+                    f"(surrogate, attack) cells are covered; the rest takes {unsent:,} images more, "
+                    f"max_images={plan.num_images_of_all + more}"
+                )
+    return sentences
+
+
+def failures(zoo: Zoo, units: Sequence[Unit]) -> list[Failure]:
+    """Return what failed at its last attempt: models, then units."""
+    models = [Failure(f"model {m.modality}/{m.name}", zoo.folder(m) / "failure.txt") for m in zoo.untrained()]
+    blocks = [Failure(f"unit {unit.modality}/{unit.label}", unit.failure_path) for unit in units]
+    return [failure for failure in (*models, *blocks) if failure.path.exists()]
+
+
+def _units(zoo: Zoo, modality: ModalitySpec) -> list[Unit]:
+    folder = samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name])
+    if not (folder / "manifest.json").exists():
+        return []
+    return plan_units(zoo, modality.name, Samples(folder).num_test)
+
+
+def _pace(paths: Sequence[Path], num_missing: int) -> list[str]:
+    """Return a line on how many score files a minute were written lately, and how long the rest takes at that pace."""
+    now = time.time()
+    recent = sorted(t for t in (path.stat().st_mtime for path in paths) if now - t < _RECENT_S)
+    if len(recent) < 2 or not num_missing:
+        return []
+    per_minute = 60 * (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3)
+    return [
+        f"  pace: {per_minute:.3g} score files a minute over the last {(now - recent[0]) / 60:.0f} minutes, "
+        f"{num_missing} are left: about {num_missing / per_minute:.0f} minutes"
+    ]

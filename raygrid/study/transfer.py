@@ -1,0 +1,174 @@
+"""The transfer stage: one Ray Data pipeline per modality, units of work in, score files out.
+
+A unit (block of test images x surrogate) is read by a task and attacked and scored inside one actor call; what leaves
+the actor is one small row per unit. Units are fixed by the study, not by how Ray batches rows, so any number of
+workers, in any order, killed and resumed or not, gives the same files (docs/design.md, invariant 4).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from raygrid.errors import ClusterError, RaygridError, StoreError
+from raygrid.io.files import ROOM_REMEDY, require_room
+from raygrid.io.mirror import folder_at, location, pull
+from raygrid.progress import Progress
+from raygrid.scoring.scorer import Scorer, pack
+from raygrid.spec import ModalitySpec, StudySpec
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import DEVELOPMENT_FILES, Samples, samples_dir
+from raygrid.store.scores import expected_bytes
+from raygrid.store.units import ScoreFile, Tile, Unit, missing_files, plan_units
+from raygrid.study.cluster import Resources, ray_data
+
+_READER_CPUS = 0.01  # what the actors of a CPU cluster leave of each CPU is room enough
+_MOST_ACTORS = 256  # a pool grows with its cluster
+
+
+def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
+    """Attack and score whatever a modality has no score file of; return how many files were missing.
+
+    Raises StoreError if some cannot be scored, ClusterError if some are still missing afterwards.
+    """
+    return _score_missing(zoo, modality, resources, missing_files)
+
+
+def score_external_clean(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
+    """Score the clean images by the targets that raygrid did not train; return how many files were missing.
+
+    No model of the zoo is opened, so this can be done before any is trained. Raises as `transfer_missing` does.
+    """
+    return _score_missing(zoo, modality, resources, partial(missing_external_clean, zoo.study))
+
+
+def missing_external_clean(study: StudySpec, units: Sequence[Unit]) -> list[ScoreFile]:
+    """Return the files of clean scores that targets raygrid did not train still lack."""
+    clean = [unit for unit in units if unit.surrogate is None]
+    own = {target.name for unit in clean for target in study.external_targets(unit.modality)}
+    missing = [(file.unit, [t for t in file.tile.targets if t[0] in own]) for file in missing_files(clean)]
+    return [ScoreFile(unit, Tile((), tuple(mine))) for unit, mine in missing if mine]
+
+
+def _score_missing(
+    zoo: Zoo, modality: ModalitySpec, resources: Resources, lacking: Callable[[list[Unit]], list[ScoreFile]]
+) -> int:
+    samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+    units = plan_units(zoo, modality.name, samples.num_test)
+    missing = lacking(units)
+    if not missing:
+        return 0
+    wanted_bytes = _bytes_of(missing, len(samples.labels))
+    require_room(zoo.study_dir, wanted_bytes, f"the scores of {modality.name}", ROOM_REMEDY)
+    kinds = {file.unit.surrogate for file in missing}  # clean images alone, where nothing is attacked yet
+    done = sum(unit.surrogate in kinds for unit in units) - len({id(file.unit) for file in missing})
+    progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)
+    num_models = len(_names_used(zoo, missing))
+    progress.note(f"{resources.num_actors} actors, each loads {num_models} model{'s'[: num_models > 1]}", always=True)
+    failed: dict[str, str] = {}
+    number_of = {id(unit): number for number, unit in enumerate(units)}
+    for row in _told(_scored(zoo, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])):
+        label = units[int(row["unit"])].label
+        if row["error"]:
+            failed[label] = row["error"]
+            progress.fail(label, row["error"])
+        else:
+            progress.advance(f"{label} in {row['seconds']:.1f} s")
+    if failed:
+        reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed.values()))
+        raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
+    for kind in ("scores", "perceptibility"):
+        pull(zoo.study_dir / kind / f"modality={modality.name}")  # what other nodes wrote
+    left = lacking(units)
+    if left:
+        raise ClusterError(
+            f"{modality.name}: {len(left)} score files are still missing; run the study again to continue"
+        )
+    return len(missing)
+
+
+def _bytes_of(missing: Sequence[ScoreFile], num_outputs: int) -> int:
+    images = [f.unit.stop - f.unit.start for f in missing]
+    cases = [2 * len(f.tile.attacks) for f in missing]  # adversarial and control
+    scores = sum(n * max(1, c) * len(f.tile.targets) for n, c, f in zip(images, cases, missing, strict=True))
+    return expected_bytes(scores, num_outputs, sum(n * c for n, c in zip(images, cases, strict=True)))
+
+
+def _names_used(zoo: Zoo, files: Sequence[ScoreFile]) -> list[str]:
+    """Return the models that score files are made with: what is attacked, and what is attacked through."""
+    through = [m.surrogate_key for f in files if f.unit.surrogate for m in zoo.study.members_of(f.unit.surrogate)]
+    return sorted({*through, *(name for file in files for name in file.tile.names)})
+
+
+def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a pipeline. Raises ClusterError for what Ray raises: workers that hang, or die without end."""
+    try:
+        yield from rows
+    except Exception as error:  # Ray raises many unrelated kinds of errors; nothing expected comes here
+        raise ClusterError(
+            "the transfer stage stopped; what was scored stays, run the same command to continue. Ray says:\n"
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _scored(
+    zoo: Zoo, modality: ModalitySpec, resources: Resources, samples: Samples, numbered: Sequence[tuple[int, ScoreFile]]
+) -> Iterator[dict[str, Any]]:
+    """Run the pipeline over score files and the numbers of their units; yield what `Scorer` says of each."""
+    job = {
+        "study": zoo.study.to_dict(),
+        "study_dir": location(zoo.study_dir),
+        "samples": dict(zoo.samples),
+        "modality": modality.name,
+        "device": resources.device,
+        "names": _names_used(zoo, [file for _, file in numbered]),
+    }
+    wanted = [
+        {"unit": number, "start": f.unit.start, "stop": f.unit.stop, "tile": json.dumps(f.tile.to_dict())}
+        for number, f in numbered
+    ]
+    read = partial(_read_unit, samples_folder=location(samples.folder))
+    return run_pipeline(wanted, read, Scorer, job, resources)
+
+
+def run_pipeline(
+    wanted: Sequence[dict[str, Any]],
+    read: Callable[[dict[str, Any]], dict[str, Any]],
+    scorer: type,
+    job: dict[str, Any],
+    resources: Resources,
+) -> Iterator[dict[str, Any]]:
+    """Read every row in a task, and hand it to one of the actors `scorer(job)`; yield what they return, row by row."""
+    data = ray_data()
+    # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
+    readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
+    first = min(resources.num_actors, len(wanted))
+    rows = (
+        data.from_items(list(wanted), override_num_blocks=len(wanted))
+        .map(read, num_cpus=_READER_CPUS, compute=readers)
+        .map_batches(
+            scorer,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            # never below what the cluster had at the start, above it once nodes have joined
+            compute=data.ActorPoolStrategy(min_size=first, max_size=max(first, min(_MOST_ACTORS, len(wanted)))),
+            num_cpus=resources.actor_cpus,
+            num_gpus=resources.actor_gpus,
+        )
+        .iter_rows()
+    )
+    return iter(rows)
+
+
+def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
+    """Read the images of one unit, in a task of its own; what cannot be read costs this unit alone."""
+    block, error = b"", ""
+    try:
+        folder = folder_at(samples_folder)
+        pull(folder, without=DEVELOPMENT_FILES)
+        block = pack(Samples(folder).test_block(int(row["start"]), int(row["stop"])))
+    except RaygridError as failure:
+        error = str(failure)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    return {"unit": row["unit"], "tile": row["tile"], "block": block, "error": error}

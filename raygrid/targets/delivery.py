@@ -1,0 +1,92 @@
+"""Images as the system under test receives them: through 8-bit files, so that the measured danger is the real one."""
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from raygrid.attacks import to_unit_range
+from raygrid.errors import DataError
+from raygrid.hashing import digest
+from raygrid.spec import TargetSpec
+
+_HALF = 127.5  # grey levels per unit
+_DICOM_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage
+_DICOM_WRITER = "2.25.152463297706914206190813418702418391"  # names raygrid as the program that wrote a file
+
+
+def as_received(images: Tensor, spec: TargetSpec) -> Tensor:
+    """Return images (batch, channel, height, width) in [-1, 1] as they are after the way to the target.
+
+    A PNG and an uncompressed DICOM file keep every grey level, so what they do is the rounding to levels, and no file
+    is written for it; a JPEG is written and read, in memory.
+    """
+    if spec.received == "exact":
+        return images
+    if spec.jpeg_quality is None:
+        return ((images + 1) * _HALF).round_().clamp_(0, 255).div_(_HALF).sub_(1)
+    read = [_read_jpeg(encode(image, spec)) for image in to_levels(images)]
+    return to_unit_range(np.stack(read), str(images.device))
+
+
+def to_levels(images: Tensor) -> NDArray[np.uint8]:
+    """Return images in [-1, 1] as grey levels, rounded to nearest: uint8 (batch, height, width, channel)."""
+    levels = ((images + 1) * _HALF).round_().clamp_(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def encode(levels: NDArray[np.uint8], spec: TargetSpec) -> bytes:
+    """Return the file of an image, uint8 (height, width, channel): equal bytes for equal images.
+
+    Raises DataError if DICOM is asked for and pydicom is absent.
+    """
+    if spec.received == "dicom":
+        return _dicom(levels, spec)
+    picture = Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+    file = io.BytesIO()
+    if spec.jpeg_quality is None:
+        picture.save(file, "PNG")
+    else:
+        picture.save(file, "JPEG", quality=spec.jpeg_quality)
+    return file.getvalue()
+
+
+def _read_jpeg(content: bytes) -> NDArray[np.uint8]:
+    pixels = np.asarray(Image.open(io.BytesIO(content)))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _dicom(levels: NDArray[np.uint8], spec: TargetSpec) -> bytes:
+    """Return an uncompressed secondary capture whose window shows every level as it is; no date, no random id."""
+    try:
+        from pydicom.dataset import Dataset, FileMetaDataset
+        from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    except ImportError as error:
+        raise DataError(f"target {spec.label!r} receives DICOM, and pydicom is absent: pip install pydicom") from error
+    height, width, channels = levels.shape
+    dataset: Any = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.ImplementationClassUID = _DICOM_WRITER  # pydicom's own changes with its version
+    dataset.file_meta.ImplementationVersionName = "RAYGRID"
+    dataset.SOPClassUID = _DICOM_CLASS
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[digest([height, width]), levels.tobytes().hex()])
+    dataset.Modality, dataset.PatientID, dataset.PatientName = "OT", "", ""
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = height, width, channels
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.PhotometricInterpretation = "MONOCHROME2" if channels == 1 else "RGB"
+    if channels == 1:  # without a window a viewer would stretch the image's own range
+        dataset.WindowCenter, dataset.WindowWidth = 128, 256
+    else:
+        dataset.PlanarConfiguration = 0
+    pixels = levels.tobytes()
+    dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)  # an element's length is even
+    dataset["PixelData"].VR = "OB"
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()

@@ -1,0 +1,164 @@
+"""One POST to an endpoint: at its pace, again where a failure may pass, and never with the token in a message."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from raygrid.errors import DataError, EndpointError, SpecError
+from raygrid.spec import TargetSpec
+from raygrid.targets.rate_limit import Pace
+
+_MAY_PASS = (408, 425, 429)  # and 5xx: asked again
+_FIRST_WAIT_S, _LONGEST_BACKOFF_S = 1.0, 60.0
+_LONGEST_WAIT_S = 600.0  # that a server may ask for; beyond, a run ends instead of holding its workers
+_MOST_BYTES = 16 * 2**20  # of a reply
+_SHOWN = 200  # characters of a reply in a message
+_KEPT = "nothing is lost: run the same command again"
+
+
+class Poster:
+    """Sends requests to the URL of a target. Raises SpecError if the variable with its token is not set."""
+
+    def __init__(self, spec: TargetSpec, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._url, self._endpoint = spec.source, spec.endpoint
+        self._who = f"target {spec.label!r} at {spec.source}"
+        self._token = _token(spec)
+        self._pace = Pace(spec.source, spec.endpoint.requests_per_second, sleep=sleep)
+        self._sleep = sleep
+        self._jitter = random.Random()  # no result depends on it
+        self._session = requests.Session()
+        self._session.headers["Accept-Encoding"] = "identity"  # replies are small, and are measured as they come
+        self._session.auth = self._authorise  # in any case, or requests would send what ~/.netrc has for the host
+
+    def post(self, request: dict[str, Any]) -> Any:
+        """Return the JSON value of the reply.
+
+        Raises EndpointError if the endpoint refuses, or still fails after the declared retries; DataError for a reply
+        that is not JSON.
+        """
+        for attempt in range(self._endpoint.retries + 1):
+            self._pace.wait()
+            try:
+                status, headers, text = self._send(request)
+            except (requests.ConnectionError, requests.Timeout) as error:
+                failure, wait_s = type(error).__name__, None
+            except requests.RequestException as error:
+                raise EndpointError(f"{self._who} cannot be asked: {self.excerpt(str(error))}") from None
+            else:
+                if status == 200:
+                    return self._parsed(text, headers.get("Content-Type", "no content type"))
+                failure, wait_s = f"status {status}: {self.excerpt(text)}", _retry_after(headers.get("Retry-After"))
+                self._require_passing(status, failure, wait_s, headers.get("Location", ""))
+            if attempt < self._endpoint.retries:
+                self._wait(attempt, wait_s)
+        raise EndpointError(
+            f"{self._who} failed {self._endpoint.retries + 1} times, the last with {failure}; see that it runs and "
+            f"answers within timeout_s={self._endpoint.timeout_s:g}; {_KEPT}"
+        )
+
+    def _send(self, request: dict[str, Any]) -> tuple[int, Any, str]:
+        """Return status, headers and text. Raises what requests raises, and DataError for a reply without end."""
+        limit_s = self._endpoint.timeout_s
+        deadline = time.monotonic() + limit_s
+        with self._session.post(
+            self._url, json=request, timeout=limit_s, allow_redirects=False, stream=True
+        ) as response:
+            try:
+                text = self._read(response, deadline)
+            except HTTPError as error:  # requests passes on what it did not read by itself
+                raise requests.ConnectionError(f"the reply broke off: {type(error).__name__}") from error
+            return response.status_code, response.headers, text
+
+    def _read(self, response: requests.Response, deadline: float) -> str:
+        content = bytearray()
+        # what has come, however little: to wait for a full part would be to wait for ever on a server that drips
+        while chunk := response.raw.read1(65536):
+            content += chunk
+            if len(content) > _MOST_BYTES:
+                raise DataError(f"{self._who} sent more than {_MOST_BYTES} bytes, where a few rows were expected")
+            if time.monotonic() > deadline:  # the library's timeout is for each part, not for all
+                raise requests.Timeout("the reply came too slowly")
+        return content.decode("utf-8", errors="replace")
+
+    def _parsed(self, text: str, kind: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise DataError(
+                f"{self._who}: expected JSON, got {self.excerpt(kind)} that begins with {self.excerpt(text)!r}; "
+                "check the URL, and any proxy between this machine and the endpoint"
+            ) from error
+
+    def _require_passing(self, status: int, failure: str, wait_s: float | None, leads_to: str) -> None:
+        """Raise EndpointError for a failure that asking again would only repeat, or that lasts too long."""
+        if status not in _MAY_PASS and status < 500:
+            hint = "; see to the token that token_variable names" if status in (401, 403) else ""
+            if leads_to:  # images go where the study says, nowhere else
+                hint = f"; it leads to {self.excerpt(leads_to)}: name that URL if you may ask it"
+            raise EndpointError(f"{self._who} refused with {failure}{hint}; {_KEPT} when it is put right")
+        if wait_s is not None and wait_s > _LONGEST_WAIT_S:
+            raise EndpointError(f"{self._who} wants no request for {wait_s:.0f} s ({failure}); {_KEPT} then")
+
+    def _wait(self, attempt: int, wait_s: float | None) -> None:
+        """Wait longer each time, at random so that workers do not come back together, or as the server asks."""
+        if wait_s is not None:
+            self._pace.postpone(wait_s)  # for every worker of the node
+        else:
+            longest = min(_LONGEST_BACKOFF_S, _FIRST_WAIT_S * 2**attempt)
+            self._sleep(longest * self._jitter.uniform(0.5, 1))
+
+    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+    def masked(self, text: str) -> str:
+        """Return a text with the token replaced, as itself and escaped as Python and JSON do.
+
+        Anything that an endpoint sends can repeat the token, a reply with status 200 too.
+        """
+        written = {self._token, repr(self._token)[1:-1], json.dumps(self._token)[1:-1]} - {""}
+        for form in sorted(written, key=len, reverse=True):
+            text = text.replace(form, "<token>")
+        return text
+
+    def excerpt(self, text: str) -> str:
+        """Return the beginning of a text of the endpoint's, on one line and without the token."""
+        return _shortened(self.masked(text))
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of a text, on one line."""
+    line = " ".join(text[: 4 * _SHOWN].split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def _token(spec: TargetSpec) -> str:
+    variable = spec.endpoint.token_variable
+    token = os.environ.get(variable, "").strip() if variable else ""
+    if variable and not token:
+        raise SpecError(
+            f"target {spec.label!r}: the environment variable {variable} is not set; set it to the endpoint's token on "
+            "every node"
+        )
+    return token
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, in seconds or as a date; None without one that is."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

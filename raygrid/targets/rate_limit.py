@@ -1,0 +1,53 @@
+"""How often an endpoint may be asked, shared by all workers of a node."""
+
+import time
+from collections.abc import Callable
+
+from filelock import FileLock
+
+from raygrid.hashing import digest
+from raygrid.io.cache import cache_dir
+from raygrid.io.files import write_text
+
+_LONGEST_QUEUE_S = 3600.0  # a turn further away than this was written under a clock that has been set since
+
+
+class Pace:
+    """Turns to send a request to one URL, at least 1 / `per_second` seconds apart.
+
+    The next free turn stands in a file of the node's cache; whoever takes it writes the one after.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        per_second: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._interval_s, self._clock, self._sleep = 1 / per_second, clock, sleep
+        self._path = cache_dir() / f"endpoint-{digest(url)[:16]}.next"
+        self._lock = FileLock(self._path.with_suffix(".lock"))
+
+    def wait(self) -> None:
+        """Return when it is this caller's turn."""
+        with self._lock:
+            now = self._clock()
+            turn = max(now, self._next(now))
+            write_text(self._path, repr(turn + self._interval_s))
+        if turn > now:
+            self._sleep(turn - now)
+
+    def postpone(self, seconds: float) -> None:
+        """Give no turn to anybody for so long: the endpoint asked for it."""
+        with self._lock:
+            now = self._clock()
+            write_text(self._path, repr(max(now + seconds, self._next(now))))
+
+    def _next(self, now: float) -> float:
+        try:
+            turn = float(self._path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return now
+        return turn if turn <= now + _LONGEST_QUEUE_S else now
