@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from common import write_result
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from simulated_studies import simulated_frame
 
 from raygrid.analysis.effects import factor_effects

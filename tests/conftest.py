@@ -20,11 +20,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep a file's tests in one process of several, and all files that need Ray, which is started once."""
     from xdist.scheduler import LoadScopeScheduling
 
-    with_ray = {path.name for path in Path(__file__).parent.glob("test_*.py") if "ray_session" in path.read_text()}
+    with_ray = {
+        path.relative_to(config.rootpath).as_posix()
+        for path in Path(__file__).parent.rglob("test_*.py")
+        if "ray_session" in path.read_text()
+    }
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = Path(nodeid.partition("::")[0]).name
+            file = nodeid.partition("::")[0]
             return "Ray" if file in with_ray else file
 
     return ByFile(config, log)
@@ -66,7 +70,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory, own_cache):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, own_cache):
     """The folder of `tiny_grid`, run undisturbed on this machine's disk; to be left as it is."""
-    from test_study import run
+    from grid_runs import run
 
     output = tmp_path_factory.mktemp("undisturbed")
     text = run(output)

@@ -11,7 +11,7 @@ from raygrid.models.timing import Seconds, measure, num_gradients
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.study import plan
 
-_FILE = Path(__file__).resolve().parent.parent / "experiments" / "full_grid.py"
+_FILE = Path(__file__).resolve().parents[2] / "experiments" / "full_grid.py"
 _SPEC = importlib.util.spec_from_file_location("full_grid_to_plan", _FILE)
 assert _SPEC is not None
 assert _SPEC.loader is not None

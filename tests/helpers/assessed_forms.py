@@ -1,11 +1,11 @@
 """Assess one trained DenseNet in every form that a target can have, kill the run once, and compare the AUCs.
 
-A program of its own, of some minutes: `python tests/assessed_forms.py FOLDER [DATA_ROOT]`. The images are generated;
-with DATA_ROOT, the folder of the small real samples that `make real` lays out, they are real patches. A server on the
-loopback counts the images that it is sent. Prints the greatest difference between the AUCs of the model in the zoo and
-of each form, and how often an image was sent twice; ends with 1 if one differs by more than 1e-4, or if more were sent
-twice than the kill left under way. With DATA_ROOT it then makes the page about the model, which no look-alike knows,
-as it receives PNG files; attacks through itself are the white-box reference.
+A program of its own, of some minutes: `python tests/helpers/assessed_forms.py FOLDER [DATA_ROOT]`. The images are
+generated; with DATA_ROOT, the folder of the small real samples that `make real` lays out, they are real patches. A
+server on the loopback counts the images that it is sent. Prints the greatest difference between the AUCs of the model
+in the zoo and of each form, and how often an image was sent twice; ends with 1 if one differs by more than 1e-4, or if
+more were sent twice than the kill left under way. With DATA_ROOT it then makes the page about the model, which no
+look-alike knows, as it receives PNG files; attacks through itself are the white-box reference.
 """
 
 import os

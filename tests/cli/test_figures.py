@@ -12,7 +12,7 @@ from raygrid.io.files import write_json
 from raygrid.study.publish import _tell_results
 from raygrid.study.run import open_study
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "analysis"
+SCRIPTS = Path(__file__).resolve().parents[2] / "analysis"
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from assessment_pages import AUCS, MODELS, TARGET, assessment, page, small_frame
+from scored_zoo import opened, run_missing, units_of
 from target_models import LABELS, SIZE, function, make_network, specs, target
-from test_transfer import opened, run_missing, units_of
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 

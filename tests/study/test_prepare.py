@@ -212,7 +212,7 @@ def test_a_division_that_is_not_used_is_said(tmp_path, capsys):
     assert _noted(index, official).notes == ()
 
 
-EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
+EXPERIMENT = Path(__file__).parents[1] / "helpers" / "tiny_grid.py"
 
 
 def start(output: Path) -> subprocess.Popen[str]:

@@ -65,7 +65,13 @@ def test_two_that_ask_at_once_read_each_others_answers(server: TargetServer, tmp
 
 
 def test_a_kill_costs_the_request_in_flight_and_nothing_else(server: TargetServer, tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("ask_endpoint.py")), server.url, str(tmp_path), "4"]
+    command = [
+        sys.executable,
+        str(Path(__file__).parents[1] / "helpers" / "ask_endpoint.py"),
+        server.url,
+        str(tmp_path),
+        "4",
+    ]
     server.hold = 3
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         assert server.held.wait(WAIT_S)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scored_zoo import as_row, changed, opened, run_missing, scorer_of, units_of
 from target_server import Reply, TargetServer
-from test_transfer import as_row, changed, opened, run_missing, scorer_of, units_of
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid.analysis.frames import auc_frame

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scored_zoo import as_row, changed, opened, run_missing, scorer_of, units_of
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
@@ -26,13 +27,11 @@ from raygrid.models.training import train
 from raygrid.scoring import engine
 from raygrid.scoring.engine import score_attacked
 from raygrid.scoring.model_offload import Shelf
-from raygrid.scoring.scorer import Scorer
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
 from raygrid.store.folder import Zoo
-from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.samples import samples_dir
 from raygrid.store.scores import cases_of, read_logits, read_metadata, transfer_facts
-from raygrid.store.units import ScoreFile, Unit, missing_files, plan_units, score_files
-from raygrid.study.transfer import _read_unit
+from raygrid.store.units import ScoreFile, missing_files, score_files
 
 MODELS = (MODEL, replace(MODEL, split="d2"))
 PAIR = EnsembleSpec(modality="toy", label="pair", members=tuple(m.name for m in MODELS))
@@ -48,41 +47,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     for model in MODELS:
         train(zoo, model, samples)
     return zoo
-
-
-def opened(zoo: Zoo) -> Samples:
-    return Samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
-
-
-def scorer_of(zoo: Zoo) -> Scorer:
-    job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
-    names = [m.name for m in (*zoo.study.models, *zoo.study.targets)]
-    names += [target.surrogate_key for target in zoo.study.targets if target.attacked_through]
-    return Scorer({**job, "modality": "toy", "device": "cpu", "names": names})
-
-
-def as_row(zoo: Zoo, file: ScoreFile) -> dict[str, np.ndarray]:
-    """Return what the reading stage hands to the actor."""
-    row = {"unit": units_of(zoo).index(file.unit), "start": file.unit.start, "stop": file.unit.stop}
-    read = _read_unit({**row, "tile": json.dumps(file.tile.to_dict())}, str(opened(zoo).folder))
-    return {name: np.array([value], dtype=object) for name, value in read.items()}
-
-
-def units_of(zoo: Zoo) -> list[Unit]:
-    return plan_units(zoo, "toy", opened(zoo).num_test)
-
-
-def run_missing(zoo: Zoo) -> list[ScoreFile]:
-    """Do what a zoo's scores lack as an actor does; return the files that were written."""
-    scorer, missing = scorer_of(zoo), missing_files(units_of(zoo))
-    for file in missing:
-        assert not scorer(as_row(zoo, file))["error"][0]
-    assert not missing_files(units_of(zoo))
-    return missing
-
-
-def changed(zoo: Zoo, **changes: object) -> Zoo:
-    return Zoo(zoo.study_dir, replace(zoo.study, **changes), zoo.samples)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +151,7 @@ def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: Zoo, crafted, tmp_pat
         one = pq.read_table(path, partitioning=None)
         twice = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * len(one), np.float32)), 2)  # two findings
         pq.write_table(one.set_column(one.schema.get_field_index("logits"), "logits", twice), path)
-    text = (Path(__file__).parents[1] / "docs" / "scores.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "scores.md").read_text()
     blocks = re.findall(r"```(python|sql)\n(.*?)```", text.replace("STUDY", str(tmp_path)), re.DOTALL)
     found = []
     for language, block in blocks:

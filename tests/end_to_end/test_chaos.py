@@ -20,7 +20,7 @@ from raygrid.models.training import train
 from raygrid.store.samples import Samples, samples_dir
 from raygrid.study.run import open_study
 
-EXPERIMENT = Path(__file__).with_name("chaos_grid.py")
+EXPERIMENT = Path(__file__).parents[1] / "helpers" / "chaos_grid.py"
 NUM_MODELS = 8
 NUM_KILLS = 8
 PAUSE_S = (1.0, 5.0)  # between an epoch that was written and the next kill: anywhere in the epochs that follow

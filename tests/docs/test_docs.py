@@ -17,7 +17,7 @@ import pytest
 from raygrid.attacks import to_unit_range
 from raygrid.targets import check_target, open_target
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_symptoms_are_quoted_as_the_program_words_them() -> None:

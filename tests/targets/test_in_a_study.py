@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import target_functions
 import torch
-from test_transfer import as_row, changed, opened, run_missing, scorer_of, units_of
+from scored_zoo import as_row, changed, opened, run_missing, scorer_of, units_of
 from torch import nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_splits import tables
+from split_tables import tables
 from tiny_grid import tiny
 
 from raygrid.data.datasets import Index

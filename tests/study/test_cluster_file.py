@@ -12,7 +12,7 @@ from raygrid.cli.commands import main
 from raygrid.errors import DataError
 from raygrid.study.cluster_file import check_cluster_file
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "cluster-gcp.yaml"]
 
 

@@ -21,7 +21,7 @@ from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 from raygrid.io.cache import CACHE_VARIABLE
 from raygrid.io.mirror import attach
 
-EXPERIMENT = Path(__file__).with_name("storage_grid.py")
+EXPERIMENT = Path(__file__).parents[1] / "helpers" / "storage_grid.py"
 STATUS = "import sys; from raygrid.cli.commands import main; main(['status', sys.argv[1]])"
 KILL_AFTER = 3  # score files, of 24
 

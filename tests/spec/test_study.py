@@ -11,7 +11,7 @@ from raygrid.errors import SpecError
 from raygrid.spec import AttackSpec, EnsembleSpec, ModelSpec, Recipe, StudySpec
 from raygrid.store.signatures import model_signature, transfer_signature
 
-_FILE = Path(__file__).resolve().parent.parent / "experiments" / "full_grid.py"
+_FILE = Path(__file__).resolve().parents[2] / "experiments" / "full_grid.py"
 _SPEC = importlib.util.spec_from_file_location("full_grid", _FILE)
 assert _SPEC is not None
 assert _SPEC.loader is not None

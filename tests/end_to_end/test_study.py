@@ -15,6 +15,7 @@ from typing import TextIO
 
 import pandas as pd
 import pytest
+from grid_runs import EXPERIMENT, run, start
 from tiny_grid import tiny
 from toy_zoo import make_zoo
 
@@ -28,21 +29,6 @@ from raygrid.store.scores import read_metadata
 from raygrid.store.units import plan_units, score_files
 from raygrid.study.check_targets import require_scorable
 from raygrid.study.run import RunOptions, missing_work, open_study, run_study
-
-EXPERIMENT = Path(__file__).with_name("tiny_grid.py")
-
-
-def start(output: Path) -> subprocess.Popen[str]:
-    # a relative path, as a person types it: the workers' own working directories must not matter
-    command = [sys.executable, str(EXPERIMENT), "--output", output.name, "--num-cpus", "2"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=output.parent)
-
-
-def run(output: Path) -> str:
-    process = start(output)
-    text, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, text
-    return text
 
 
 def stop_when(output: Path, pattern: str, count: int, by: signal.Signals) -> str:
@@ -82,7 +68,7 @@ def test_every_pairing_is_scored(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_random_cells_are_traced_to_the_score_files_as_the_docs_say(finished: Path) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "results.md").read_text().replace("STUDY", str(finished))
+    text = (Path(__file__).parents[2] / "docs" / "results.md").read_text().replace("STUDY", str(finished))
     (recipe,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     before, _, after = re.split(r"^(cell = .*\n.*\n)", recipe, flags=re.MULTILINE)
     attacked = auc_of(finished).query("condition != 'clean'")
@@ -210,7 +196,7 @@ def test_test_images_of_one_class_are_found_before_anything_is_trained(
 def test_what_a_study_lacks_is_listed_by_modality_and_the_demo_is_pointed_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = Path(__file__).parents[1] / "experiments" / "full_grid.py"
+    experiment = Path(__file__).parents[2] / "experiments" / "full_grid.py"
     monkeypatch.setattr(
         sys, "argv", [str(experiment), "--output", str(tmp_path / "study"), "--data-root", str(tmp_path)]
     )

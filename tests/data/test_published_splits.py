@@ -12,7 +12,7 @@ from raygrid.data.splits.draw import assign_splits, members
 from raygrid.data.splits.draw import test_patients as patients_of_test
 from raygrid.spec import SplitSpec
 
-_FILE = Path(__file__).resolve().parent.parent / "analysis" / "check_chestxray14_splits.py"
+_FILE = Path(__file__).resolve().parents[2] / "analysis" / "check_chestxray14_splits.py"
 _SPEC = importlib.util.spec_from_file_location("check_chestxray14_splits", _FILE)
 assert _SPEC is not None
 assert _SPEC.loader is not None

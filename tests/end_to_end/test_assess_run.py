@@ -10,12 +10,12 @@ import pytest
 
 from raygrid.io.files import read_json
 
-TESTS = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 
 def run(*command: str) -> str:
     # workers find the function's module as the driver does; later commands by PYTHONPATH, as the docs say
-    paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -24,7 +24,7 @@ def run(*command: str) -> str:
 
 @pytest.mark.slow
 def test_a_classifier_is_assessed_and_running_again_finds_nothing_missing(tmp_path: Path) -> None:
-    command = [str(TESTS / "tiny_grid.py"), "--preset", "assess", "--output", str(tmp_path), "--num-cpus", "2"]
+    command = [str(HELPERS / "tiny_grid.py"), "--preset", "assess", "--output", str(tmp_path), "--num-cpus", "2"]
     said = run(*command)
     measured, trained = said.index("external-brightness has an AUC of"), said.index("train: models")
     assert measured < trained
@@ -45,7 +45,7 @@ def test_a_classifier_is_assessed_and_running_again_finds_nothing_missing(tmp_pa
     assert "mlflow: 0 new runs" in again
     assert "nothing is missing" in again
     (tmp_path / "results" / one["page"]).unlink()
-    assert one["page"] in run(str(TESTS.parent / "analysis" / "make_assessment.py"), str(tmp_path))
+    assert one["page"] in run(str(HELPERS.parents[1] / "analysis" / "make_assessment.py"), str(tmp_path))
     assert (tmp_path / "results" / one["page"]).read_text() == page
     assert "target pathology external-brightness" in run("-m", "raygrid.cli.commands", "status", str(tmp_path))
     tried = run("-m", "raygrid.cli.commands", "check-target", *command)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_transfer import run_missing
+from scored_zoo import run_missing
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid.analysis.frames import auc_frame
@@ -20,7 +20,7 @@ from raygrid.store.samples import Samples, samples_dir
 from raygrid.store.scores import read_metadata
 from raygrid.store.units import plan_units, score_files
 
-PROGRAM = Path(__file__).with_name("transfer_on_nodes.py")
+PROGRAM = Path(__file__).parents[1] / "helpers" / "transfer_on_nodes.py"
 MODELS: tuple[ModelSpec, ...] = (MODEL, replace(MODEL, split="d2"))
 
 

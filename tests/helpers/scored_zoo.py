@@ -1,0 +1,47 @@
+"""A toy zoo's scores, computed as the transfer stage does, without Ray."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from raygrid.scoring.scorer import Scorer
+from raygrid.store.folder import Zoo
+from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.units import ScoreFile, Unit, missing_files, plan_units
+from raygrid.study.transfer import _read_unit
+
+
+def opened(zoo: Zoo) -> Samples:
+    return Samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+
+
+def scorer_of(zoo: Zoo) -> Scorer:
+    job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
+    names = [m.name for m in (*zoo.study.models, *zoo.study.targets)]
+    names += [target.surrogate_key for target in zoo.study.targets if target.attacked_through]
+    return Scorer({**job, "modality": "toy", "device": "cpu", "names": names})
+
+
+def as_row(zoo: Zoo, file: ScoreFile) -> dict[str, np.ndarray]:
+    """Return what the reading stage hands to the actor."""
+    row = {"unit": units_of(zoo).index(file.unit), "start": file.unit.start, "stop": file.unit.stop}
+    read = _read_unit({**row, "tile": json.dumps(file.tile.to_dict())}, str(opened(zoo).folder))
+    return {name: np.array([value], dtype=object) for name, value in read.items()}
+
+
+def units_of(zoo: Zoo) -> list[Unit]:
+    return plan_units(zoo, "toy", opened(zoo).num_test)
+
+
+def run_missing(zoo: Zoo) -> list[ScoreFile]:
+    """Do what a zoo's scores lack as an actor does; return the files that were written."""
+    scorer, missing = scorer_of(zoo), missing_files(units_of(zoo))
+    for file in missing:
+        assert not scorer(as_row(zoo, file))["error"][0]
+    assert not missing_files(units_of(zoo))
+    return missing
+
+
+def changed(zoo: Zoo, **changes: object) -> Zoo:
+    return Zoo(zoo.study_dir, replace(zoo.study, **changes), zoo.samples)
