@@ -14,12 +14,14 @@ from textwrap import fill
 import pandas as pd
 
 from raygrid.analysis.claims import judge_claims, sum_up
-from raygrid.analysis.tables import PHANTOM_NOTICE, beside_published, published_tables
+from raygrid.analysis.tables import beside_published, published_tables
 from raygrid.cli.commands import guarded
 from raygrid.io.files import write_text
-from raygrid.io.mirror import whereabouts
+from raygrid.io.mirror import display_path_and_url
 from raygrid.report.figures import beside_published as draw
-from raygrid.store.finished import open_finished
+from raygrid.report.figures import save_figure
+from raygrid.report.table_text import PHANTOM_NOTICE
+from raygrid.store.folder import open_study
 from raygrid.study.publish import make_tables
 
 
@@ -29,10 +31,10 @@ def main() -> None:
     parser.add_argument("study", help="study folder, or its URL")
     parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png", help="of the figures")
     options = parser.parse_args()
-    done = open_finished(options.study)
-    cells = make_tables(done.frame("auc"), done.study)
+    done = open_study(options.study)
+    cells = make_tables(done.results.auc(), done.study)
     beside = beside_published(cells)
-    if done.phantom:
+    if done.record.phantom:
         print(f"{PHANTOM_NOTICE}; the paper's images were real.")
     for number, part in beside.groupby("table"):
         print(f"\nTable {number}: published / this study [95% interval]")
@@ -42,12 +44,12 @@ def main() -> None:
     print(_side_by_side(theirs, ours).to_string(index=False))
     for claim in theirs.to_dict("records"):
         print(fill(f"{claim['claim']}  {claim['says']}", width=120, subsequent_indent=" " * (len(claim["claim"]) + 2)))
-    path = done.results / "beside_published.csv"
+    path = done.results.path / "beside_published.csv"
     write_text(path, beside.to_csv(index=False))
-    print(f"\n{whereabouts(path)}")
+    print(f"\n{display_path_and_url(path)}")
     for number in sorted(beside["table"].unique()):
-        figure = draw(beside, int(number), phantom=done.phantom)
-        print(done.save(figure, f"beside_published_table{number}.{options.format}"))
+        figure = draw(beside, int(number), phantom=done.record.phantom)
+        print(save_figure(done.path, figure, f"beside_published_table{number}.{options.format}"))
 
 
 def _shown(part: pd.DataFrame) -> pd.DataFrame:

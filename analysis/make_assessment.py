@@ -4,8 +4,8 @@ import argparse
 
 from raygrid.cli.commands import guarded
 from raygrid.errors import SpecError
-from raygrid.io.mirror import whereabouts
-from raygrid.store.finished import open_finished
+from raygrid.io.mirror import display_path_and_url
+from raygrid.store.folder import open_study
 from raygrid.study.publish import write_assessments
 
 
@@ -14,11 +14,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", help="study folder, or its URL")
     location = parser.parse_args().study
-    done = open_finished(location)
+    done = open_study(location)
     if not done.study.targets:
         raise SpecError(f"{location}: the study names no targets of its own (StudySpec.targets): no page to make")
-    for one in write_assessments(done.zoo, *map(done.frame, ("auc", "decisions", "visibility"))):
-        print(whereabouts(done.results / one["page"]))
+    for one in write_assessments(done, done.results.auc(), done.results.decisions(), done.results.perceptibility()):
+        print(display_path_and_url(done.results.path / one["page"]))
 
 
 if __name__ == "__main__":

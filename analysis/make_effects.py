@@ -4,8 +4,8 @@ import argparse
 
 from raygrid.analysis.effects import OUTCOMES, factor_effects
 from raygrid.cli.commands import guarded
-from raygrid.report.figures import effects_plot
-from raygrid.store.finished import open_finished
+from raygrid.report.figures import effects_plot, save_figure
+from raygrid.store.folder import open_study
 
 
 def main() -> None:
@@ -14,9 +14,9 @@ def main() -> None:
     parser.add_argument("study", help="study folder, or its URL")
     parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png")
     options = parser.parse_args()
-    done = open_finished(options.study)
-    effects = factor_effects(done.frame("auc"), OUTCOMES[0], seed=done.study.seed)
-    print(done.save(effects_plot(effects, phantom=done.phantom), f"effects.{options.format}"))
+    done = open_study(options.study)
+    effects = factor_effects(done.results.auc(), OUTCOMES[0], seed=done.study.seed)
+    print(save_figure(done.path, effects_plot(effects, phantom=done.record.phantom), f"effects.{options.format}"))
 
 
 if __name__ == "__main__":

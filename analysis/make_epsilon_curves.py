@@ -4,8 +4,8 @@ import argparse
 
 from raygrid.analysis.tables import table1
 from raygrid.cli.commands import guarded
-from raygrid.report.figures import epsilon_curves
-from raygrid.store.finished import open_finished
+from raygrid.report.figures import epsilon_curves, save_figure
+from raygrid.store.folder import open_study
 
 
 def main() -> None:
@@ -15,9 +15,11 @@ def main() -> None:
     parser.add_argument("--instances", choices=["published", "all"], default="published", help="which twins are paired")
     parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png")
     options = parser.parse_args()
-    done = open_finished(options.study)
-    cells = table1(done.frame("auc"), study=done.study, instances=options.instances)
-    print(done.save(epsilon_curves(cells, phantom=done.phantom), f"epsilon_curves.{options.format}"))
+    done = open_study(options.study)
+    cells = table1(done.results.auc(), study=done.study, instances=options.instances)
+    print(
+        save_figure(done.path, epsilon_curves(cells, phantom=done.record.phantom), f"epsilon_curves.{options.format}")
+    )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 import argparse
 
 from raygrid.cli.commands import guarded
-from raygrid.report.figures import example_images
+from raygrid.report.figures import example_images, save_figure
 from raygrid.scoring.examples import craft_examples
-from raygrid.store.finished import open_finished
-from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.folder import open_study
 
 
 def main() -> None:
@@ -16,13 +15,13 @@ def main() -> None:
     parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png")
     parser.add_argument("--attack", help="one of the study's attacks; by default FGSM")
     options = parser.parse_args()
-    done = open_finished(options.study)
-    zoo, images = done.zoo, {}
+    done = open_study(options.study)
+    zoo, images = done, {}
     for modality in zoo.study.studied:
-        samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+        samples = zoo.samples(modality.name)
         images[modality.name] = craft_examples(zoo, modality.name, samples, options.attack)
     name = f"example_images{f'_{options.attack}' if options.attack else ''}.{options.format}"
-    print(done.save(example_images(images, phantom=done.phantom), name))
+    print(save_figure(done.path, example_images(images, phantom=done.record.phantom), name))
 
 
 if __name__ == "__main__":

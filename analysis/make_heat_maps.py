@@ -4,8 +4,8 @@ import argparse
 
 from raygrid.cli.commands import guarded
 from raygrid.errors import SpecError
-from raygrid.report.figures import heat_map
-from raygrid.store.finished import open_finished
+from raygrid.report.figures import heat_map, save_figure
+from raygrid.store.folder import open_study
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--condition", choices=["adversarial", "control"], default="adversarial")
     parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png")
     options = parser.parse_args()
-    done = open_finished(options.study)
+    done = open_study(options.study)
     attacks = done.study.transfer.attacks
     epsilons = sorted({attack.epsilon for attack in attacks})
     epsilon = epsilons[0] if options.epsilon is None else options.epsilon
@@ -24,12 +24,14 @@ def main() -> None:
         raise SpecError(
             f"the study has no attack at epsilon {epsilon:g}; it has {', '.join(map('{:g}'.format, epsilons))}"
         )
-    auc = done.frame("auc")
+    auc = done.results.auc()
     for modality in done.study.studied:
         for attack in sorted({a.name for a in attacks if a.epsilon == epsilon}):
-            figure = heat_map(auc, modality.name, attack, epsilon, condition=options.condition, phantom=done.phantom)
+            figure = heat_map(
+                auc, modality.name, attack, epsilon, condition=options.condition, phantom=done.record.phantom
+            )
             name = f"heat_map_{modality.name}_{attack}_{epsilon:g}_{options.condition}.{options.format}"
-            print(done.save(figure, name))
+            print(save_figure(done.path, figure, name))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import argparse
 
 from raygrid.cli.commands import guarded
-from raygrid.io.mirror import whereabouts
-from raygrid.store.finished import open_finished
+from raygrid.io.mirror import display_path_and_url
+from raygrid.store.folder import open_study
 from raygrid.study.publish import make_tables, write_tables
 
 
@@ -12,10 +12,10 @@ def main() -> None:
     """Write STUDY/results/tables/ and print the paths."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", help="study folder, or its URL")
-    done = open_finished(parser.parse_args().study)
-    cells = make_tables(done.frame("auc"), done.study)
-    for path in write_tables(cells, done.results / "tables", phantom=done.phantom):
-        print(whereabouts(path))
+    done = open_study(parser.parse_args().study)
+    cells = make_tables(done.results.auc(), done.study)
+    for path in write_tables(cells, done.results.path / "tables", phantom=done.record.phantom):
+        print(display_path_and_url(path))
 
 
 if __name__ == "__main__":

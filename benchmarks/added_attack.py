@@ -18,11 +18,10 @@ from typing import Any
 from common import write_result
 
 from raygrid.spec import StudySpec, attack
-from raygrid.store.folder import Zoo
-from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.folder import StudyFolder, open_study
 from raygrid.store.scores import read_metadata
-from raygrid.store.units import plan_units, score_files
-from raygrid.study.run import RunOptions, open_study, run_study
+from raygrid.store.units import score_files
+from raygrid.study.run import RunOptions, run_study
 
 
 def main() -> None:
@@ -60,12 +59,11 @@ def _run(study: StudySpec, folder: Path) -> float:
     return round(time.perf_counter() - begun, 1)
 
 
-def _files(zoo: Zoo) -> dict[Path, tuple[int, int]]:
+def _files(zoo: StudyFolder) -> dict[Path, tuple[int, int]]:
     """Return every score file with what tells whether it was written again."""
     found: dict[Path, tuple[int, int]] = {}
     for modality in zoo.study.studied:
-        samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
-        for files in score_files(plan_units(zoo, modality.name, samples.num_test)):
+        for files in score_files(zoo.units(modality.name)):
             found |= {file.path: (file.path.stat().st_ino, file.path.stat().st_mtime_ns) for file in files}
     return found
 

@@ -20,7 +20,7 @@ from full_grid import paper
 
 from raygrid.models.training import train
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, SplitSpec, StudySpec
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import Samples
 from raygrid.study.cluster import connected
 from raygrid.study.prepare import prepare_missing, survey
@@ -70,9 +70,9 @@ def run_one(name: str) -> dict[str, float | int | str]:
         with connected(None, num_cpus=2):
             surveyed = survey(study, Path(folder), Path(folder))
             prepare_missing(surveyed, Path(folder))
-        zoo = Zoo(Path(folder), study, {name: surveyed[0].signature})
+        zoo = StudyFolder(Path(folder), study, {name: surveyed[0].signature})
         card = train(zoo, model, Samples(surveyed[0].folder))
-        history = zoo.history(model)
+        history = zoo.model(model).history
     return {
         "network": model.arch,
         "side, px": full.dataset.image_size,

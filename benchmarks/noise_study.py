@@ -18,7 +18,7 @@ from raygrid.spec import (
     TransferSpec,
     attack_grid,
 )
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import SampleBatch, Samples, samples_dir, write_shard
 
 MODALITY = "noise"
@@ -27,7 +27,7 @@ _SIGNATURE = "0" * 64
 _SHARD_ROWS = 1000
 
 
-def make_noise_study(folder: Path, *, archs: tuple[str, ...], side: int, num_test: int, block_size: int) -> Zoo:
+def make_noise_study(folder: Path, *, archs: tuple[str, ...], side: int, num_test: int, block_size: int) -> StudyFolder:
     """Return a study of each architecture on d1 and d2 with trained models, its test images uint8 noise."""
     modality = ModalitySpec(
         name=MODALITY,
@@ -40,9 +40,9 @@ def make_noise_study(folder: Path, *, archs: tuple[str, ...], side: int, num_tes
     )
     transfer = TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06)), block_size=block_size)
     study = StudySpec(name="noise", seed=1, modalities=(modality,), models=models, transfer=transfer)
-    zoo = Zoo(folder, study, {MODALITY: _SIGNATURE})
+    zoo = StudyFolder(folder, study, {MODALITY: _SIGNATURE})
     samples = _write_samples(samples_dir(folder, MODALITY, _SIGNATURE), modality, num_test)
-    write_json(folder / "study.json", {"study": study.to_dict(), "samples": dict(zoo.samples)})
+    write_json(folder / "study.json", {"study": study.to_dict(), "samples": dict(zoo.sample_signatures)})
     for model in models:
         train(zoo, model, samples)
     return zoo

@@ -17,7 +17,6 @@ import numpy as np
 from common import write_result
 from noise_study import MODALITY, make_noise_study
 
-from raygrid.store.samples import samples_dir
 from raygrid.study.cluster import connected, read_resources
 from raygrid.study.transfer import _read_unit, run_pipeline
 
@@ -45,7 +44,7 @@ def main() -> None:
             zoo = make_noise_study(
                 Path(name) / str(num_images), archs=("test_resnet",), side=SIDE, num_test=num_images, block_size=BLOCK
             )
-            folder = samples_dir(zoo.study_dir, MODALITY, zoo.samples[MODALITY])
+            folder = zoo.samples_dir(MODALITY)
             wanted = [
                 {"unit": number, "start": start, "stop": min(start + BLOCK, num_images), "tile": ""}
                 for number, start in enumerate(range(0, num_images, BLOCK))

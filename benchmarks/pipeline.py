@@ -29,11 +29,11 @@ from typing import Any
 from common import write_result
 from noise_study import MODALITY, make_noise_study
 
-from raygrid.store.folder import Zoo
+from raygrid.models.zoo import load_frozen
+from raygrid.store.folder import StudyFolder, open_study
 from raygrid.store.samples import Samples, samples_dir
-from raygrid.store.units import Unit, plan_units, score_files
+from raygrid.store.units import Unit, score_files
 from raygrid.study.cluster import _WORKER_ENVIRONMENT, connected, read_resources
-from raygrid.study.run import open_study
 from raygrid.study.transfer import transfer_missing
 
 ARCHITECTURES, SIDE, BLOCK = ("test_resnet", "test_efficientnet"), 64, 64
@@ -56,7 +56,7 @@ def main() -> None:
             Path(name) / "small", archs=ARCHITECTURES, side=SIDE, num_test=40 * BLOCK, block_size=BLOCK
         )
         for workers in (1, 2):
-            bare = [_bare(small.study_dir, workers)]
+            bare = [_bare(small.path, workers)]
             num_blocks = int(SECONDS * bare[0] / (len(small.study.models) + 0.02)) + 1  # clean units take no time
             pipeline = []
             for number in range(ROUNDS):
@@ -66,7 +66,7 @@ def main() -> None:
                 )
                 pipeline.append(_pipeline(zoo, workers))
                 shutil.rmtree(folder)
-                bare.append(_bare(small.study_dir, workers))
+                bare.append(_bare(small.path, workers))
             ratios = [
                 run["attacked units per second"] / max(beside)
                 for run, beside in zip(pipeline, pairwise(bare), strict=True)
@@ -80,7 +80,7 @@ def main() -> None:
     write_result("pipeline", __doc__ or "", result)
 
 
-def _pipeline(zoo: Zoo, workers: int) -> dict[str, Any]:
+def _pipeline(zoo: StudyFolder, workers: int) -> dict[str, Any]:
     """Run the transfer stage; return its rate, how long it took to finish a first unit, and who had the CPUs."""
     watch = _CpuWatch()
     with connected(None, num_cpus=workers) as ray:
@@ -156,8 +156,8 @@ def _run_bare(folder: Path) -> float:
 
     zoo = open_study(folder)
     set_numerics(threads=zoo.study.transfer.threads)
-    models = {model.name: zoo.load_frozen(model) for model in zoo.study.models}
-    samples = Samples(samples_dir(folder, MODALITY, zoo.samples[MODALITY]))
+    models = {model.name: load_frozen(zoo, model) for model in zoo.study.models}
+    samples = Samples(samples_dir(folder, MODALITY, zoo.sample_signatures[MODALITY]))
     units = [unit for unit in _units(zoo) if unit.surrogate is not None]
     units.sort(key=lambda unit: unit.block)  # all surrogates alike, however many blocks there is time for
     count, begun = -1, 0.0
@@ -172,8 +172,8 @@ def _run_bare(folder: Path) -> float:
     return count / (time.perf_counter() - begun)
 
 
-def _units(zoo: Zoo) -> list[Unit]:
-    return plan_units(zoo, MODALITY, Samples(samples_dir(zoo.study_dir, MODALITY, zoo.samples[MODALITY])).num_test)
+def _units(zoo: StudyFolder) -> list[Unit]:
+    return zoo.units(MODALITY)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
 from raygrid.data.splits.draw import assign_splits
-from raygrid.io.cache import CACHE_VARIABLE
 from raygrid.io.files import write_json, write_text
+from raygrid.io.paths import CACHE_VARIABLE
 from raygrid.spec import SplitSpec
 from raygrid.store.samples import SampleBatch, Samples, TrainingSet, shard_rows, write_shard
 

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from raygrid.data.splits.draw import assign_splits
-from raygrid.io.cache import CACHE_VARIABLE
 from raygrid.io.files import write_json, write_text
+from raygrid.io.paths import CACHE_VARIABLE
 from raygrid.models.architectures import build_classifier
 from raygrid.models.epoch import start, train_epoch
 from raygrid.models.numerics import set_numerics

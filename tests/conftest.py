@@ -12,7 +12,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch
 
-from raygrid.io.cache import CACHE_VARIABLE
+from raygrid.io.paths import CACHE_VARIABLE
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist, or without -n, there is one process

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from raygrid.analysis.auc import Floats, half_width, interval, mean_influence
-from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon, label_of_init
+from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon
 from raygrid.errors import DataError
-from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, StudySpec, TargetSpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, StudySpec, TargetSpec, init_label
 from raygrid.store.query_budget import Cell
 
 GREY_LEVELS = 127.5  # per unit of the image scale [-1, 1]
@@ -274,7 +274,7 @@ def mean_difference(pairs: Sequence[tuple[Number, Number]]) -> Number:
 def words_of_init(init: str) -> str:
     """Return what a surrogate started from, in words."""
     known = {"random": "random weights", "mixed": "several", "imagenet": "ImageNet weights"}
-    return known.get(init, label_of_init(init))
+    return known.get(init, init_label(init))
 
 
 def words_of_data(split: str) -> str:

@@ -21,8 +21,8 @@ import pandas as pd
 
 from raygrid.analysis.auc import Floats, half_width
 from raygrid.analysis.paper_claims import SUMMARIES, Cells, Kind, Statement, Term, statements, transferred
-from raygrid.analysis.tables import INFLUENCES, label_of_init
-from raygrid.spec import Margins
+from raygrid.analysis.tables import INFLUENCES
+from raygrid.spec import Margins, init_label
 
 VERDICTS = ("contradicted", "void", "missing", "undecided", "supported")  # the first that occurs sums up a claim
 COLUMNS = ["claim", "modality", "statement", "difference", "low", "high", "kind", "margin", "verdict"]
@@ -172,7 +172,7 @@ def _more_clean_auc_more_transfer(judge: Judge, cells: Cells) -> Iterator[dict[s
             yield {
                 "claim": "C4b",
                 "modality": _EVERYWHERE,
-                "statement": f"{label_of_init(init)}: {(one, two)[sign < 0]} gains more clean AUC than "
+                "statement": f"{init_label(init)}: {(one, two)[sign < 0]} gains more clean AUC than "
                 f"{(two, one)[sign < 0]} (by {abs(clean_gain.value):.3f}); by how much more transfer (relative AUC)",
                 "difference": sign * transfer_gain.value,
                 "low": min(sign * first, sign * last),

@@ -8,7 +8,6 @@ difference of rows follows, the correlation between them included (`raygrid.anal
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,11 @@ from numpy.typing import NDArray
 from raygrid.analysis.auc import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
 from raygrid.analysis.operating_point import decide, thresholds_of
 from raygrid.errors import StoreError
-from raygrid.io.files import atomic_path
-from raygrid.io.mirror import shown
 from raygrid.spec import ENSEMBLE, EXTERNAL, MEASURES, AnyTarget, Case, EnsembleSpec, SurrogateSpec, TargetSpec
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import Samples
 from raygrid.store.scores import cases_of, read_logits, read_perceptibility
-from raygrid.store.units import Unit, covered_by_all, plan_units, score_files
+from raygrid.store.units import Unit, covered_by_all, score_files
 
 MIXED = "mixed"
 _CASE = ["condition", "attack", "epsilon"]
@@ -72,37 +69,34 @@ class _Block:
     auc: AucEstimate
 
 
-def auc_frame(zoo: Zoo, modality: str, samples: Samples) -> pd.DataFrame:
-    """Return the AUC rows of one modality; pairings with a missing unit have no row. Raises as `result_frames` does."""
-    return result_frames(zoo, modality, samples)[0]
-
-
-def result_frames(zoo: Zoo, modality: str, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
+def result_frames(folder: StudyFolder, modality: str, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the AUC rows and the decision rows of one modality; what was not scored whole has none.
 
     Raises StoreError if the clean scores of a model are not complete: nothing can be said without them. A target that
     raygrid did not train, and that has none yet, is left out.
     """
     test = _test_images(samples)
-    targets = zoo.study.targets_of(modality)
-    units = plan_units(zoo, modality, len(test.image_ids))
+    targets = folder.study.targets_of(modality)
+    units = folder.units(modality)
     rows: list[dict[str, Any]] = []
     decisions: list[pd.DataFrame] = []
     clean: _Clean | None = None
-    for surrogate in (None, *zoo.study.surrogates_of(modality)):
-        block = _read_block(zoo, surrogate, [unit for unit in units if unit.surrogate == surrogate], test)
+    for surrogate in (None, *folder.study.surrogates_of(modality)):
+        block = _read_block(folder, surrogate, [unit for unit in units if unit.surrogate == surrogate], test)
         if clean is None:
             clean = _clean_of(block, targets, test)
-        rows += _rows(zoo, targets, block, clean, test)
-        decisions += _decisions(zoo, targets, block, clean, test)
+        rows += _rows(folder, targets, block, clean, test)
+        decisions += _decisions(folder, targets, block, clean, test)
     return pd.DataFrame(rows), pd.concat(decisions, ignore_index=True)
 
 
-def external_clean(zoo: Zoo, modality: str, samples: Samples) -> list[tuple[TargetSpec, float, float, float]]:
+def external_clean(
+    folder: StudyFolder, modality: str, samples: Samples
+) -> list[tuple[TargetSpec, float, float, float]]:
     """Return the clean AUC, with its interval, of every target raygrid did not train and that is scored so far."""
-    test, targets = _test_images(samples), zoo.study.targets_of(modality)
-    units = [unit for unit in plan_units(zoo, modality, len(test.image_ids)) if unit.surrogate is None]
-    block = _read_block(zoo, None, units, test)
+    test, targets = _test_images(samples), folder.study.targets_of(modality)
+    units = [unit for unit in folder.units(modality) if unit.surrogate is None]
+    block = _read_block(folder, None, units, test)
     counts = (int(test.labels.sum(axis=0).min()), int(len(test.labels) - test.labels.sum(axis=0).max()))
     found = []
     for k, (t, _) in enumerate(block.pairs):
@@ -112,9 +106,9 @@ def external_clean(zoo: Zoo, modality: str, samples: Samples) -> list[tuple[Targ
     return found
 
 
-def _read_block(zoo: Zoo, surrogate: SurrogateSpec | None, units: Sequence[Unit], test: _Test) -> _Block:
+def _read_block(folder: StudyFolder, surrogate: SurrogateSpec | None, units: Sequence[Unit], test: _Test) -> _Block:
     """Return what the units of one surrogate hold."""
-    cases, there = cases_of(zoo.study, surrogate), covered_by_all(units)
+    cases, there = cases_of(folder.study, surrogate), covered_by_all(units)
     names = units[0].wanted.names
     expected = np.array([[(case.attack, name) in there for case in cases] for name in names], dtype=bool)
     pairs = [(int(t), int(c)) for t, c in np.argwhere(expected)]
@@ -132,48 +126,13 @@ def _clean_of(block: _Block, targets: Sequence[AnyTarget], test: _Test) -> _Clea
     return _Clean(place, block.auc, block.logits, thresholds_of(test.labels, block.logits))
 
 
-def write_auc(study_dir: Path, frame: pd.DataFrame) -> Path:
-    """Write the AUC rows of all modalities to results/auc.parquet and return its path."""
-    return _write(study_dir / "results" / "auc.parquet", frame)
-
-
-def write_visibility(study_dir: Path, frame: pd.DataFrame) -> Path:
-    """Write the visibility rows of all modalities to results/visibility.parquet and return its path."""
-    return _write(study_dir / "results" / "visibility.parquet", frame)
-
-
-def write_decisions(study_dir: Path, frame: pd.DataFrame) -> Path:
-    """Write the decision rows of all modalities to results/decisions.parquet and return its path."""
-    return _write(study_dir / "results" / "decisions.parquet", frame)
-
-
-def read_frame(study_dir: Path, name: str) -> pd.DataFrame:
-    """Return a frame of results/: `auc`, `decisions` or `visibility`. Raises StoreError if it cannot be read."""
-    path = study_dir / "results" / f"{name}.parquet"
-    if not path.exists():
-        raise StoreError(
-            f"{shown(study_dir)} has no results yet: {shown(path)} is not there; finish the study, or make what its "
-            f"scores yield with: raygrid report {shown(study_dir)}"
-        )
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are among them
-        raise StoreError(f"{shown(path)} cannot be read ({error}); make it again with raygrid report") from error
-
-
-def _write(path: Path, frame: pd.DataFrame) -> Path:
-    with atomic_path(path) as temporary:
-        frame.to_parquet(temporary, index=False, compression="zstd")
-    return path
-
-
-def visibility_frame(zoo: Zoo, modality: str, num_test: int) -> pd.DataFrame:
+def visibility_frame(folder: StudyFolder, modality: str, num_test: int) -> pd.DataFrame:
     """Return how visible the changes are: a row per surrogate, condition, attack and epsilon, means over the images.
 
     Columns: modality, surrogate, condition, attack, epsilon, `MEASURES`, num_images. An image that did not change has
     no finite PSNR and is left out of that mean alone.
     """
-    units = [unit for unit in plan_units(zoo, modality, num_test) if unit.surrogate is not None]
+    units = [unit for unit in folder.units(modality) if unit.surrogate is not None]
     frames = []
     for unit, done in zip(units, score_files(units), strict=True):
         assert unit.surrogate is not None  # clean images were left out
@@ -184,7 +143,7 @@ def visibility_frame(zoo: Zoo, modality: str, num_test: int) -> pd.DataFrame:
     rows = pd.concat(frames, ignore_index=True).replace([np.inf], np.nan)
     grouped = rows.groupby(["surrogate", *_CASE], sort=False)
     means = grouped[list(MEASURES)].mean().assign(num_images=grouped.size()).reset_index()
-    wanted = {(case.condition, case.attack_name, case.epsilon) for case in cases_of(zoo.study, units[0].surrogate)}
+    wanted = {(case.condition, case.attack_name, case.epsilon) for case in cases_of(folder.study, units[0].surrogate)}
     asked = [key in wanted for key in means[_CASE].itertuples(index=False, name=None)]
     means.insert(0, "modality", modality)
     return means[asked].reset_index(drop=True)
@@ -197,7 +156,9 @@ def _test_images(samples: Samples) -> _Test:
     return _Test(table["image_id"].tolist(), labels, codes, len(patients), samples.labels)
 
 
-def _rows(zoo: Zoo, targets: Sequence[AnyTarget], block: _Block, clean: _Clean, test: _Test) -> list[dict[str, Any]]:
+def _rows(
+    folder: StudyFolder, targets: Sequence[AnyTarget], block: _Block, clean: _Clean, test: _Test
+) -> list[dict[str, Any]]:
     result, surrogate = block.auc, block.surrogate
     used = test.labels[:, list(result.used_labels)]
     num_positive = int(used.sum(axis=0).min()) if block.pairs else 0
@@ -216,11 +177,11 @@ def _rows(zoo: Zoo, targets: Sequence[AnyTarget], block: _Block, clean: _Clean, 
             {
                 "modality": target.modality,
                 "condition": case.condition,
-                **_model_columns("surrogate", surrogate, zoo),
-                **_model_columns("target", target, zoo),
+                **_model_columns("surrogate", surrogate, folder),
+                **_model_columns("target", target, folder),
                 "attack": case.attack_name,
                 "epsilon": case.epsilon,
-                "white_box": surrogate is not None and zoo.study.is_white_box(surrogate, target),
+                "white_box": surrogate is not None and folder.study.is_white_box(surrogate, target),
                 "auc": auc,
                 "auc_low": low,
                 "auc_high": high,
@@ -239,7 +200,9 @@ def _rows(zoo: Zoo, targets: Sequence[AnyTarget], block: _Block, clean: _Clean, 
     return rows
 
 
-def _decisions(zoo: Zoo, targets: Sequence[AnyTarget], block: _Block, clean: _Clean, test: _Test) -> list[pd.DataFrame]:
+def _decisions(
+    folder: StudyFolder, targets: Sequence[AnyTarget], block: _Block, clean: _Clean, test: _Test
+) -> list[pd.DataFrame]:
     """Return a frame per case: a row per target and finding."""
     by_label = np.full((len(block.pairs), len(test.label_names)), np.nan)
     if block.pairs:
@@ -253,7 +216,7 @@ def _decisions(zoo: Zoo, targets: Sequence[AnyTarget], block: _Block, clean: _Cl
         found = decide(test.labels, block.logits[here], clean.logits[known], clean.thresholds[known])
         asked = [targets[t] for _, t in mine]
         surrogate, positives = block.surrogate, np.tile(test.labels.sum(axis=0, dtype=int), len(asked))
-        white = [surrogate is not None and zoo.study.is_white_box(surrogate, target) for target in asked]
+        white = [surrogate is not None and folder.study.is_white_box(surrogate, target) for target in asked]
         frames.append(
             pd.DataFrame(
                 {
@@ -276,7 +239,7 @@ def _decisions(zoo: Zoo, targets: Sequence[AnyTarget], block: _Block, clean: _Cl
     return frames
 
 
-def _model_columns(role: str, model: SurrogateSpec | TargetSpec | None, zoo: Zoo) -> dict[str, str | int]:
+def _model_columns(role: str, model: SurrogateSpec | TargetSpec | None, folder: StudyFolder) -> dict[str, str | int]:
     """Return the factors of one side of a pairing; of an ensemble what its members share, else `mixed`.
 
     Of a target that raygrid did not train nothing is known but its name and identity.
@@ -288,9 +251,9 @@ def _model_columns(role: str, model: SurrogateSpec | TargetSpec | None, zoo: Zoo
             f"{role}_instance": -1,
         }
     if isinstance(model, TargetSpec):
-        facts = {"arch": EXTERNAL, "init": "", "split": "", "signature": zoo.identity(model)}
+        facts = {"arch": EXTERNAL, "init": "", "split": "", "signature": folder.identity(model)}
         return {role: model.name, **{f"{role}_{name}": v for name, v in facts.items()}, f"{role}_instance": -1}
-    members = zoo.study.members_of(model)
+    members = folder.study.members_of(model)
     init, split = ({getattr(m, name) for m in members} for name in ("init", "split"))
     return {
         role: model.name,
@@ -298,5 +261,5 @@ def _model_columns(role: str, model: SurrogateSpec | TargetSpec | None, zoo: Zoo
         f"{role}_init": init.pop() if len(init) == 1 else MIXED,
         f"{role}_split": split.pop() if len(split) == 1 else MIXED,
         f"{role}_instance": -1 if isinstance(model, EnsembleSpec) else model.instance,
-        f"{role}_signature": zoo.surrogate_signature(model),
+        f"{role}_signature": folder.surrogate_signature(model),
     }

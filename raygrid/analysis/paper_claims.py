@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from raygrid.analysis.tables import label_of_init
-from raygrid.spec import Margins
+from raygrid.spec import Margins, init_label
 
 Kind = Literal["above", "below", "alike"]
 Cells = Mapping[int, pd.DataFrame]  # the paper's tables by number
@@ -109,7 +108,7 @@ def _about_pretraining(table: pd.DataFrame, modality: str, margins: Margins) -> 
     """C4a, C4c and C4d, from Table 2; for each initialisation that is not random."""
     here = table[table["modality"] == modality]
     for init in (i for i in here["target_init"].unique() if i != "random"):
-        words = label_of_init(init)
+        words = init_label(init)
 
         def cell(weight: float, target: str, surrogate: str) -> Term:
             return Term(weight, 2, transferred(modality, target, surrogate), relative=True)

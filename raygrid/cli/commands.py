@@ -11,7 +11,7 @@ from typing import NoReturn
 from raygrid import __version__
 from raygrid.errors import ClusterError, MissingDataError, RaygridError, SpecError
 from raygrid.interrupts import Terminated, ended_in_order
-from raygrid.io.mirror import attach, shown
+from raygrid.io.mirror import display_path, local_dir
 from raygrid.progress import tell
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
@@ -149,7 +149,7 @@ def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
         raise SpecError("--price needs the hours that --no-times leaves out; give one of them")
     if options.device == "cuda" and not has_gpu() and not options.no_times:
         raise ClusterError("--plan times the networks on this machine, which has no GPU; plan on one that has")
-    folders = _study_dir(study, options).absolute(), attach(options.data_root).absolute()
+    folders = _study_dir(study, options).absolute(), local_dir(options.data_root).absolute()
     work = plan_study(study, *folders, timed=not options.no_times)
     tell(describe(work, study, price=options.price, device=device_name()))
 
@@ -161,7 +161,7 @@ def _run(study: StudySpec, options: argparse.Namespace) -> None:
         study,
         RunOptions(
             study_dir=_study_dir(study, options),
-            data_root=attach(options.data_root),
+            data_root=local_dir(options.data_root),
             address=options.address,
             tracking_uri=options.tracking_uri,
             only=options.only,
@@ -174,11 +174,11 @@ def _run(study: StudySpec, options: argparse.Namespace) -> None:
 
 
 def _study_dir(study: StudySpec, options: argparse.Namespace) -> Path:
-    return attach(options.output or Path("studies") / study.name)
+    return local_dir(options.output or Path("studies") / study.name)
 
 
 def _status(options: argparse.Namespace) -> None:
-    from raygrid.study.run import open_study
+    from raygrid.store.folder import open_study
     from raygrid.study.status import describe_status
 
     tell(describe_status(open_study(options.study), whole=options.failed))
@@ -186,34 +186,35 @@ def _status(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from raygrid.io.lease import lease
+    from raygrid.store.folder import open_study
     from raygrid.study.publish import publish
-    from raygrid.study.run import open_study
 
-    zoo = open_study(options.study)  # before the lease, which would make a folder
-    with lease(zoo.study_dir):
-        publish(zoo, again=True)
+    folder = open_study(options.study)  # before the lease, which would make a folder
+    with lease(folder.path):
+        publish(folder, again=True)
 
 
 def _track(options: argparse.Namespace) -> None:
     from raygrid.io.lease import lease
-    from raygrid.study.run import open_study, track
+    from raygrid.store.folder import open_study
+    from raygrid.study.run import track
 
-    zoo = open_study(options.study)  # before the lease, which would make a folder
-    with lease(zoo.study_dir):
-        track(zoo, options.tracking_uri)
+    folder = open_study(options.study)  # before the lease, which would make a folder
+    with lease(folder.path):
+        track(folder, options.tracking_uri)
 
 
 def _clean(options: argparse.Namespace) -> None:
     from raygrid.io.lease import lease
+    from raygrid.store.folder import open_study
     from raygrid.study.clean import find_half_written, find_leftovers
-    from raygrid.study.run import open_study
 
-    zoo = open_study(options.study)  # before the lease, which would make a folder
-    with lease(zoo.study_dir):  # nobody writes meanwhile
-        found = [*find_leftovers(zoo), *find_half_written(zoo.study_dir)]
+    folder = open_study(options.study)  # before the lease, which would make a folder
+    with lease(folder.path):  # nobody writes meanwhile
+        found = [*find_leftovers(folder), *find_half_written(folder.path)]
         sizes = [leftover.num_bytes for leftover in found]
         for leftover, size in zip(found, sizes, strict=True):
-            tell(f"{size / 1e6:10.1f} MB  {shown(leftover.path)}: {leftover.why}")
+            tell(f"{size / 1e6:10.1f} MB  {display_path(leftover.path)}: {leftover.why}")
             if options.delete:
                 leftover.delete()
         done = "deleted" if options.delete else "can go: raygrid clean --delete STUDY" if found else "nothing to clean"
@@ -231,8 +232,8 @@ def _check_cluster(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
+    from raygrid.store.folder import open_study
     from raygrid.study.inspect_data import inspect_samples
-    from raygrid.study.run import open_study
 
     inspect_samples(open_study(options.study))
 

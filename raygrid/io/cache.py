@@ -1,7 +1,5 @@
 """Files of a node's own, made once from something slower to read: others on the node wait, then use the same file."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -9,29 +7,8 @@ from typing import BinaryIO
 from filelock import FileLock
 
 from raygrid.errors import StoreError
-from raygrid.io.files import TEMPORARY_PREFIX, atomic_path, require_room
-
-CACHE_VARIABLE = "RAYGRID_CACHE"
-
-
-def cache_dir() -> Path:
-    """Return the folder of this node's files: $RAYGRID_CACHE, or one of the user's own in the temporary folder.
-
-    Raises StoreError if it cannot be made or belongs to somebody else, who could then change what is trained on.
-    """
-    named = os.environ.get(CACHE_VARIABLE)
-    folder = Path(named).expanduser() if named else Path(tempfile.gettempdir()) / f"raygrid-{os.getuid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StoreError(
-            f"the cache {folder} cannot be made ({error.strerror}); set {CACHE_VARIABLE} to a folder of your own"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise StoreError(f"the cache {folder} cannot be written to; set {CACHE_VARIABLE} to a folder of your own")
-    if not named and folder.stat().st_uid != os.getuid():
-        raise StoreError(f"{folder} belongs to another user; set {CACHE_VARIABLE} to a folder of your own")
-    return folder
+from raygrid.io.files import atomic_path, require_room
+from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX, cache_dir
 
 
 def cached_file(name: str, num_bytes: int, write: Callable[[BinaryIO], None]) -> Path:

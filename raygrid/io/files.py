@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.errors import StoreError
-from raygrid.io.replica import publish, remove
+from raygrid.io.mirror import remove as remove
+from raygrid.io.mirror import upload
+from raygrid.io.paths import TEMPORARY_PREFIX
 
-__all__ = ["TEMPORARY_PREFIX", "atomic_path", "checksum", "read_json", "remove", "write_json", "write_text"]
-
-TEMPORARY_PREFIX = ".writing-"
 ROOM_REMEDY = "make room (`raygrid clean` lists what a study no longer uses) and run the same command again"
 
 
@@ -33,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        publish(temporary, path)
+        upload(temporary, path)
         temporary.replace(path)
     except OSError as error:
         raise StoreError(

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from raygrid.errors import StoreError
 from raygrid.io.heartbeat import held
-from raygrid.io.replica import replica_of
+from raygrid.io.mirror import mirror_of
 
 
 @contextmanager
@@ -26,14 +26,14 @@ def lease(study_dir: Path) -> Iterator[None]:
     again if nothing was written there.
     """
     is_new = not study_dir.exists()
-    path, replica = study_dir / "driver.lock", replica_of(study_dir)
+    path, mirror = study_dir / "driver.lock", mirror_of(study_dir)
     with _locked(path) as file:
         file.truncate(0)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}))
         file.flush()
         try:
-            with nullcontext() if replica is None else held(replica.remote, replica.identity):
+            with nullcontext() if mirror is None else held(mirror.remote, mirror.identity):
                 yield
         finally:
             if is_new and [*study_dir.iterdir()] == [path]:

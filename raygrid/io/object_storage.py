@@ -32,7 +32,7 @@ _CHUNK_BYTES = 8 * 1024**2
 
 
 @dataclass(frozen=True)
-class Stamp:
+class ObjectVersion:
     """By what an object is known to have changed: its size, and when the server got it, in whole seconds."""
 
     num_bytes: int
@@ -63,7 +63,7 @@ class Remote:
         if found.type.name == "NotFound":
             raise StoreError(f"{self.url}: there is no bucket {self.bucket!r}; make it first, or mend the URL")
 
-    def list(self, name: str = "") -> dict[str, Stamp]:
+    def list(self, name: str = "") -> dict[str, ObjectVersion]:
         """Return every object below `name`, or the object `name` itself, with its stamp."""
         from pyarrow.fs import FileSelector
 
@@ -74,16 +74,16 @@ class Remote:
         alone = None if found or not name else self.stat(name)
         return {name: alone} if alone else found
 
-    def stat(self, name: str) -> Stamp | None:
+    def stat(self, name: str) -> ObjectVersion | None:
         """Return the stamp of an object, None if it is not there."""
         info = self._patiently(f"asking for {name}", lambda files: files.get_file_info(self._key(name)))
         return _stamp(info) if info.is_file else None
 
-    def upload(self, path: Path, name: str) -> Stamp:
+    def upload(self, path: Path, name: str) -> ObjectVersion:
         """Make the object `name` of a local file, whole or not at all, and return its stamp."""
         return self._put(name, path.stat().st_size, lambda: _mapped(path))
 
-    def write(self, name: str, data: bytes) -> Stamp:
+    def write(self, name: str, data: bytes) -> ObjectVersion:
         """Make the object `name` of some bytes, whole or not at all, and return its stamp."""
         return self._put(name, len(data), lambda: data)
 
@@ -126,8 +126,8 @@ class Remote:
     def _key(self, name: str) -> str:
         return "/".join(part for part in (self.bucket, self.prefix, name) if part)
 
-    def _put(self, name: str, num_bytes: int, content: Callable[[], Any]) -> Stamp:
-        def put(files: Any) -> Stamp:
+    def _put(self, name: str, num_bytes: int, content: Callable[[], Any]) -> ObjectVersion:
+        def put(files: Any) -> ObjectVersion:
             # copy_files of pyarrow does not close what it writes, and so tells nobody of a failed upload
             out = files.open_output_stream(self._key(name))
             out.write(content())
@@ -215,8 +215,8 @@ def _file_system(scheme: str, bucket: str, options: tuple[tuple[str, str], ...],
     )
 
 
-def _stamp(info: Any) -> Stamp:
-    return Stamp(int(info.size or 0), int(info.mtime_ns or 0) // 10**9)
+def _stamp(info: Any) -> ObjectVersion:
+    return ObjectVersion(int(info.size or 0), int(info.mtime_ns or 0) // 10**9)
 
 
 def _mapped(path: Path) -> Any:

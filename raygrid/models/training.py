@@ -16,16 +16,17 @@ from torch import Tensor
 from raygrid.errors import StoreError, TrainingError
 from raygrid.hashing import keyed_seed
 from raygrid.io.files import atomic_path, checksum, remove, write_json
+from raygrid.models.checks import verify_answers
 from raygrid.models.epoch import Epoch, TrainingState, learning_rate, start, train_epoch, validate
 from raygrid.models.numerics import set_numerics
-from raygrid.scoring.networks import verify_answers
+from raygrid.models.zoo import build, freeze
 from raygrid.spec import ModelSpec, Recipe
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import Samples, TrainingSet
 
 
 def train(
-    zoo: Zoo,
+    folder: StudyFolder,
     model: ModelSpec,
     samples: Samples,
     *,
@@ -40,24 +41,26 @@ def train(
 
     Raises TrainingError if the loss is not finite, or if the data cannot train or validate a model.
     """
-    if zoo.is_trained(model):
-        return zoo.card(model)
-    recipe, folder = zoo.study.recipe_of(model), zoo.folder(model)
-    seed = keyed_seed(zoo.study.seed, "training", model.modality, model.name)
+    if folder.model(model).is_trained:
+        return folder.model(model).card
+    recipe, model_dir = folder.study.recipe_of(model), folder.model(model).path
+    seed = keyed_seed(folder.study.seed, "training", model.modality, model.name)
     training, validation = (samples.training_set(model.split, role) for role in ("train", "validation"))
     if len(training) < recipe.batch_size:
         raise TrainingError(
             f"{model.name}: {len(training)} training images are fewer than a batch of {recipe.batch_size}"
         )
-    state = start(zoo.build(model, num_outputs=len(samples.labels)).to(device), recipe)
-    _resume(folder / "resume.pt", state, device)
+    state = start(build(folder, model, num_outputs=len(samples.labels)).to(device), recipe)
+    _resume(model_dir / "resume.pt", state, device)
     while not is_over(state.history, recipe):
         _do_epoch(state, recipe, training, validation, seed, device)
-        _save_resume(folder / "resume.pt", state)
+        _save_resume(model_dir / "resume.pt", state)
         on_epoch(state.history[-1])
-    _verify(zoo, model, state, validation, device)
-    card = _card(zoo, model, samples, state, num_images=(len(training), len(validation)), provenance=provenance or {})
-    return _finish(folder, state, card)
+    _verify(folder, model, state, validation, device)
+    card = _card(
+        folder, model, samples, state, num_images=(len(training), len(validation)), provenance=provenance or {}
+    )
+    return _finish(model_dir, state, card)
 
 
 def is_over(history: Sequence[Epoch], recipe: Recipe) -> bool:
@@ -117,11 +120,11 @@ def _do_epoch(
         state.best = candidate
 
 
-def _verify(zoo: Zoo, model: ModelSpec, state: TrainingState, validation: TrainingSet, device: str) -> None:
+def _verify(folder: StudyFolder, model: ModelSpec, state: TrainingState, validation: TrainingSet, device: str) -> None:
     """Hold the network that will be attacked against the epoch that is kept; the state becomes that epoch's."""
     state.classifier.load_state_dict(state.best)
-    frozen = zoo.frozen(model, state.classifier.cpu()).to(device)
-    kept = kept_of(state.history, zoo.study.recipe_of(model))
+    frozen = freeze(folder, model, state.classifier.cpu()).to(device)
+    kept = kept_of(state.history, folder.study.recipe_of(model))
     verify_answers(frozen, validation, kept["validation_auc"], device)
 
 
@@ -152,7 +155,7 @@ def _resume(path: Path, state: TrainingState, device: str) -> None:
 
 
 def _card(
-    zoo: Zoo,
+    folder: StudyFolder,
     model: ModelSpec,
     samples: Samples,
     state: TrainingState,
@@ -160,19 +163,19 @@ def _card(
     num_images: tuple[int, int],
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
-    best = kept_of(state.history, zoo.study.recipe_of(model))
-    source = zoo.study.source_model(model)
+    best = kept_of(state.history, folder.study.recipe_of(model))
+    source = folder.study.source_model(model)
     return {
         "name": model.name,
-        "signature": zoo.signature(model),
+        "signature": folder.signature(model),
         "model": asdict(model),
         "starts_from": None if source is None else f"{source.modality}/{source.name}",
-        "recipe": asdict(zoo.study.recipe_of(model)),
+        "recipe": asdict(folder.study.recipe_of(model)),
         "labels": list(samples.labels),
         "data": {
             "title": samples.manifest["title"],
             "phantom": samples.manifest["phantom"],
-            "signature": zoo.samples[model.modality],
+            "signature": folder.sample_signatures[model.modality],
         },
         "num_training_images": num_images[0],
         "num_validation_images": num_images[1],
@@ -185,15 +188,15 @@ def _card(
     }
 
 
-def _finish(folder: Path, state: TrainingState, card: dict[str, Any]) -> dict[str, Any]:
-    weights = folder / "model.safetensors"
+def _finish(model_dir: Path, state: TrainingState, card: dict[str, Any]) -> dict[str, Any]:
+    weights = model_dir / "model.safetensors"
     with atomic_path(weights) as temporary, _disk_errors():
         save_file({k: v.contiguous() for k, v in state.best.items()}, temporary)
-    write_json(folder / "history.json", state.history)
+    write_json(model_dir / "history.json", state.history)
     card = {**card, "weights_sha256": checksum(weights)}
-    write_json(folder / "card.json", card)
+    write_json(model_dir / "card.json", card)
     for leftover in ("resume.pt", "failure.txt"):
-        remove(folder / leftover)
+        remove(model_dir / leftover)
     return card
 
 

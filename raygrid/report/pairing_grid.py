@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raygrid.analysis import tables
 from raygrid.report.figures import ModelFacts, models_in_order, short_name
-from raygrid.spec import ENSEMBLE, EXTERNAL, StudySpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, StudySpec, init_label
 from raygrid.store.query_budget import NotAsked
 
 
@@ -78,7 +77,7 @@ def model_rows(study: StudySpec, auc: pd.DataFrame, cards: Sequence[ModelCard]) 
             "modality": model.modality,
             "name": model.name,
             "anchor": anchor_of(by_model[key]) if (key := (model.modality, model.name)) in by_model else "",
-            "init": tables.label_of_init(model.init),
+            "init": init_label(model.init),
             "card": by_model.get(key),
             "clean": numbers.get(key),
             "source": study.modality(model.modality).source,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raygrid.analysis import tables
 from raygrid.analysis.claims import judge_claims, sum_up
-from raygrid.report import figures
+from raygrid.report import figures, table_text
 from raygrid.report.html import Picture, as_png, as_svg, render
 from raygrid.report.operational import practice_tables
 from raygrid.report.pairing_grid import ModelCard, model_rows, pairing_grids
@@ -98,7 +98,7 @@ def render_report(inputs: ReportInput) -> str:
         study=study,
         zoo_attacked=study.zoo_as_targets,
         assessed=inputs.assessed,
-        phantom_notice=tables.PHANTOM_NOTICE if inputs.phantom else "",
+        phantom_notice=table_text.PHANTOM_NOTICE if inputs.phantom else "",
         unlearned=tables.unlearned(auc),
         bound=tables.LEARNED_BOUND,
         summary=_summary(auc, cells[1], epsilon) if study.zoo_as_targets else tables.labels_left_out(everything),
@@ -188,7 +188,7 @@ def _white_and_black_box(auc: pd.DataFrame, epsilon: float) -> list[str]:
 
 def _table(number: int, cells: pd.DataFrame, phantom: bool) -> dict[str, Any]:
     """A table as the template walks it: header, and rows of labels and places."""
-    wide = tables.lay_out(number, cells)
+    wide = table_text.lay_out(number, cells)
     records = cells.to_dict("records")
     columns = list(wide.columns)
     rows = []
@@ -203,8 +203,8 @@ def _table(number: int, cells: pd.DataFrame, phantom: bool) -> dict[str, Any]:
     return {
         "number": number,
         "title": TITLES[number],
-        "caption": tables.caption_of(number, cells).removeprefix(f"Table {number}. "),
-        "notices": tables.notices_of(cells, phantom=phantom),
+        "caption": table_text.caption_of(number, cells).removeprefix(f"Table {number}. "),
+        "notices": table_text.notices_of(cells, phantom=phantom),
         "columns": columns,
         "rows": rows,
     }
@@ -215,7 +215,7 @@ def _run_length(values: Sequence[str]) -> int:
 
 
 def _place(number: int, cell: dict[Any, Any]) -> dict[str, Any]:
-    text, _, bounds = tables.cell_text(cell, relative=number > 1, with_interval=True).partition(" [")
+    text, _, bounds = table_text.cell_text(cell, relative=number > 1, with_interval=True).partition(" [")
     num = f"{cell['num_pairings']} of {cell['num_expected']} pairings"
     if pd.isna(cell["auc"]):
         return {"text": text, "interval": "", "title": f"{num} are there; no average over the rest", "span": 1}

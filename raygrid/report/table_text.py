@@ -6,7 +6,7 @@ import pandas as pd
 
 from raygrid.analysis.tables.cells import LEARNED_BOUND
 from raygrid.errors import DataError
-from raygrid.spec import PRETRAINED_ON, WEIGHTS
+from raygrid.spec import init_label
 
 PHANTOM_NOTICE = "Generated phantoms: not medical evidence"
 
@@ -28,15 +28,6 @@ _LATEX = {
     "ε": r"$\varepsilon$",
     "×": r"$\times$",
 }
-
-
-def label_of_init(init: str) -> str:
-    """Return the words for an init: a model pre-trained on a phantom source is never called ImageNet."""
-    if init.startswith(PRETRAINED_ON):
-        return f"pre-trained on {init.removeprefix(PRETRAINED_ON).replace('_', ' ')}"
-    if init.startswith(WEIGHTS):
-        return f"pre-trained, {init.removeprefix(WEIGHTS)}"
-    return {"imagenet": "ImageNet", "": "none (clean)", "mean": "mean of surrogates"}.get(init, init)
 
 
 def lay_out(table_number: int, cells: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +155,7 @@ def _place_in_table1(cell: dict[Any, Any]) -> tuple[str, str]:
 
 
 def _place_in_table2(cell: dict[Any, Any]) -> tuple[str, str]:
-    return label_of_init(cell["target_init"]), label_of_init(cell["surrogate_init"])
+    return init_label(cell["target_init"]), init_label(cell["surrogate_init"])
 
 
 def _place_in_table3(cell: dict[Any, Any]) -> tuple[str, str]:

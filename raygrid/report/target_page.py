@@ -16,7 +16,7 @@ from raygrid.analysis.assessment import (
     words_of_init,
 )
 from raygrid.analysis.operating_point import SPECIFICITY
-from raygrid.report import figures
+from raygrid.report import figures, table_text
 from raygrid.report.html import Picture, as_png, as_svg, render
 from raygrid.scoring.examples import TargetExample
 from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, TargetSpec
@@ -36,7 +36,7 @@ class PageInput:
     """All that the page is made of.
 
     Attributes:
-        identity: of the target (`raygrid.store.folder.Zoo.identity`).
+        identity: of the target (`raygrid.store.folder.StudyFolder.identity`).
         surrogate_auc: name of a surrogate -> its own AUC on validation images, where it is a model of the zoo.
         examples: images crafted through one surrogate, `example_words` says through which and with which attack.
         facts: what else made the numbers, in words -> value.
@@ -65,7 +65,7 @@ def render_assessment(inputs: PageInput) -> str:
         target=target,
         study=study,
         title=f"{target.label.replace('_', ' ')} ({target.modality.replace('_', ' ')})",
-        phantom_notice=tables.PHANTOM_NOTICE if inputs.phantom else "",
+        phantom_notice=table_text.PHANTOM_NOTICE if inputs.phantom else "",
         headline=headline(one),
         sentences=_sentences(one),
         unlearned=not one.has_learned,

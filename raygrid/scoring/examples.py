@@ -10,24 +10,24 @@ from raygrid.attacks import Crafter, Ensemble, round_towards, to_unit_range
 from raygrid.errors import SpecError, unknown_name
 from raygrid.io.mirror import pull
 from raygrid.models.numerics import set_numerics
+from raygrid.models.zoo import load_frozen
 from raygrid.scoring.networks import open_members
 from raygrid.spec import AttackSpec, Case, EnsembleSpec, ModelSpec, SurrogateSpec, TargetSpec
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
 from raygrid.store.scores import read_logits
-from raygrid.store.units import plan_units
 
 CLEAN_LABEL = "clean"
 
 
-def surrogate_of_figure(zoo: Zoo, modality: str) -> ModelSpec:
+def surrogate_of_figure(folder: StudyFolder, modality: str) -> ModelSpec:
     """Return the model that Figure 1 is crafted through: the first that starts at random weights, else the first."""
-    models = zoo.study.models_of(modality)
+    models = folder.study.models_of(modality)
     return next((m for m in models if not m.is_pretrained), models[0])
 
 
 def craft_examples(
-    zoo: Zoo, modality: str, samples: Samples, attack: str | None = None
+    folder: StudyFolder, modality: str, samples: Samples, attack: str | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Return one test image clean and under one attack at every epsilon, (height, width, channel) in [-1, 1].
 
@@ -37,23 +37,23 @@ def craft_examples(
     The image is the first positive one of the first block. It is crafted alone: up to rounding it is the image that
     was scored. Raises SpecError if the study has no such attack.
     """
-    names = list(dict.fromkeys(a.name for a in zoo.study.transfer.attacks))
+    names = list(dict.fromkeys(a.name for a in folder.study.transfer.attacks))
     chosen = attack or ("fgsm" if "fgsm" in names else names[0])
     if chosen not in names:
         raise SpecError(unknown_name("attack of the study", chosen, names))
-    model = surrogate_of_figure(zoo, modality)
+    model = surrogate_of_figure(folder, modality)
     pull(samples.folder, without=DEVELOPMENT_FILES)
-    pull(zoo.folder(model))
-    block = samples.test_block(0, min(zoo.study.transfer.block_size, samples.num_test))
+    pull(folder.model(model).path)
+    block = samples.test_block(0, min(folder.study.transfer.block_size, samples.num_test))
     positive = np.flatnonzero(block.labels.any(axis=1))
     position = slice(int(positive[0]), int(positive[0]) + 1) if len(positive) else slice(0, 1)
-    set_numerics(threads=zoo.study.transfer.threads)
+    set_numerics(threads=folder.study.transfer.threads)
     image = to_unit_range(block.images[position])
-    crafted = Crafter(zoo.load_frozen(model)).craft(
+    crafted = Crafter(load_frozen(folder, model)).craft(
         image,
         torch.from_numpy(block.labels[position]),
-        [a for a in zoo.study.transfer.attacks if a.name == chosen],
-        seed=zoo.study.seed,
+        [a for a in folder.study.transfer.attacks if a.name == chosen],
+        seed=folder.study.seed,
         image_ids=block.image_ids[position],
     )
     shown = {CLEAN_LABEL: image, **{f"{a.name.upper()} ε = {a.epsilon:g}": made for a, made in crafted}}
@@ -81,7 +81,7 @@ class TargetExample:
 
 
 def craft_target_examples(
-    zoo: Zoo, target: TargetSpec, samples: Samples, surrogate: SurrogateSpec, attack: AttackSpec
+    folder: StudyFolder, target: TargetSpec, samples: Samples, surrogate: SurrogateSpec, attack: AttackSpec
 ) -> list[TargetExample]:
     """Return three images: with a finding, the largest fall; without it, the largest rise; with it, the median change.
 
@@ -93,7 +93,7 @@ def craft_target_examples(
     counts = {name: int(np.sum(table[name].to_numpy())) for name in samples.labels}
     label = max((name for name, count in counts.items() if 0 < count < len(table)), key=lambda name: counts[name])
     probability = [
-        _probabilities(zoo, target, samples, through, case, label)
+        _probabilities(folder, target, samples, through, case, label)
         for through, case in ((None, Case("clean", None)), (surrogate, Case("adversarial", attack)))
     ]
     change, truth = probability[1] - probability[0], table[label].to_numpy()
@@ -102,14 +102,14 @@ def craft_target_examples(
     chosen = dict.fromkeys(
         [int(ordered[0]), int(negative[np.argmax(change[negative])]), int(ordered[len(ordered) // 2])]
     )
-    set_numerics(threads=zoo.study.transfer.threads)
-    members = open_members(zoo, surrogate, samples)
+    set_numerics(threads=folder.study.transfer.threads)
+    members = open_members(folder, surrogate, samples)
     network = Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]
     found = []
     for place in chosen:
         block = samples.test_block(place, place + 1)
         image, labels = to_unit_range(block.images), torch.from_numpy(block.labels)
-        crafted = Crafter(network).craft(image, labels, [attack], seed=zoo.study.seed, image_ids=block.image_ids)
+        crafted = Crafter(network).craft(image, labels, [attack], seed=folder.study.seed, image_ids=block.image_ids)
         ((_, made),) = crafted
         made = round_towards(image, made) if target.in_levels else made
         before, after = (batch[0].permute(1, 2, 0).numpy() for batch in (image, made))
@@ -119,10 +119,10 @@ def craft_target_examples(
 
 
 def _probabilities(
-    zoo: Zoo, target: TargetSpec, samples: Samples, surrogate: SurrogateSpec | None, case: Case, label: str
+    folder: StudyFolder, target: TargetSpec, samples: Samples, surrogate: SurrogateSpec | None, case: Case, label: str
 ) -> NDArray[np.float64]:
     """Return a target's probability of one label for every test image, (images,), from the scores."""
-    units = [u for u in plan_units(zoo, target.modality, samples.num_test) if u.surrogate == surrogate]
+    units = [u for u in folder.units(target.modality) if u.surrogate == surrogate]
     place = units[0].wanted.names.index(target.name)
     expected = np.zeros((len(units[0].wanted.targets), 1), dtype=bool)
     expected[place] = True

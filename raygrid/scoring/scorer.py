@@ -12,12 +12,13 @@ import numpy as np
 
 from raygrid.errors import BudgetSpentError, RaygridError, StoreError
 from raygrid.io.files import remove, write_text
-from raygrid.io.mirror import folder_at, pull
+from raygrid.io.mirror import from_portable, pull
+from raygrid.models.zoo import load_frozen
 from raygrid.spec import AttackSpec, EnsembleSpec, StudySpec
-from raygrid.store.folder import Zoo
-from raygrid.store.samples import IMAGE_FILES, SampleBatch, Samples, samples_dir
+from raygrid.store.folder import StudyFolder
+from raygrid.store.samples import IMAGE_FILES, SampleBatch, Samples
 from raygrid.store.scores import read_metadata, write_perceptibility, write_scores
-from raygrid.store.units import ScoreFile, Tile, plan_units, score_files
+from raygrid.store.units import ScoreFile, Tile, score_files
 
 if TYPE_CHECKING:  # PyTorch: only the actors need it
     from torch import nn
@@ -32,17 +33,16 @@ class Scorer:
         from raygrid.models.numerics import set_numerics  # PyTorch: only the actors need it
         from raygrid.scoring.model_offload import Shelf
 
-        self._zoo = Zoo(folder_at(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
-        folder = samples_dir(self._zoo.study_dir, job["modality"], job["samples"][job["modality"]])
-        pull(folder, without=IMAGE_FILES)
-        pull(self._zoo.study_dir / "zoo" / job["modality"], without=("resume.pt",))
-        samples = Samples(folder)
-        self._units = plan_units(self._zoo, job["modality"], samples.num_test)
+        self._folder = StudyFolder(from_portable(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
+        pull(self._folder.samples_dir(job["modality"]), without=IMAGE_FILES)
+        pull(self._folder.path / "zoo" / job["modality"], without=("resume.pt",))
+        samples = self._folder.samples(job["modality"])
+        self._units = self._folder.units(job["modality"])
         self._device = job["device"]
-        set_numerics(threads=self._zoo.study.transfer.threads)
+        set_numerics(threads=self._folder.study.transfer.threads)
         self._error, models = "", {}
         try:
-            models = _opened(self._zoo, job["modality"], job["names"], samples)
+            models = _opened(self._folder, job["modality"], job["names"], samples)
         except RaygridError as error:
             self._error = str(error)
         self._shelf = Shelf(models, self._device)
@@ -77,7 +77,7 @@ class Scorer:
         """
         from raygrid.scoring.engine import score_attacked, score_clean
 
-        study, unit, begun = self._zoo.study, file.unit, time.monotonic()
+        study, unit, begun = self._folder.study, file.unit, time.monotonic()
         targets = self._shelf.each(file.tile.names)
         if unit.surrogate is None:
             scores = score_clean(targets, block, study.transfer, device=self._device)
@@ -141,23 +141,24 @@ class Scorer:
 
         surrogate = file.unit.surrogate
         assert surrogate is not None  # asked only of units with one
-        members = self._shelf.pick([member.surrogate_key for member in self._zoo.study.members_of(surrogate)])
+        members = self._shelf.pick([member.surrogate_key for member in self._folder.study.members_of(surrogate)])
         return Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]
 
 
-def _opened(zoo: Zoo, modality: str, names: Sequence[str], samples: Samples) -> "dict[str, nn.Module]":
+def _opened(folder: StudyFolder, modality: str, names: Sequence[str], samples: Samples) -> "dict[str, nn.Module]":
     """Return the named models of a modality, ready to be scored. Raises RaygridError for one that may not be."""
-    from raygrid.scoring.networks import Guarded, open_external, open_external_surrogate, verify_card
+    from raygrid.models.checks import verify_card
+    from raygrid.scoring.networks import Guarded, open_external, open_external_surrogate
 
     models: dict[str, nn.Module] = {}
-    for model in (m for m in zoo.study.models_of(modality) if m.name in names):
-        models[model.name] = zoo.load_frozen(model)
-        verify_card(zoo, model, models[model.name], samples)
-    for target in zoo.study.external_targets(modality):
+    for model in (m for m in folder.study.models_of(modality) if m.name in names):
+        models[model.name] = load_frozen(folder, model)
+        verify_card(folder, model, models[model.name], samples)
+    for target in folder.study.external_targets(modality):
         if target.name in names:
-            models[target.name] = Guarded(target, open_external(zoo, target, samples)).eval()
+            models[target.name] = Guarded(target, open_external(folder, target, samples)).eval()
         if target.surrogate_key in names:
-            models[target.surrogate_key] = Guarded(target, open_external_surrogate(zoo, target, samples)).eval()
+            models[target.surrogate_key] = Guarded(target, open_external_surrogate(folder, target, samples)).eval()
     return models
 
 

@@ -30,6 +30,7 @@ from raygrid.spec.models import (
     ModalitySpec,
     ModelSpec,
     Recipe,
+    init_label,
 )
 from raygrid.spec.study import AnyTarget, StudySpec, SurrogateSpec
 from raygrid.spec.targets import EXTERNAL, AnswerSpec, EndpointSpec, InputSpec, TargetSpec
@@ -69,5 +70,6 @@ __all__ = [
     "TransferSpec",
     "attack",
     "attack_grid",
+    "init_label",
     "plugins",
 ]

@@ -177,3 +177,12 @@ class EnsembleSpec:
     def name(self) -> str:
         """Readable name, unique within the modality."""
         return f"{ENSEMBLE}-{self.label}"
+
+
+def init_label(init: str) -> str:
+    """Return the words for an init: a model pre-trained on a phantom source is never called ImageNet."""
+    if init.startswith(PRETRAINED_ON):
+        return f"pre-trained on {init.removeprefix(PRETRAINED_ON).replace('_', ' ')}"
+    if init.startswith(WEIGHTS):
+        return f"pre-trained, {init.removeprefix(WEIGHTS)}"
+    return {"imagenet": "ImageNet", "": "none (clean)", "mean": "mean of surrogates"}.get(init, init)

@@ -1,59 +1,118 @@
-"""The trained models of a study: where they lie, what is missing, how one is opened.
+"""A study folder: the declaration of a study, and the place of every file under STUDY/.
 
+STUDY/study.json                                        raygrid.store.provenance
+STUDY/samples/<modality>-<signature>/                   raygrid.store.samples
 STUDY/zoo/<modality>/<readable name>-<signature>/
     model.safetensors   weights of the best epoch
     history.json        one entry per epoch
     resume.pt           state of an unfinished training
-    failure.txt         what an unfinished training stopped at, where that was no error of raygrid's own
-    card.json           written last: what the model is, what made it, how good it is
+    failure.txt         error that stopped an unfinished training, unless raygrid raised it
+    card.json           written last: the model, its data and recipe, its validation AUC
+STUDY/scores/, STUDY/perceptibility/                    raygrid.store.units, raygrid.store.scores
+STUDY/answers/<modality>/<target>/                      raygrid.store.answers
+STUDY/results/                                          raygrid.store.results
+STUDY/log.jsonl                                         raygrid.store.log
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from raygrid.hashing import digest, keyed_seed
+from raygrid.errors import StoreError
+from raygrid.hashing import digest
 from raygrid.io.files import read_json
+from raygrid.io.mirror import display_path, local_dir, pull
 from raygrid.spec import AnyTarget, ModelSpec, StudySpec, SurrogateSpec, TargetSpec
+from raygrid.store.log import LOG_FILE
+from raygrid.store.provenance import RECORD_FILE, StudyRecord, read_declaration, read_record
+from raygrid.store.results import Results
+from raygrid.store.samples import IMAGE_FILES, Samples, samples_dir
 from raygrid.store.signatures import model_signature
-from raygrid.store.weight_sources import path_of_model, weights_identity
-from raygrid.targets import target_identity
-
-if TYPE_CHECKING:  # PyTorch and timm take seconds to import; asking what is missing needs neither
-    from torch import Tensor, nn
-
-    from raygrid.models.architectures import Classifier
+from raygrid.store.target_identity import target_identity
+from raygrid.store.units import Unit, plan_units
+from raygrid.store.weight_sources import weights_identity
 
 WEIGHT_FILES = ("*.safetensors", "*.pt")  # names of the files that hold weights, the bulk of a folder
 
 
 @dataclass(frozen=True)
-class Zoo:
-    """All models of a study in one study folder.
+class ModelFolder:
+    """The folder of one model, trained or not."""
+
+    path: Path
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training is finished."""
+        return self.card_path.exists()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model card. Raises StoreError if the model is not trained."""
+        card: dict[str, Any] = read_json(self.card_path)
+        return card
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One entry per trained epoch: epoch, loss, validation_auc, validation_loss, learning_rate, seconds."""
+        history: list[dict[str, float]] = read_json(self.path / "history.json")
+        return history
+
+    @property
+    def card_path(self) -> Path:
+        """File of the model card."""
+        return self.path / "card.json"
+
+    @property
+    def failure_path(self) -> Path:
+        """File with the error that stopped the last training."""
+        return self.path / "failure.txt"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study and everything under its folder. Nothing here computes, trains or attacks.
 
     Attributes:
-        samples: signature of the prepared samples per modality.
+        path: the folder; of a study in object storage this node's mirror of it.
+        study: the declaration.
+        sample_signatures: signature of the prepared samples, by modality.
     """
 
-    study_dir: Path
+    path: Path
     study: StudySpec
-    samples: Mapping[str, str]
+    sample_signatures: Mapping[str, str]
+    _signatures: dict[ModelSpec, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _planned: dict[Any, list[Unit]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def samples_dir(self, modality: str) -> Path:
+        """Return the folder of the prepared images of a modality, prepared or not."""
+        return samples_dir(self.path, modality, self.sample_signatures[modality])
+
+    def has_samples(self, modality: str) -> bool:
+        """Whether the images of a modality are prepared."""
+        return (self.samples_dir(modality) / "manifest.json").exists()
+
+    def samples(self, modality: str) -> Samples:
+        """Return the prepared images of a modality. Raises StoreError if they are not prepared."""
+        return Samples(self.samples_dir(modality))
+
+    def model(self, model: ModelSpec) -> ModelFolder:
+        """Return the folder of a model, trained or not."""
+        return ModelFolder(self.path / "zoo" / model.modality / f"{model.name}-{self.signature(model)[:12]}")
+
+    def untrained(self) -> list[ModelSpec]:
+        """Return the models without a card, in declared order."""
+        return [model for model in self.study.models if not self.model(model).is_trained]
 
     def signature(self, model: ModelSpec) -> str:
         """Return the signature of a model, trained or not."""
-        return model_signature(self.study, model, samples=self.samples[model.modality], start=self._start(model))
-
-    def identity(self, model: AnyTarget) -> str:
-        """Return what stands for a model in the signature of scores: its signature and, once trained, its weights.
-
-        A model that is trained again need not come out the same on another device; its old scores are not its own. A
-        target that raygrid did not train is what its declaration and its files say.
-        """
-        if isinstance(model, TargetSpec):
-            return target_identity(model)
-        weights = self.card(model)["weights_sha256"] if self.is_trained(model) else "untrained"
-        return f"{self.signature(model)}-{weights}"
+        if model not in self._signatures:
+            samples, start = self.sample_signatures[model.modality], self._start(model)
+            self._signatures[model] = model_signature(self.study, model, samples=samples, start=start)
+        return self._signatures[model]
 
     def surrogate_signature(self, surrogate: SurrogateSpec) -> str:
         """Return the signature of a model, or one of an ensemble's models in their order."""
@@ -62,84 +121,101 @@ class Zoo:
         members = [self.signature(m) for m in self.study.members_of(surrogate) if isinstance(m, ModelSpec)]
         return members[0] if isinstance(surrogate, ModelSpec) else digest({"mean logits of": members})
 
-    def answers_dir(self, target: TargetSpec) -> Path:
-        """Return the folder of what a target has answered, where asking again costs something."""
-        return self.study_dir / "answers" / target.modality / target.name
+    def identity(self, target: AnyTarget) -> str:
+        """Return the part of a score signature that stands for a target.
 
-    def folder(self, model: ModelSpec) -> Path:
-        """Return the folder of a model, trained or not."""
-        return self.study_dir / "zoo" / model.modality / f"{model.name}-{self.signature(model)[:12]}"
-
-    def is_trained(self, model: ModelSpec) -> bool:
-        """Whether the model's training is finished."""
-        return (self.folder(model) / "card.json").exists()
-
-    def untrained(self) -> list[ModelSpec]:
-        """Return the models that are still to be trained, in declared order."""
-        return [model for model in self.study.models if not self.is_trained(model)]
-
-    def card(self, model: ModelSpec) -> dict[str, Any]:
-        """Return the model card. Raises StoreError if the model is not trained."""
-        card: dict[str, Any] = read_json(self.folder(model) / "card.json")
-        return card
-
-    def history(self, model: ModelSpec) -> list[dict[str, float]]:
-        """Return one entry per trained epoch: epoch, loss, validation_auc, validation_loss, learning_rate, seconds."""
-        history: list[dict[str, float]] = read_json(self.folder(model) / "history.json")
-        return history
-
-    def build(self, model: ModelSpec, *, num_outputs: int) -> "Classifier":
-        """Return the model as it is before training. Raises WeightsError, StoreError if its source is not there."""
-        from raygrid.models.architectures import build_classifier, build_pretrained, start_from
-
-        channels = self.study.modality(model.modality).dataset.channels
-        seed = keyed_seed(self.study.seed, "init", model.modality, model.name)
-        weights = self.study.weights_of(model)
-        if weights is not None:
-            return build_pretrained(model.arch, weights, channels=channels, num_outputs=num_outputs, seed=seed)
-        classifier = build_classifier(model.arch, channels=channels, num_outputs=num_outputs, seed=seed)
-        source = self.study.source_model(model)
-        if source is not None:
-            start_from(classifier, self._weights(source))
-        return classifier
-
-    def load(self, model: ModelSpec) -> "Classifier":
-        """Return the trained model. Raises StoreError if it is not there or its weights are not what the card says."""
-        from raygrid.models.architectures import build_classifier
-
-        card = self.card(model)
-        channels = self.study.modality(model.modality).dataset.channels
-        classifier = build_classifier(model.arch, channels=channels, num_outputs=len(card["labels"]), seed=0)
-        classifier.load_state_dict(self._weights(model))
-        return classifier
-
-    def load_frozen(self, model: ModelSpec) -> "nn.Module":
-        """Return the trained model as it is attacked and scored."""
-        return self.frozen(model, self.load(model))
-
-    def frozen(self, model: ModelSpec, classifier: "Classifier") -> "nn.Module":
-        """Return a frozen copy of a model's network on the CPU, with its normalisation folded.
-
-        This is part of the execution plan, which every result depends on (docs/design.md, invariant 4).
+        For a model it is the signature and, once trained, the checksum of the weights: a model that is trained again
+        on another device may differ, and old scores are not its own. For a target that raygrid did not train it is a
+        hash of the declaration and the files.
         """
-        import torch
+        if isinstance(target, TargetSpec):
+            return target_identity(target)
+        trained = self.model(target)
+        weights = trained.card["weights_sha256"] if trained.is_trained else "untrained"
+        return f"{self.signature(target)}-{weights}"
 
-        from raygrid.models.folding import fold
+    def units(self, modality: str) -> list[Unit]:
+        """Return the units of work of a modality, finished or not: clean images first, then surrogate by surrogate.
 
-        dataset = self.study.modality(model.modality).dataset
-        shape = (1, dataset.channels, dataset.image_size, dataset.image_size)
-        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        return fold(classifier, noise)
+        Raises StoreError if the images are not prepared.
+        """
+        num_test = self.samples(modality).num_test
+        known: tuple[AnyTarget, ...] = (
+            *self.study.models_of(modality),
+            *self.study.external_targets(modality),
+        )
+        identities = {target: self.identity(target) for target in known}
+        key = (modality, num_test, tuple(identities.values()))  # identities change when a model is trained
+        if key not in self._planned:
+            self._planned[key] = plan_units(
+                self.study,
+                modality,
+                num_test=num_test,
+                identities=identities,
+                samples_signature=self.sample_signatures[modality],
+                scores_dir=self.path / "scores",
+            )
+        return list(self._planned[key])
 
-    def _weights(self, model: ModelSpec) -> "dict[str, Tensor]":
-        from safetensors.torch import load_file
+    def answers(self, target: TargetSpec) -> Path:
+        """Return the folder of the answers that an endpoint has given."""
+        return self.path / "answers" / target.modality / target.name
 
-        weights: dict[str, Tensor] = load_file(path_of_model(self.folder(model)))
-        return weights
+    @property
+    def results(self) -> Results:
+        """The frames in results/."""
+        return Results(self.path / "results")
+
+    @property
+    def record(self) -> StudyRecord:
+        """The origin of images and results, from study.json. Raises StoreError if that is absent."""
+        return read_record(self.path)
+
+    @property
+    def log_path(self) -> Path:
+        """File of the events of every run."""
+        return self.path / LOG_FILE
+
+    def refresh(self) -> None:
+        """Bring this node's mirror of a study up to date with object storage, except for images and weights."""
+        refresh(self.path)
 
     def _start(self, model: ModelSpec) -> str:
+        """Return the part of a model's signature that stands for its initial weights."""
         weights = self.study.weights_of(model)
         if weights is not None:
             return weights_identity(model.arch, weights)
         source = self.study.source_model(model)
         return "random" if source is None else self.signature(source)
+
+    def _repr_html_(self) -> str:
+        """Return the state of the study as a table, for notebooks."""
+        trained = len(self.study.models) - len(self.untrained())
+        rows = {
+            "Study": self.study.name,
+            "Folder": display_path(self.path),
+            "Modalities": ", ".join(m.name for m in self.study.studied),
+            "Models": f"{trained} of {len(self.study.models)} trained",
+            "Attacks": ", ".join(dict.fromkeys(a.name.upper() for a in self.study.transfer.attacks)),
+            "Results": "results/report.html" if self.results.has("auc") else "none yet",
+        }
+        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+        return f"<table>{cells}</table>"
+
+
+def open_study(location: str | Path) -> StudyFolder:
+    """Return the study in a folder or at a URL. Raises StoreError if there is none."""
+    path = local_dir(location)
+    refresh(path)
+    if not (path / RECORD_FILE).exists():
+        raise StoreError(f"{display_path(path)} holds no study: {display_path(path / RECORD_FILE)} is not there")
+    return StudyFolder(path, *read_declaration(path))
+
+
+def refresh(study_dir: Path) -> None:
+    """Bring this node's mirror of a study up to date with object storage, except for images and weights."""
+    pull(study_dir / RECORD_FILE)
+    pull(study_dir / "samples", without=IMAGE_FILES)
+    pull(study_dir / "zoo", without=WEIGHT_FILES)
+    for part in ("scores", "perceptibility", "answers", "results"):
+        pull(study_dir / part)

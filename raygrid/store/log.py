@@ -18,8 +18,7 @@ from typing import Any
 
 from raygrid import __version__
 from raygrid.errors import RaygridError, StoreError
-from raygrid.io.mirror import pull
-from raygrid.io.replica import publish
+from raygrid.io.mirror import pull, upload
 from raygrid.progress import LOGGER
 
 LOG_FILE = "log.jsonl"
@@ -56,7 +55,7 @@ def run_log(study_dir: Path) -> Iterator[None]:
         handler.close()
         if (study_dir / "study.json").exists():
             with suppress(StoreError):  # of a storage that is gone the run has told; this node keeps its lines
-                publish(path, path)
+                upload(path, path)
         else:  # its first check failed, and the terminal has said how
             path.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class Samples:
                 "run `raygrid prepare FILE`, or the study, again"
             )
 
-    @property
+    @cached_property  # it is written once, last, and read for almost every question
     def manifest(self) -> dict[str, Any]:
         """The manifest: title, phantom, labels, counts, rejects, shards, signature."""
         manifest: dict[str, Any] = read_json(self.folder / "manifest.json")

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from raygrid.errors import StoreError
 from raygrid.io.files import atomic_path
 from raygrid.spec import MEASURES, Case, StudySpec, SurrogateSpec
-from raygrid.store.folder import Zoo
-from raygrid.store.units import ScoreFile, Unit, plan_units, score_files
+from raygrid.store.units import ScoreFile, Unit, score_files
 
 _METADATA_KEY = b"raygrid"
 _ROW_BYTES = (2, 4)  # of a score on disk, fixed and per output; measured on the demo: 5.8 with one output
@@ -187,12 +186,12 @@ def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:
     return [Case(condition, attack) for attack in study.transfer.attacks for condition in ("adversarial", "control")]
 
 
-def transfer_facts(zoo: Zoo, modality: str, num_test: int) -> dict[str, Any]:
-    """Return counts over the score files of a modality: gradients, zero-gradient images, seconds.
+def transfer_facts(units: Sequence[Unit]) -> dict[str, Any]:
+    """Return counts over the score files of these units: gradients, zero-gradient images, seconds.
 
     A unit that was crafted again for a new target counts its images once, its gradients and seconds as they were.
     """
-    done = [files for files in score_files(plan_units(zoo, modality, num_test)) if files]
+    done = [files for files in score_files(units) if files]
     facts = [[read_metadata(file.path) for file in files] for files in done]
     attacked = [f for files, f in zip(done, facts, strict=True) if files[0].unit.surrogate is not None]
     return {

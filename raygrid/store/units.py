@@ -21,16 +21,15 @@ from typing import Any
 
 from raygrid.hashing import digest
 from raygrid.io.files import read_json, write_json
-from raygrid.spec import AnyTarget, AttackSpec, SurrogateSpec
+from raygrid.spec import AnyTarget, AttackSpec, StudySpec, SurrogateSpec
 from raygrid.spec.serialization import from_plain, to_plain
-from raygrid.store.folder import Zoo
 from raygrid.store.query_budget import PER_CELL, Cell, allowance, limit_of
 from raygrid.store.signatures import transfer_signature
 
 CLEAN = "clean"
 _DIGITS = 8  # of a tile's hash in file names
 
-Target = tuple[str, str]  # name of a model, and its identity (`Zoo.identity`)
+Target = tuple[str, str]  # name of a model, and its identity (`StudyFolder.identity`)
 
 
 @dataclass(frozen=True)
@@ -135,23 +134,34 @@ class ScoreFile:
             write_json(path, self.tile.to_dict())
 
 
-def plan_units(zoo: Zoo, modality: str, num_test: int) -> list[Unit]:
-    """Return every unit of a modality, finished or not: clean first, then surrogate by surrogate."""
-    external = zoo.study.external_targets(modality)
-    known: tuple[AnyTarget, ...] = (*zoo.study.models_of(modality), *external)
-    identities = {model: zoo.identity(model) for model in known}
-    targets = tuple((t.name, identities[t]) for t in zoo.study.targets_of(modality))
-    unasked = {t.name: allowance(zoo.study, t, num_test).left_out for t in external if limit_of(t)}
+def plan_units(
+    study: StudySpec,
+    modality: str,
+    *,
+    num_test: int,
+    identities: Mapping[AnyTarget, str],
+    samples_signature: str,
+    scores_dir: Path,
+) -> list[Unit]:
+    """Return every unit of a modality, finished or not: clean images first, then surrogate by surrogate.
+
+    Args:
+        num_test: test images of the modality.
+        identities: of its models and external targets (`StudyFolder.identity`).
+        scores_dir: STUDY/scores.
+    """
+    external = study.external_targets(modality)
+    targets = tuple((t.name, identities[t]) for t in study.targets_of(modality))
+    unasked = {t.name: allowance(study, t, num_test).left_out for t in external if limit_of(t)}
     limits = tuple((t.name, limit_of(t)) for t in external if limit_of(t))
-    size, attacks = zoo.study.transfer.block_size, zoo.study.transfer.attacks
+    size, attacks = study.transfer.block_size, study.transfer.attacks
     units = []
-    for surrogate in (None, *zoo.study.surrogates_of(modality)):
-        members = () if surrogate is None else zoo.study.members_of(surrogate)
-        signature = transfer_signature(
-            zoo.study, samples=zoo.samples[modality], surrogate="+".join(identities[model] for model in members)
-        )
+    for surrogate in (None, *study.surrogates_of(modality)):
+        members = () if surrogate is None else study.members_of(surrogate)
+        through = "+".join(identities[model] for model in members)
+        signature = transfer_signature(study, samples=samples_signature, surrogate=through)
         name = CLEAN if surrogate is None else surrogate.name
-        folder = zoo.study_dir / "scores" / f"modality={modality}" / f"surrogate={name}" / f"plan-{signature[:12]}"
+        folder = scores_dir / f"modality={modality}" / f"surrogate={name}" / f"plan-{signature[:12]}"
         wanted, left_out = Tile(() if surrogate is None else attacks, targets), _of_surrogate(unasked, name)
         for block, start in enumerate(range(0, num_test, size)):
             stop = min(start + size, num_test)

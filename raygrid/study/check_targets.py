@@ -5,19 +5,19 @@ from collections.abc import Callable
 from raygrid.errors import DataError
 from raygrid.progress import tell
 from raygrid.spec import ModalitySpec
-from raygrid.store.folder import Zoo
-from raygrid.store.samples import Samples, samples_dir
-from raygrid.store.units import missing_files, plan_units
+from raygrid.store.folder import StudyFolder
+from raygrid.store.samples import Samples
+from raygrid.store.units import missing_files
 from raygrid.study.cluster import Resources
 
 
-def require_scorable(zoo: Zoo, *, only_told: bool) -> None:
+def require_scorable(folder: StudyFolder, *, only_told: bool) -> None:
     """Find test images of which no AUC could be told, before hours are spent on models.
 
     Raises DataError, unless it is to be told only: who prepares looks at the images next.
     """
-    for modality in zoo.study.studied:
-        samples = _samples(zoo, modality)
+    for modality in folder.study.studied:
+        samples = _samples(folder, modality)
         if samples.scorable_labels:
             continue
         message = (
@@ -29,7 +29,7 @@ def require_scorable(zoo: Zoo, *, only_told: bool) -> None:
         tell(f"warning: {message}")
 
 
-def try_targets(zoo: Zoo, resources: Callable[[], Resources] | None, *, asked_for: bool = False) -> None:
+def try_targets(folder: StudyFolder, resources: Callable[[], Resources] | None, *, asked_for: bool = False) -> None:
     """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
 
     Those whose clean scores are complete were tried before, and are not asked again; one that is attacked through is
@@ -41,31 +41,31 @@ def try_targets(zoo: Zoo, resources: Callable[[], Resources] | None, *, asked_fo
     """
     from raygrid.study.transfer import missing_external_clean, score_external_clean
 
-    for modality in zoo.study.studied:
-        samples = _samples(zoo, modality)
-        units = plan_units(zoo, modality.name, samples.num_test)
-        lacking = missing_external_clean(zoo.study, units)
+    for modality in folder.study.studied:
+        samples = _samples(folder, modality)
+        units = folder.units(modality.name)
+        lacking = missing_external_clean(folder.study, units)
         unscored = {name for file in lacking for name in file.tile.names}
         through = {file.unit.surrogate for file in missing_files(units)}
-        external = zoo.study.external_targets(modality.name)
+        external = folder.study.external_targets(modality.name)
         for target in (t for t in external if t.name in unscored or t in through):
             from raygrid.scoring.networks import verify_external
 
             tell(f"targets: {modality.name}: trying {target.name}")
-            verify_external(zoo, target, samples)
+            verify_external(folder, target, samples)
         if lacking and resources is not None:
-            score_external_clean(zoo, modality, resources())
+            score_external_clean(folder, modality, resources())
         if resources is not None:
             told = {t.name for t in external} if asked_for else unscored
-            _tell_clean(zoo, modality, samples, told)
+            _tell_clean(folder, modality, samples, told)
 
 
-def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[str]) -> None:
+def _tell_clean(folder: StudyFolder, modality: ModalitySpec, samples: Samples, names: set[str]) -> None:
     if not names:
         return
     from raygrid.analysis.frames import external_clean
 
-    for target, auc, low, high in external_clean(zoo, modality.name, samples):
+    for target, auc, low, high in external_clean(folder, modality.name, samples):
         if target.name in names:
             tell(
                 f"targets: {target.name} has an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) on the {samples.num_test} "
@@ -73,8 +73,8 @@ def _tell_clean(zoo: Zoo, modality: ModalitySpec, samples: Samples, names: set[s
             )
 
 
-def _samples(zoo: Zoo, modality: ModalitySpec) -> Samples:
-    return Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+def _samples(folder: StudyFolder, modality: ModalitySpec) -> Samples:
+    return folder.samples(modality.name)
 
 
 def _doubt(low: float, high: float) -> str:

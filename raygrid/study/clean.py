@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raygrid.io.files import TEMPORARY_PREFIX, remove
+from raygrid.io.files import remove
 from raygrid.io.mirror import num_bytes
+from raygrid.io.paths import TEMPORARY_PREFIX
 from raygrid.spec import EXTERNAL
-from raygrid.store.folder import Zoo
-from raygrid.store.samples import Samples, samples_dir
-from raygrid.store.units import plan_units, score_files
+from raygrid.store.folder import StudyFolder
+from raygrid.store.units import score_files
 
 _SIGNED = re.compile(r".+-[0-9a-f]{12}")
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{32}-.+")
@@ -36,13 +36,13 @@ class Leftover:
         remove(self.path)
 
 
-def find_leftovers(zoo: Zoo) -> list[Leftover]:
+def find_leftovers(folder: StudyFolder) -> list[Leftover]:
     """Return what the study no longer uses: samples, models and scores of other declarations.
 
     A study that is declared as it was would use them again. Nothing is said of scores while their samples are not
     prepared or a model behind them is not trained: which are its own is not known yet.
     """
-    return [*_old_samples(zoo), *_old_models(zoo), *_old_scores(zoo), *_old_answers(zoo)]
+    return [*_old_samples(folder), *_old_models(folder), *_old_scores(folder), *_old_answers(folder)]
 
 
 def find_half_written(study_dir: Path) -> list[Leftover]:
@@ -51,32 +51,31 @@ def find_half_written(study_dir: Path) -> list[Leftover]:
     return [Leftover(path, "half a file, left by a process that was killed") for path in found]
 
 
-def _old_samples(zoo: Zoo) -> Iterator[Leftover]:
-    used = {samples_dir(zoo.study_dir, name, signature) for name, signature in zoo.samples.items()}
-    for folder in _signed(zoo.study_dir / "samples"):
-        if folder not in used:
-            yield Leftover(folder, "samples prepared for another declaration of the data")
+def _old_samples(folder: StudyFolder) -> Iterator[Leftover]:
+    used = {folder.samples_dir(name) for name in folder.sample_signatures}
+    for path in _signed(folder.path / "samples"):
+        if path not in used:
+            yield Leftover(path, "samples prepared for another declaration of the data")
 
 
-def _old_models(zoo: Zoo) -> Iterator[Leftover]:
-    used = {zoo.folder(model) for model in zoo.study.models}
-    for modality in sorted((zoo.study_dir / "zoo").glob("*")):
-        for folder in _signed(modality):
-            if folder not in used:
-                yield Leftover(folder, "a model of another declaration, or of other samples")
+def _old_models(folder: StudyFolder) -> Iterator[Leftover]:
+    used = {folder.model(model).path for model in folder.study.models}
+    for modality in sorted((folder.path / "zoo").glob("*")):
+        for path in _signed(modality):
+            if path not in used:
+                yield Leftover(path, "a model of another declaration, or of other samples")
 
 
-def _old_scores(zoo: Zoo) -> Iterator[Leftover]:
-    for modality in zoo.study.studied:
-        samples = samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name])
-        if any(not zoo.is_trained(m) for m in zoo.study.models_of(modality.name)):
+def _old_scores(folder: StudyFolder) -> Iterator[Leftover]:
+    for modality in folder.study.studied:
+        if any(not folder.model(m).is_trained for m in folder.study.models_of(modality.name)):
             continue
-        if not (samples / "manifest.json").exists():
+        if not folder.has_samples(modality.name):
             continue
-        units = plan_units(zoo, modality.name, Samples(samples).num_test)
+        units = folder.units(modality.name)
         used = {unit.folder.name for unit in units}
         for kind in ("scores", "perceptibility"):
-            for surrogate in sorted((zoo.study_dir / kind / f"modality={modality.name}").glob("surrogate=*")):
+            for surrogate in sorted((folder.path / kind / f"modality={modality.name}").glob("surrogate=*")):
                 for plan in _signed(surrogate):
                     if plan.name not in used:
                         yield Leftover(plan, f"{kind} of other models, attacks or blocks")
@@ -86,16 +85,16 @@ def _old_scores(zoo: Zoo) -> Iterator[Leftover]:
                     yield Leftover(file.path, "scores of targets that are no more, or were trained anew")
 
 
-def _old_answers(zoo: Zoo) -> Iterator[Leftover]:
+def _old_answers(folder: StudyFolder) -> Iterator[Leftover]:
     """Yield the answers of targets that the study no longer names; of the others none: asking again costs money."""
-    used = {zoo.answers_dir(target) for target in zoo.study.targets}
-    for folder in sorted((zoo.study_dir / "answers").glob(f"*/{EXTERNAL}-*")):
-        if folder not in used:
-            yield Leftover(folder, "answers of a target that is no more; to have them again it must be asked again")
+    used = {folder.answers(target) for target in folder.study.targets}
+    for path in sorted((folder.path / "answers").glob(f"*/{EXTERNAL}-*")):
+        if path not in used:
+            yield Leftover(path, "answers of a target that is no more; to have them again it must be asked again")
 
 
-def _signed(folder: Path) -> Iterator[Path]:
+def _signed(parent: Path) -> Iterator[Path]:
     """Yield the folders that are named with a signature."""
-    for path in sorted(folder.glob("*")):
+    for path in sorted(parent.glob("*")):
         if path.is_dir() and not path.is_symlink() and _SIGNED.fullmatch(path.name):
             yield path

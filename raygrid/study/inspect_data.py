@@ -11,29 +11,29 @@ from raygrid.io.files import atomic_path, write_text
 from raygrid.io.mirror import pull
 from raygrid.progress import tell
 from raygrid.spec import SPLITS
-from raygrid.store.folder import Zoo
-from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.folder import StudyFolder
+from raygrid.store.samples import Samples
 
 SHEET_IMAGES = 40
 _MOST_SIZES = 5
 _MOST_REJECTS = 5
 
 
-def inspect_samples(zoo: Zoo) -> None:
+def inspect_samples(folder: StudyFolder) -> None:
     """Print what is known of the prepared images of a study; write it and a contact sheet per modality to data/.
 
     Raises StoreError for a modality that is not prepared.
     """
-    folder = zoo.study_dir / "data"
-    for modality in zoo.study.modalities:
-        samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
+    data_dir = folder.path / "data"
+    for modality in folder.study.modalities:
+        samples = folder.samples(modality.name)
         pull(samples.folder)
         table = split_counts(samples)
-        write_text(folder / f"{modality.name}.csv", table.to_csv(index=False))
+        write_text(data_dir / f"{modality.name}.csv", table.to_csv(index=False))
         tell("\n".join([*_headlines(modality.name, samples.manifest), "", _readable(table), ""]))
-        sheet = folder / f"{modality.name}.png"
+        sheet = data_dir / f"{modality.name}.png"
         write_sheet(samples, modality.name, sheet)
-        tell(f"  table: {folder / (modality.name + '.csv')}\n  contact sheet: {sheet}\n")
+        tell(f"  table: {data_dir / (modality.name + '.csv')}\n  contact sheet: {sheet}\n")
 
 
 def split_counts(samples: Samples) -> pd.DataFrame:

@@ -18,11 +18,11 @@ from raygrid.io.mirror import exists
 from raygrid.models.timing import Seconds, measure, num_gradients, untimed
 from raygrid.progress import Progress
 from raygrid.spec import ModalitySpec, ModelSpec, Recipe, StudySpec
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder, open_study
 from raygrid.store.query_budget import allowance, limit_of, num_requests
 from raygrid.store.scores import cases_of, expected_bytes
 from raygrid.study.prepare import open_raw, survey_modality
-from raygrid.study.run import missing_work, open_study
+from raygrid.study.run import missing_work
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: boo
 
     Raises MissingDataError for a data set that is neither there nor of published size.
     """
-    zoo = _opened(study, study_dir)
+    folder = _opened(study, study_dir)
     sizes = {m.name: sizes_of(study, m, study_dir, data_root) for m in study.modalities}
     wanted = {model: (model.modality, model.arch, study.recipe_of(model)) for model in study.models}
     progress = Progress("plan: timing each network on this machine", len(set(wanted.values())))
@@ -89,7 +89,7 @@ def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: boo
         else:
             measured[name, arch, recipe] = untimed(arch, dataset, outputs)
     seconds = {model: measured[key] for model, key in wanted.items()}
-    return pd.DataFrame([_work(study, m, sizes[m.name], seconds, zoo) for m in study.modalities])
+    return pd.DataFrame([_work(study, m, sizes[m.name], seconds, folder) for m in study.modalities])
 
 
 def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_root: Path) -> Sizes:
@@ -201,12 +201,12 @@ def _readable(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
-def _opened(study: StudySpec, study_dir: Path) -> Zoo | None:
-    """Return the study folder's zoo if it belongs to this very study: then some of its work may be done."""
+def _opened(study: StudySpec, study_dir: Path) -> StudyFolder | None:
+    """Return the study folder if it belongs to this very study: then some of its work may be done."""
     if not exists(study_dir / "study.json"):
         return None
-    zoo = open_study(study_dir)
-    return zoo if zoo.study == study else None
+    folder = open_study(study_dir)
+    return folder if folder.study == study else None
 
 
 def _used(study: StudySpec, modality: ModalitySpec) -> Iterator[tuple[str, str]]:
@@ -219,14 +219,14 @@ def _work(
     modality: ModalitySpec,
     sizes: Sizes,
     seconds: dict[ModelSpec, Seconds],
-    zoo: Zoo | None,
+    folder: StudyFolder | None,
 ) -> Work:
     models = study.models_of(modality.name)
     attacked_models = models if study.zoo_as_targets else ()
-    missing = [m for m in models if zoo is None or not zoo.is_trained(m)]
+    missing = [m for m in models if folder is None or not folder.model(m).is_trained]
     passes = {m: study.recipe_of(m).epochs * sizes.images[m.split, "train"] for m in missing}
     training_s = sum(passes[m] * seconds[m].step + _validation_s(study, m, sizes, seconds) for m in missing)
-    attacked = [] if modality.source or _is_scored(modality, zoo) else study.surrogates_of(modality.name)
+    attacked = [] if modality.source or _is_scored(modality, folder) else study.surrogates_of(modality.name)
     members = [member for surrogate in attacked for member in study.members_of(surrogate)]
     gradients = sizes.test * num_gradients(study.transfer.attacks)
     changed = len(attacked) * len(cases_of(study, models[0])) if models else 0
@@ -258,8 +258,8 @@ def _validation_s(study: StudySpec, model: ModelSpec, sizes: Sizes, seconds: dic
     return passes * seconds[model].forward
 
 
-def _is_scored(modality: ModalitySpec, zoo: Zoo | None) -> bool:
-    return zoo is not None and not missing_work(zoo).get(f"units of {modality.name}", 1)
+def _is_scored(modality: ModalitySpec, folder: StudyFolder | None) -> bool:
+    return folder is not None and not missing_work(folder).get(f"units of {modality.name}", 1)
 
 
 def _num_images(sizes: Sizes) -> int:

@@ -15,7 +15,7 @@ from raygrid.data.splits.parse import content_hashes, missing_split_files, read_
 from raygrid.data.splits.resolve import splits_of
 from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
 from raygrid.io.files import ROOM_REMEDY, checksum, read_json, require_room, write_json, write_text
-from raygrid.io.mirror import exists, folder_at, location, pull, shown
+from raygrid.io.mirror import display_path, exists, from_portable, pull, to_portable
 from raygrid.progress import Progress, tell
 from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
 from raygrid.store.samples import IMAGE_FILES, SampleBatch, samples_dir, shard_rows, write_shard
@@ -64,7 +64,7 @@ def survey(
         lines = [*dataset.missing(), *missing_split_files(modality.splits.files, data_root)]
         missing += [f"  {modality.name}:", *(f"    {line}" for line in lines)] if lines else []
     if missing:
-        head = f"the study cannot start: files are missing below {shown(data_root)} (--data-root)"
+        head = f"the study cannot start: files are missing below {display_path(data_root)} (--data-root)"
         raise MissingDataError("\n".join([head, *missing]))
     indexed = [(modality, dataset, _noted(dataset.index(), modality)) for modality, dataset in datasets]
     for modality, _, index in indexed:
@@ -96,7 +96,7 @@ def prepare_missing(
         folder.mkdir(parents=True, exist_ok=True)
         require_room(folder, _COMPRESSED * sum(map(_image_bytes, open_jobs)), "the prepared images", ROOM_REMEDY)
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
-        for row in tasks.map(_prepare_in_task, fn_args=(location(data_root),)).iter_rows():
+        for row in tasks.map(_prepare_in_task, fn_args=(to_portable(data_root),)).iter_rows():
             if row["error"]:
                 raise StoreError(row["error"])
             progress.advance(f"{row['file']}, {row['rows']} images")
@@ -157,7 +157,7 @@ def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
                 {
                     "file": f"{part}-{number:05d}.parquet",
                     "part": str(part),
-                    "folder": location(prepared.folder),
+                    "folder": to_portable(prepared.folder),
                     "dataset": {"loader": spec.loader, "image_size": spec.image_size, "channels": spec.channels},
                     "options": dict(spec.options),
                     "label_names": list(labels),
@@ -185,7 +185,7 @@ def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
 def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
     """Read, prepare and write the images of one shard; images that cannot be read are rejected by name."""
     spec = DatasetSpec(**job["dataset"], options=job["options"])
-    dataset = _open(spec, folder_at(data_root), _pull_once)
+    dataset = _open(spec, from_portable(data_root), _pull_once)
     images, kept, rejects = [], [], []
     sizes: Counter[str] = Counter()
     for position, locator in enumerate(job["locators"]):
@@ -206,16 +206,16 @@ def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
             labels=np.asarray(job["labels"], dtype=np.uint8)[kept],
             images=np.stack(images),
         )
-        path = folder_at(job["folder"]) / job["file"]
+        path = from_portable(job["folder"]) / job["file"]
         write_shard(path, list(job["label_names"]), batch)
         report["sha256"] = checksum(path)  # so that what is cached of a shard is known by its pixels
     write_json(_report_path(job), report)
-    return {"file": f"{folder_at(job['folder']).name}/{job['file']}", "rows": len(kept)}
+    return {"file": f"{from_portable(job['folder']).name}/{job['file']}", "rows": len(kept)}
 
 
 def _report_path(job: dict[str, Any]) -> Path:
     """The shard's done-marker: its counts and rejects."""
-    return folder_at(job["folder"]) / "shards" / f"{job['file']}.json"
+    return from_portable(job["folder"]) / "shards" / f"{job['file']}.json"
 
 
 def _is_done(job: dict[str, Any]) -> bool:
@@ -224,7 +224,7 @@ def _is_done(job: dict[str, Any]) -> bool:
     if not path.exists():
         return False
     report = read_json(path)
-    return not report["rejects"] and exists(folder_at(job["folder"]) / job["file"])
+    return not report["rejects"] and exists(from_portable(job["folder"]) / job["file"])
 
 
 def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:

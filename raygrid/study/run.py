@@ -3,38 +3,31 @@
 Running the same command again is the resume: there is no other mechanism.
 """
 
-import platform
-import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from raygrid import __version__
 from raygrid.errors import SpecError, StoreError, TrackingError, unknown_name
-from raygrid.io.files import read_json, write_json
 from raygrid.io.lease import lease
-from raygrid.io.mirror import attach, pull, shown
+from raygrid.io.mirror import local_dir
 from raygrid.progress import tell
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
-from raygrid.store.folder import WEIGHT_FILES, Zoo
+from raygrid.store.folder import StudyFolder, open_study, refresh
 from raygrid.store.log import run_log
-from raygrid.store.samples import IMAGE_FILES, Samples, samples_dir
-from raygrid.store.units import missing_files, plan_units
+from raygrid.store.provenance import provenance, write_record
+from raygrid.store.target_identity import target_identity
+from raygrid.store.units import missing_files
 from raygrid.store.weight_sources import HUB
 from raygrid.study.check_targets import require_scorable, try_targets
 from raygrid.study.cluster import Resources, connected, read_resources
 from raygrid.study.status import left_for_larger_budgets
-from raygrid.targets import target_identity
 
 DEVICES = ("auto", "cpu", "cuda")
 STAGES = ("prepare", "targets", "train", "transfer", "report", "track")
-_PACKAGES = ("torch", "torchvision", "timm", "ray", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -59,8 +52,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         # Ray's workers have working directories of their own
-        object.__setattr__(self, "study_dir", attach(self.study_dir).absolute())
-        object.__setattr__(self, "data_root", attach(self.data_root).absolute())
+        object.__setattr__(self, "study_dir", local_dir(self.study_dir).absolute())
+        object.__setattr__(self, "data_root", local_dir(self.data_root).absolute())
         if self.only is not None and self.only not in STAGES:
             raise SpecError(unknown_name("stage", self.only, STAGES))
         if self.device not in DEVICES:
@@ -84,51 +77,28 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
     but the tracking; it is raised at the end.
     """
     with lease(options.study_dir), run_log(options.study_dir), ExitStack() as stack:
-        zoo = _compute(study, options, stack)
+        folder = _compute(study, options, stack)
         if options.wants("report"):
             from raygrid.study.publish import publish
 
-            publish(zoo)
-        _say_what_is_missing(zoo, only=options.only)
+            publish(folder)
+        _say_what_is_missing(folder, only=options.only)
         if options.wants("track"):
-            track(zoo, options.tracking_uri)
+            track(folder, options.tracking_uri)
 
 
-def open_study(location: str | Path) -> Zoo:
-    """Return the zoo of a study folder, or of the study at a URL. Raises StoreError if there is none."""
-    study_dir = attach(location)
-    refresh(study_dir)
-    path = study_dir / "study.json"
-    if not path.exists():
-        raise StoreError(f"{shown(study_dir)} holds no study: {shown(path)} is not there")
-    values = read_json(path)
-    return Zoo(study_dir, StudySpec.from_dict(values["study"]), values["samples"])
-
-
-def refresh(study_dir: Path) -> None:
-    """Bring this node's mirror of a study to what object storage has, but for images and weights, whose readers do."""
-    pull(study_dir / "study.json")
-    pull(study_dir / "samples", without=IMAGE_FILES)
-    pull(study_dir / "zoo", without=WEIGHT_FILES)
-    for part in ("scores", "perceptibility", "answers", "results"):
-        pull(study_dir / part)
-
-
-def missing_work(zoo: Zoo) -> dict[str, int]:
+def missing_work(folder: StudyFolder) -> dict[str, int]:
     """Return how many models are not trained and how many units of each modality are not scored."""
-    missing = {"models": len(zoo.untrained())}
-    for modality in zoo.study.studied:
-        folder = samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name])
-        if not (folder / "manifest.json").exists():
+    missing = {"models": len(folder.untrained())}
+    for modality in folder.study.studied:
+        if not folder.has_samples(modality.name):
             missing[f"samples of {modality.name}"] = 1
             continue
-        missing[f"units of {modality.name}"] = len(
-            missing_files(plan_units(zoo, modality.name, Samples(folder).num_test))
-        )
+        missing[f"units of {modality.name}"] = len(missing_files(folder.units(modality.name)))
     return missing
 
 
-def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
+def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFolder:
     """Do the stages that need Ray, starting it only if one has work."""
 
     def cluster() -> Any:
@@ -144,20 +114,20 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
     for target in study.targets:
         target_identity(target)  # a file that is not there is named before anything is prepared
     refresh(options.study_dir)
-    zoo = _prepare(study, options, cluster)
+    folder = _prepare(study, options, cluster)
     if study.targets and options.only != "prepare":
         scored = options.only in (None, "targets", "transfer")
-        try_targets(zoo, resources if scored else None, asked_for=options.only == "targets")
-    if options.wants("train") and zoo.untrained():
+        try_targets(folder, resources if scored else None, asked_for=options.only == "targets")
+    if options.wants("train") and folder.untrained():
         there = resources()
         from raygrid.study.train import train_missing
 
-        failed = train_missing(zoo, there, _provenance(), options.trials_per_gpu)
+        failed = train_missing(folder, there, provenance(), options.trials_per_gpu)
         for name, reason in failed.items():
             tell(f"train: {name} FAILED: {reason}")
         if options.wants("track"):
             try:
-                track(zoo, options.tracking_uri, results=False)  # those there are of the last run
+                track(folder, options.tracking_uri, results=False)  # those there are of the last run
             except TrackingError as error:  # asked again when all is done
                 tell(str(error))
         if failed:
@@ -165,17 +135,17 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> Zoo:
                 f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them"
             )
     if options.wants("transfer"):
-        _transfer(zoo, resources)
-    return zoo
+        _transfer(folder, resources)
+    return folder
 
 
-def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
+def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> StudyFolder:
     from raygrid.study.prepare import prepare_missing, survey
 
     surveyed = survey(study, options.study_dir, options.data_root, options.max_rejected_share)
-    zoo = Zoo(options.study_dir, study, {s.modality.name: s.signature for s in surveyed})
-    _check_networks(zoo, to_train=options.wants("train"))
-    _write_study(zoo, phantom=any(s.dataset.phantom for s in surveyed))
+    folder = StudyFolder(options.study_dir, study, {s.modality.name: s.signature for s in surveyed})
+    _check_networks(folder, to_train=options.wants("train"))
+    write_record(options.study_dir, study, folder.sample_signatures, phantom=any(s.dataset.phantom for s in surveyed))
     if any(not s.is_prepared for s in surveyed):
         if not options.wants("prepare"):
             raise StoreError(
@@ -183,24 +153,24 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> Zoo:
             )
         cluster()
         prepare_missing(surveyed, options.data_root, options.max_rejected_share)
-    require_scorable(zoo, only_told=options.only == "prepare")
-    return zoo
+    require_scorable(folder, only_told=options.only == "prepare")
+    return folder
 
 
-def _transfer(zoo: Zoo, resources: Callable[[], Resources]) -> None:
+def _transfer(folder: StudyFolder, resources: Callable[[], Resources]) -> None:
     from raygrid.study.transfer import transfer_missing
 
-    if zoo.untrained():
+    if folder.untrained():
         raise StoreError(
-            f"{len(zoo.untrained())} models are not trained yet; run without --only, or with --only train first"
+            f"{len(folder.untrained())} models are not trained yet; run without --only, or with --only train first"
         )
-    if any(count for name, count in missing_work(zoo).items() if name.startswith("units")):
+    if any(count for name, count in missing_work(folder).items() if name.startswith("units")):
         there = resources()
-        for modality in zoo.study.studied:
-            transfer_missing(zoo, modality, there)
+        for modality in folder.study.studied:
+            transfer_missing(folder, modality, there)
 
 
-def track(zoo: Zoo, uri: str | None, *, results: bool = True) -> None:
+def track(folder: StudyFolder, uri: str | None, *, results: bool = True) -> None:
     """Write to the tracking store what it lacks of a study folder, and say how to look at it.
 
     Args:
@@ -208,13 +178,11 @@ def track(zoo: Zoo, uri: str | None, *, results: bool = True) -> None:
 
     Raises TrackingError if the store does not answer.
     """
-    from raygrid.analysis.frames import read_frame
-    from raygrid.study.track import default_uri, mirror, without_password
+    from raygrid.study.track import default_uri, upload_runs, without_password
 
-    path = zoo.study_dir / "results" / "auc.parquet"
-    auc = read_frame(zoo.study_dir, "auc") if results and path.exists() else pd.DataFrame()
-    new = mirror(zoo, auc, uri, phantom=bool(read_json(zoo.study_dir / "study.json")["phantom"]))
-    store = without_password(uri or default_uri(zoo.study_dir))
+    auc = folder.results.auc() if results and folder.results.has("auc") else pd.DataFrame()
+    new = upload_runs(folder, auc, uri, phantom=folder.record.phantom)
+    store = without_password(uri or default_uri(folder.path))
     where = (
         f"at {store}"
         if store.startswith("http")
@@ -223,58 +191,28 @@ def track(zoo: Zoo, uri: str | None, *, results: bool = True) -> None:
     tell(f"mlflow: {new} new runs; compare them {where}")
 
 
-def _check_networks(zoo: Zoo, *, to_train: bool) -> None:
+def _check_networks(folder: StudyFolder, *, to_train: bool) -> None:
     """Find a misspelt architecture, and weights that cannot be had, before anything starts.
 
     Those of trained models were right. Raises SpecError or WeightsError.
     """
-    untrained = zoo.untrained()
+    untrained = folder.untrained()
     if not untrained:
         return
     from raygrid.models.architectures import build_pretrained, check_architecture
 
     for arch in sorted({m.arch for m in untrained}):
         check_architecture(arch)
-    sources = {(m.arch, weights) for m in untrained if (weights := zoo.study.weights_of(m)) is not None}
+    sources = {(m.arch, weights) for m in untrained if (weights := folder.study.weights_of(m)) is not None}
     for arch, weights in sorted(sources) if to_train else ():
         if weights.startswith(HUB):
             tell(f"weights: looking for those of {arch} on the hub, or in its cache")
         build_pretrained(arch, weights, channels=3, num_outputs=1, seed=0)
 
 
-def _write_study(zoo: Zoo, *, phantom: bool) -> None:
-    path = zoo.study_dir / "study.json"
-    values = {"study": zoo.study.to_dict(), "samples": dict(zoo.samples), "phantom": phantom, **_provenance()}
-    if path.exists():
-        before = read_json(path)
-        if all(before.get(k) == v for k, v in values.items()):
-            return
-    write_json(path, {**values, "created": datetime.now(UTC).isoformat(timespec="seconds")})
-
-
-def _provenance() -> dict[str, Any]:
-    versions = {"raygrid": __version__, "python": platform.python_version()}
-    return {
-        "versions": {**versions, **{name: metadata.version(name) for name in _PACKAGES}},
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of raygrid's own checkout, with `-dirty` where it was changed; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _say_what_is_missing(zoo: Zoo, *, only: str | None) -> None:
-    missing = {name: count for name, count in missing_work(zoo).items() if count}
-    for sentence in left_for_larger_budgets(zoo):
+def _say_what_is_missing(folder: StudyFolder, *, only: str | None) -> None:
+    missing = {name: count for name, count in missing_work(folder).items() if count}
+    for sentence in left_for_larger_budgets(folder):
         tell(sentence)
     if missing:
         listed = ", ".join(f"{count} {name}" for name, count in missing.items())

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raygrid.io.mirror import shown
+from raygrid.io.mirror import display_path
 from raygrid.spec import ModalitySpec
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import allowance, limit_of
-from raygrid.store.samples import Samples, samples_dir
-from raygrid.store.units import Unit, images_beyond_budgets, missing_files, plan_units, score_files
+from raygrid.store.units import Unit, images_beyond_budgets, missing_files, score_files
 from raygrid.study.clean import find_leftovers
 
 _RECENT_S = 600  # scores of the last ten minutes say how fast it goes; none at all, that nobody works
@@ -29,47 +28,49 @@ class Failure:
         return self.path.read_text(encoding="utf-8").strip().split("\n")[0]
 
 
-def describe_status(zoo: Zoo, *, whole: bool = False) -> str:
+def describe_status(folder: StudyFolder, *, whole: bool = False) -> str:
     """Return the state of a study as text for a terminal.
 
     Args:
         whole: failures with all that is known of them, traceback included.
     """
-    study = zoo.study
+    study = folder.study
     sources = sum(len(study.models_of(m.name)) for m in study.modalities if m.source)
     beside = f", {sources} of them only to start others from" if sources else ""
     lines = [f"study {study.name}: {len(study.models)} models{beside}; modalities: {len(study.studied)}"]
     lines += [f"  target {t.modality} {t.name}: {t.kind}, {t.source}" for t in study.targets]
-    lines.append(f"  models: {len(study.models) - len(zoo.untrained())} of {len(study.models)} trained")
+    lines.append(f"  models: {len(study.models) - len(folder.untrained())} of {len(study.models)} trained")
     block = study.transfer.block_size
     lines.append(f"  a unit: {block} test images, clean or attacked through one surrogate, answered by all targets")
     units: list[Unit] = []
     for modality in study.studied:
-        mine = _units(zoo, modality)
+        mine = _units(folder, modality)
         units += mine
         missing = {id(file.unit) for file in missing_files(mine)}
         prepared = f"{len(mine) - len(missing)} of {len(mine)} units scored" if mine else "samples not prepared yet"
         lines.append(f"  {modality.name}: {prepared}")
     missing_count = len(missing_files(units))
-    lines += [f"  {sentence}" for sentence in left_for_larger_budgets(zoo)]
-    lines += [f"  not used any more: {shown(leftover.path)} ({leftover.why})" for leftover in find_leftovers(zoo)]
-    if not zoo.untrained():  # before, the few clean scores of others say nothing about the time that is left
+    lines += [f"  {sentence}" for sentence in left_for_larger_budgets(folder)]
+    lines += [
+        f"  not used any more: {display_path(leftover.path)} ({leftover.why})" for leftover in find_leftovers(folder)
+    ]
+    if not folder.untrained():  # before, the few clean scores of others say nothing about the time that is left
         lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
-    for failure in failures(zoo, units):
+    for failure in failures(folder, units):
         lines.append(f"  FAILED {failure.what}: {failure.reason}")
         lines.append(failure.path.read_text(encoding="utf-8") if whole else f"    all of it: {failure.path}")
     return "\n".join(lines)
 
 
-def left_for_larger_budgets(zoo: Zoo) -> list[str]:
+def left_for_larger_budgets(folder: StudyFolder) -> list[str]:
     """Return a sentence for each endpoint that is not asked all, as its budget does not cover it."""
     sentences = []
-    for modality in zoo.study.studied:
-        limited = [t for t in zoo.study.external_targets(modality.name) if limit_of(t)]
-        units = _units(zoo, modality) if limited else []
+    for modality in folder.study.studied:
+        limited = [t for t in folder.study.external_targets(modality.name) if limit_of(t)]
+        units = _units(folder, modality) if limited else []
         beyond = images_beyond_budgets(units)
         for target in limited if units else ():
-            plan = allowance(zoo.study, target, max(unit.stop for unit in units))
+            plan = allowance(folder.study, target, max(unit.stop for unit in units))
             more = beyond.get(target.name, 0)
             unsent = plan.num_images_of_all - plan.num_images + more
             if unsent:
@@ -81,18 +82,15 @@ def left_for_larger_budgets(zoo: Zoo) -> list[str]:
     return sentences
 
 
-def failures(zoo: Zoo, units: Sequence[Unit]) -> list[Failure]:
+def failures(folder: StudyFolder, units: Sequence[Unit]) -> list[Failure]:
     """Return what failed at its last attempt: models, then units."""
-    models = [Failure(f"model {m.modality}/{m.name}", zoo.folder(m) / "failure.txt") for m in zoo.untrained()]
+    models = [Failure(f"model {m.modality}/{m.name}", folder.model(m).failure_path) for m in folder.untrained()]
     blocks = [Failure(f"unit {unit.modality}/{unit.label}", unit.failure_path) for unit in units]
     return [failure for failure in (*models, *blocks) if failure.path.exists()]
 
 
-def _units(zoo: Zoo, modality: ModalitySpec) -> list[Unit]:
-    folder = samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name])
-    if not (folder / "manifest.json").exists():
-        return []
-    return plan_units(zoo, modality.name, Samples(folder).num_test)
+def _units(folder: StudyFolder, modality: ModalitySpec) -> list[Unit]:
+    return folder.units(modality.name) if folder.has_samples(modality.name) else []
 
 
 def _pace(paths: Sequence[Path], num_missing: int) -> list[str]:

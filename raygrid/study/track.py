@@ -23,7 +23,7 @@ from raygrid.io.files import checksum, read_json
 from raygrid.io.mirror import pull, push
 from raygrid.progress import Progress
 from raygrid.spec import EXTERNAL, StudySpec
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
 
 _DATABASE, _ARTEFACTS = "mlflow.db", "mlartifacts"  # of the study's own store
@@ -64,7 +64,7 @@ def default_uri(study_dir: Path) -> str:
     return f"sqlite:///{(study_dir / _DATABASE).absolute()}"
 
 
-def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool) -> int:
+def upload_runs(folder: StudyFolder, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool) -> int:
     """Write every model, pairing and result that the tracking store lacks; return how many runs were new.
 
     Raises TrackingError if the store does not answer: what it has stays, and mirroring again adds the rest.
@@ -73,15 +73,15 @@ def mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # MLflow's own 7 take four minutes
     try:
         if uri is None:
-            pull(zoo.study_dir / _DATABASE)
-        new = _mirror(zoo, auc, uri, phantom=phantom)
+            pull(folder.path / _DATABASE)
+        new = _upload_runs(folder, auc, uri, phantom=phantom)
         if uri is None:
-            push(zoo.study_dir / _ARTEFACTS)
-            push(zoo.study_dir / _DATABASE)
+            push(folder.path / _ARTEFACTS)
+            push(folder.path / _DATABASE)
         return new
     except Exception as error:  # MLflow's, SQLAlchemy's, a driver's, a disk's: none of them may stop a study
         raise TrackingError(
-            f"mlflow: {without_password(uri or default_uri(zoo.study_dir))} does not answer as it must: "
+            f"mlflow: {without_password(uri or default_uri(folder.path))} does not answer as it must: "
             f"{_first_line(error, uri)}\nNothing is lost: the study folder holds it all; run with --only track "
             "once the store answers"
         ) from error
@@ -109,18 +109,18 @@ def _first_line(error: Exception, uri: str | None) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None, *, phantom: bool) -> int:
+def _upload_runs(folder: StudyFolder, auc: pd.DataFrame, uri: str | None, *, phantom: bool) -> int:
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri or default_uri(zoo.study_dir))
-    experiment = _experiment(client, f"raygrid/{zoo.study.name}", zoo.study_dir if uri is None else None)
-    parent_key = digest({"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
+    client = MlflowClient(tracking_uri=uri or default_uri(folder.path))
+    experiment = _experiment(client, f"raygrid/{folder.study.name}", folder.path if uri is None else None)
+    parent_key = digest({"study": folder.study.to_dict(), "samples": dict(folder.sample_signatures)})
     tags = {_PARENT_KEY: parent_key, "raygrid.phantom": str(phantom).lower()}
     known = _known_runs(client, experiment, parent_key)
     parent = (
-        known[parent_key].info.run_id if parent_key in known else _create_parent(client, experiment, zoo.study, tags)
+        known[parent_key].info.run_id if parent_key in known else _create_parent(client, experiment, folder.study, tags)
     )
-    runs = [*_trial_runs(zoo, auc), *_pairing_runs(auc, zoo.samples)]
+    runs = [*_trial_runs(folder, auc), *_pairing_runs(auc, folder.sample_signatures)]
     new = [run for run in runs if run.key(parent_key) not in known]
     progress = Progress("mlflow: runs", len(runs), done=len(runs) - len(new))
     for run in new:
@@ -129,7 +129,7 @@ def _mirror(zoo: Zoo, auc: pd.DataFrame, uri: str | None, *, phantom: bool) -> i
     for run in runs:
         _add_late(client, known.get(run.key(parent_key)), run)
     if len(auc):
-        _attach_results(client, parent, zoo.study_dir)
+        _attach_results(client, parent, folder.path)
     return len(new)
 
 
@@ -221,28 +221,30 @@ def _add_late(client: Any, written: Any, run: _Run) -> None:
                 client.log_metric(written.info.run_id, name, value)
 
 
-def _trial_runs(zoo: Zoo, auc: pd.DataFrame) -> Iterable[_Run]:
+def _trial_runs(folder: StudyFolder, auc: pd.DataFrame) -> Iterable[_Run]:
     clean = auc[auc["condition"] == "clean"].set_index("target_signature") if len(auc) else auc
-    for model in zoo.study.models:
-        if not zoo.is_trained(model):
+    for model in folder.study.models:
+        if not folder.model(model).is_trained:
             continue
-        card = zoo.card(model)
+        card = folder.model(model).card
         metrics = {
             name: float(card[name]) for name in ("validation_auc", "best_epoch", "num_training_images", "seconds")
         }
         known = len(auc) > 0 and card["signature"] in clean.index
         curves = ("loss", "validation_auc", "validation_loss")
-        steps = tuple((f"epoch.{name}", int(e["epoch"]), e[name]) for e in zoo.history(model) for name in curves)
+        steps = tuple(
+            (f"epoch.{name}", int(e["epoch"]), e[name]) for e in folder.model(model).history for name in curves
+        )
         yield _Run(
             name=f"{model.modality} {model.name}",
             kind="trial",
             params={**card["model"], **{f"recipe.{k}": v for k, v in card["recipe"].items()}},
             metrics=metrics,
             steps=steps,
-            artefacts=(zoo.folder(model) / "card.json",),
+            artefacts=(folder.model(model).path / "card.json",),
             tags={"raygrid.signature": card["signature"]},
             late={"clean_auc": float(clean.loc[card["signature"], "auc"])} if known else {},
-            used=(model.modality, zoo.samples[model.modality], "training"),
+            used=(model.modality, folder.sample_signatures[model.modality], "training"),
         )
 
 

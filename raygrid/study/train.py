@@ -12,11 +12,11 @@ from ray.tune.search import Searcher
 
 from raygrid.errors import ClusterError, RaygridError
 from raygrid.io.files import write_text
-from raygrid.io.mirror import folder_at, location, pull
+from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress, tell
 from raygrid.spec import ModelSpec, StudySpec
-from raygrid.store.folder import WEIGHT_FILES, Zoo
-from raygrid.store.samples import TEST_FILES, Samples, samples_dir
+from raygrid.store.folder import WEIGHT_FILES, StudyFolder
+from raygrid.store.samples import TEST_FILES, Samples
 from raygrid.study.cluster import Resources
 
 MOST_PER_GPU = 16
@@ -33,7 +33,7 @@ class Request:
 
 
 def train_missing(
-    zoo: Zoo, resources: Resources, provenance: dict[str, Any], trials_per_gpu: int | None = None
+    folder: StudyFolder, resources: Resources, provenance: dict[str, Any], trials_per_gpu: int | None = None
 ) -> dict[str, str]:
     """Train every model that has no card yet; return the reason of each failure, by `<modality>/<name>`.
 
@@ -42,24 +42,24 @@ def train_missing(
 
     Raises ClusterError if a trial asks for more than the cluster could ever give.
     """
-    missing = zoo.untrained()
+    missing = folder.untrained()
     if not missing:
         return {}
-    requests = [request_of(zoo, model, resources, trials_per_gpu) for model in missing]
-    progress = Progress("train: models", len(zoo.study.models), done=len(zoo.study.models) - len(missing))
+    requests = [request_of(folder, model, resources, trials_per_gpu) for model in missing]
+    progress = Progress("train: models", len(folder.study.models), done=len(folder.study.models) - len(missing))
     progress.note(f"{len(missing)} trials{_packing(requests)}", always=True)
     job = {
-        "study": zoo.study.to_dict(),
-        "study_dir": location(zoo.study_dir),
-        "samples": dict(zoo.samples),
+        "study": folder.study.to_dict(),
+        "study_dir": to_portable(folder.path),
+        "samples": dict(folder.sample_signatures),
         "device": resources.device,
         "provenance": provenance,
     }
-    scratch = zoo.study_dir / "tune"
+    scratch = folder.path / "tune"
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, job=job), _bundle),
         tune_config=tune.TuneConfig(
-            search_alg=SourcesFirst(zoo, requests),
+            search_alg=SourcesFirst(folder, requests),
             num_samples=-1,  # until the searcher has no more
             reuse_actors=True,  # a fresh actor per trial would import torch each time
             max_concurrent_trials=_most_at_once(requests, resources),
@@ -69,22 +69,22 @@ def train_missing(
             storage_path=str(scratch.absolute()),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
-            callbacks=[_Reporter(zoo, progress)],
+            callbacks=[_Reporter(folder, progress)],
         ),
     )
     results = tuner.fit()
-    pull(zoo.study_dir / "zoo", without=WEIGHT_FILES)
+    pull(folder.path / "zoo", without=WEIGHT_FILES)
     shutil.rmtree(scratch, ignore_errors=True)  # what resumes a study is the zoo, not Tune's record of it
     reasons = _reasons(results)
-    return {_label(m): _reason(zoo, m, reasons.get(zoo.study.models.index(m))) for m in zoo.untrained()}
+    return {_label(m): _reason(folder, m, reasons.get(folder.study.models.index(m))) for m in folder.untrained()}
 
 
-def request_of(zoo: Zoo, model: ModelSpec, resources: Resources, trials_per_gpu: int | None) -> Request:
+def request_of(folder: StudyFolder, model: ModelSpec, resources: Resources, trials_per_gpu: int | None) -> Request:
     """Return what the trial of a model asks for: a CPU per thread, and the share of a GPU that it fits into.
 
     Raises ClusterError if no node has so many CPUs.
     """
-    recipe = zoo.study.recipe_of(model)
+    recipe = folder.study.recipe_of(model)
     if recipe.threads > resources.node_cpus:
         raise ClusterError(
             f"{_label(model)} trains with {recipe.threads} threads, and the largest node has {resources.node_cpus:g} "
@@ -95,8 +95,8 @@ def request_of(zoo: Zoo, model: ModelSpec, resources: Resources, trials_per_gpu:
     if trials_per_gpu is None:
         from raygrid.models.memory import training_bytes
 
-        samples = Samples(samples_dir(zoo.study_dir, model.modality, zoo.samples[model.modality]))
-        dataset = zoo.study.modality(model.modality).dataset
+        samples = folder.samples(model.modality)
+        dataset = folder.study.modality(model.modality).dataset
         try:
             needed = training_bytes(model.arch, dataset, recipe, num_outputs=len(samples.labels))
         except (RuntimeError, NotImplementedError):  # a network that cannot run: its trial will say why
@@ -132,9 +132,9 @@ def _reasons(results: Iterable[Any]) -> dict[int, str]:
     return reasons
 
 
-def _reason(zoo: Zoo, model: ModelSpec, error: str | None) -> str:
-    source = zoo.study.source_model(model)
-    if source is not None and not zoo.is_trained(source):
+def _reason(folder: StudyFolder, model: ModelSpec, error: str | None) -> str:
+    source = folder.study.source_model(model)
+    if source is not None and not folder.model(source).is_trained:
         return f"{_label(source)}, which it starts from, is not trained"
     # an infeasible request ends without an error, so the zoo is asked, not the result grid
     return _last_line(error or "the trial ended without a model")
@@ -147,19 +147,19 @@ class SourcesFirst(Searcher):  # type: ignore[misc]
     batch normalisation would make another one another model.
     """
 
-    def __init__(self, zoo: Zoo, requests: Sequence[Request]) -> None:
+    def __init__(self, folder: StudyFolder, requests: Sequence[Request]) -> None:
         super().__init__()
-        self._zoo, self._waiting = zoo, list(requests)
+        self._folder, self._waiting = folder, list(requests)
         self._running: dict[str, Request] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of the next trial, None to be asked again, or FINISHED."""
         for request in self._waiting:
-            source = self._zoo.study.source_model(request.model)
-            if source is None or self._zoo.is_trained(source):
+            source = self._folder.study.source_model(request.model)
+            if source is None or self._folder.model(source).is_trained:
                 self._waiting.remove(request)
                 self._running[trial_id] = request
-                index = self._zoo.study.models.index(request.model)
+                index = self._folder.study.models.index(request.model)
                 return {"model": index, "cpus": request.cpus, "gpus": request.gpus}
         return None if self._running else Searcher.FINISHED
 
@@ -167,7 +167,7 @@ class SourcesFirst(Searcher):  # type: ignore[misc]
         """Forget the trial, or put it up again with a larger share; whether it left a model is read from the zoo."""
         request = self._running.pop(trial_id, None)
         if request is not None:
-            pull(self._zoo.folder(request.model), without=WEIGHT_FILES)  # it may have run on another node
+            pull(self._folder.model(request.model).path, without=WEIGHT_FILES)  # it may have run on another node
         if request is not None and (result or {}).get("out_of_memory") and request.gpus < 1:
             larger = min(1.0, 2 * request.gpus)
             tell(f"train: {_label(request.model)} ran out of {request.gpus:g} of a GPU; again with {larger:g}")
@@ -189,20 +189,20 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     from raygrid.models.training import train
 
     study = StudySpec.from_dict(job["study"])
-    zoo = Zoo(folder_at(job["study_dir"]), study, job["samples"])
+    folder = StudyFolder(from_portable(job["study_dir"]), study, job["samples"])
     model = study.models[config["model"]]
     if config["gpus"]:
         _cap_memory(config["gpus"])
     try:
-        samples = _pull_for(zoo, model)
-        card = train(zoo, model, samples, device=job["device"], provenance=job["provenance"], on_epoch=tune.report)
+        samples = _pull_for(folder, model)
+        card = train(folder, model, samples, device=job["device"], provenance=job["provenance"], on_epoch=tune.report)
     except RaygridError as error:
         tune.report({"failed": str(error)})
     except Exception as error:  # whatever it is, it would come again; only a worker that dies is worth another try
         if is_out_of_memory(error):
             tune.report({"out_of_memory": True, "failed": f"out of memory with {config['gpus']:g} of a GPU: {error}"})
             return
-        trace = zoo.folder(model) / "failure.txt"
+        trace = folder.model(model).failure_path
         write_text(trace, traceback.format_exc())
         tune.report({"failed": f"{type(error).__name__}: {error} (traceback in {trace})"})
     else:
@@ -210,15 +210,14 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
         tune.report({"epoch": card["best_epoch"], "validation_auc": card["validation_auc"], "finished": True})
 
 
-def _pull_for(zoo: Zoo, model: ModelSpec) -> Samples:
+def _pull_for(folder: StudyFolder, model: ModelSpec) -> Samples:
     """Bring what a training reads to this node: images, what is left of an earlier try, the model it starts from."""
-    folder = samples_dir(zoo.study_dir, model.modality, zoo.samples[model.modality])
-    pull(folder, without=TEST_FILES)
-    pull(zoo.folder(model))
-    source = zoo.study.source_model(model)
+    pull(folder.samples_dir(model.modality), without=TEST_FILES)
+    pull(folder.model(model).path)
+    source = folder.study.source_model(model)
     if source is not None:
-        pull(zoo.folder(source))
-    return Samples(folder)
+        pull(folder.model(source).path)
+    return folder.samples(model.modality)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -240,20 +239,20 @@ def _cap_memory(share: float) -> None:
 class _Reporter(tune.Callback):  # type: ignore[misc]
     """Turns Tune's events into progress lines."""
 
-    def __init__(self, zoo: Zoo, progress: Progress) -> None:
-        self._zoo, self._progress = zoo, progress
+    def __init__(self, folder: StudyFolder, progress: Progress) -> None:
+        self._folder, self._progress = folder, progress
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        model = self._zoo.study.models[result["config"]["model"]]
+        model = self._folder.study.models[result["config"]["model"]]
         if "epoch" in result and not result.get("finished"):
-            epochs = self._zoo.study.recipe_of(model).epochs
+            epochs = self._folder.study.recipe_of(model).epochs
             what = f"{_label(model)} epoch {result['epoch']}/{epochs}, AUC {result['validation_auc']:.3f}"
             self._progress.note(f"{what}{self._running(trials)}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        model, last = self._zoo.study.models[trial.config["model"]], trial.last_result
+        model, last = self._folder.study.models[trial.config["model"]], trial.last_result
         if last.get("finished"):
             best = f"best validation AUC {last['validation_auc']:.3f}"
             self._progress.advance(f"{_label(model)} done, {best}{self._running(trials)}")
@@ -266,7 +265,7 @@ class _Reporter(tune.Callback):  # type: ignore[misc]
         return f"  ({running} running, {max(0, waiting)} waiting)"
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        tell(f"train: {_label(self._zoo.study.models[trial.config['model']])} failed; the others go on")
+        tell(f"train: {_label(self._folder.study.models[trial.config['model']])} failed; the others go on")
 
 
 def _label(model: ModelSpec) -> str:

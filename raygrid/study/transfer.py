@@ -12,34 +12,34 @@ from typing import Any
 
 from raygrid.errors import ClusterError, RaygridError, StoreError
 from raygrid.io.files import ROOM_REMEDY, require_room
-from raygrid.io.mirror import folder_at, location, pull
+from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress
 from raygrid.scoring.scorer import Scorer, pack
 from raygrid.spec import ModalitySpec, StudySpec
-from raygrid.store.folder import Zoo
-from raygrid.store.samples import DEVELOPMENT_FILES, Samples, samples_dir
+from raygrid.store.folder import StudyFolder
+from raygrid.store.samples import DEVELOPMENT_FILES, Samples
 from raygrid.store.scores import expected_bytes
-from raygrid.store.units import ScoreFile, Tile, Unit, missing_files, plan_units
+from raygrid.store.units import ScoreFile, Tile, Unit, missing_files
 from raygrid.study.cluster import Resources, ray_data
 
 _READER_CPUS = 0.01  # what the actors of a CPU cluster leave of each CPU is room enough
 _MOST_ACTORS = 256  # a pool grows with its cluster
 
 
-def transfer_missing(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
+def transfer_missing(folder: StudyFolder, modality: ModalitySpec, resources: Resources) -> int:
     """Attack and score whatever a modality has no score file of; return how many files were missing.
 
     Raises StoreError if some cannot be scored, ClusterError if some are still missing afterwards.
     """
-    return _score_missing(zoo, modality, resources, missing_files)
+    return _score_missing(folder, modality, resources, missing_files)
 
 
-def score_external_clean(zoo: Zoo, modality: ModalitySpec, resources: Resources) -> int:
+def score_external_clean(folder: StudyFolder, modality: ModalitySpec, resources: Resources) -> int:
     """Score the clean images by the targets that raygrid did not train; return how many files were missing.
 
     No model of the zoo is opened, so this can be done before any is trained. Raises as `transfer_missing` does.
     """
-    return _score_missing(zoo, modality, resources, partial(missing_external_clean, zoo.study))
+    return _score_missing(folder, modality, resources, partial(missing_external_clean, folder.study))
 
 
 def missing_external_clean(study: StudySpec, units: Sequence[Unit]) -> list[ScoreFile]:
@@ -51,23 +51,23 @@ def missing_external_clean(study: StudySpec, units: Sequence[Unit]) -> list[Scor
 
 
 def _score_missing(
-    zoo: Zoo, modality: ModalitySpec, resources: Resources, lacking: Callable[[list[Unit]], list[ScoreFile]]
+    folder: StudyFolder, modality: ModalitySpec, resources: Resources, lacking: Callable[[list[Unit]], list[ScoreFile]]
 ) -> int:
-    samples = Samples(samples_dir(zoo.study_dir, modality.name, zoo.samples[modality.name]))
-    units = plan_units(zoo, modality.name, samples.num_test)
+    samples = folder.samples(modality.name)
+    units = folder.units(modality.name)
     missing = lacking(units)
     if not missing:
         return 0
     wanted_bytes = _bytes_of(missing, len(samples.labels))
-    require_room(zoo.study_dir, wanted_bytes, f"the scores of {modality.name}", ROOM_REMEDY)
+    require_room(folder.path, wanted_bytes, f"the scores of {modality.name}", ROOM_REMEDY)
     kinds = {file.unit.surrogate for file in missing}  # clean images alone, where nothing is attacked yet
     done = sum(unit.surrogate in kinds for unit in units) - len({id(file.unit) for file in missing})
     progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)
-    num_models = len(_names_used(zoo, missing))
+    num_models = len(_names_used(folder, missing))
     progress.note(f"{resources.num_actors} actors, each loads {num_models} model{'s'[: num_models > 1]}", always=True)
     failed: dict[str, str] = {}
     number_of = {id(unit): number for number, unit in enumerate(units)}
-    for row in _told(_scored(zoo, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])):
+    for row in _told(_scored(folder, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])):
         label = units[int(row["unit"])].label
         if row["error"]:
             failed[label] = row["error"]
@@ -78,7 +78,7 @@ def _score_missing(
         reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed.values()))
         raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
     for kind in ("scores", "perceptibility"):
-        pull(zoo.study_dir / kind / f"modality={modality.name}")  # what other nodes wrote
+        pull(folder.path / kind / f"modality={modality.name}")  # what other nodes wrote
     left = lacking(units)
     if left:
         raise ClusterError(
@@ -94,9 +94,9 @@ def _bytes_of(missing: Sequence[ScoreFile], num_outputs: int) -> int:
     return expected_bytes(scores, num_outputs, sum(n * c for n, c in zip(images, cases, strict=True)))
 
 
-def _names_used(zoo: Zoo, files: Sequence[ScoreFile]) -> list[str]:
+def _names_used(folder: StudyFolder, files: Sequence[ScoreFile]) -> list[str]:
     """Return the models that score files are made with: what is attacked, and what is attacked through."""
-    through = [m.surrogate_key for f in files if f.unit.surrogate for m in zoo.study.members_of(f.unit.surrogate)]
+    through = [m.surrogate_key for f in files if f.unit.surrogate for m in folder.study.members_of(f.unit.surrogate)]
     return sorted({*through, *(name for file in files for name in file.tile.names)})
 
 
@@ -112,22 +112,26 @@ def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _scored(
-    zoo: Zoo, modality: ModalitySpec, resources: Resources, samples: Samples, numbered: Sequence[tuple[int, ScoreFile]]
+    folder: StudyFolder,
+    modality: ModalitySpec,
+    resources: Resources,
+    samples: Samples,
+    numbered: Sequence[tuple[int, ScoreFile]],
 ) -> Iterator[dict[str, Any]]:
     """Run the pipeline over score files and the numbers of their units; yield what `Scorer` says of each."""
     job = {
-        "study": zoo.study.to_dict(),
-        "study_dir": location(zoo.study_dir),
-        "samples": dict(zoo.samples),
+        "study": folder.study.to_dict(),
+        "study_dir": to_portable(folder.path),
+        "samples": dict(folder.sample_signatures),
         "modality": modality.name,
         "device": resources.device,
-        "names": _names_used(zoo, [file for _, file in numbered]),
+        "names": _names_used(folder, [file for _, file in numbered]),
     }
     wanted = [
         {"unit": number, "start": f.unit.start, "stop": f.unit.stop, "tile": json.dumps(f.tile.to_dict())}
         for number, f in numbered
     ]
-    read = partial(_read_unit, samples_folder=location(samples.folder))
+    read = partial(_read_unit, samples_folder=to_portable(samples.folder))
     return run_pipeline(wanted, read, Scorer, job, resources)
 
 
@@ -164,9 +168,9 @@ def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
     """Read the images of one unit, in a task of its own; what cannot be read costs this unit alone."""
     block, error = b"", ""
     try:
-        folder = folder_at(samples_folder)
-        pull(folder, without=DEVELOPMENT_FILES)
-        block = pack(Samples(folder).test_block(int(row["start"]), int(row["stop"])))
+        samples_dir = from_portable(samples_folder)
+        pull(samples_dir, without=DEVELOPMENT_FILES)
+        block = pack(Samples(samples_dir).test_block(int(row["start"]), int(row["stop"])))
     except RaygridError as failure:
         error = str(failure)
     except Exception as failure:

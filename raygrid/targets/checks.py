@@ -1,7 +1,5 @@
 """Whether an external target answers as it was declared to, asked of a few images before anything starts."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +7,7 @@ from torch import Tensor
 
 from raygrid.attacks import to_unit_range
 from raygrid.errors import DataError, SpecError
+from raygrid.models.checks import like_probabilities
 from raygrid.spec import TargetSpec
 from raygrid.targets.outputs import to_logits
 from raygrid.targets.target import ExternalTarget
@@ -96,8 +95,3 @@ def _require_independent(target: ExternalTarget, rows: NDArray[np.float64], show
 
 def _black_and_white(shown: Tensor) -> Tensor:
     return torch.stack([torch.full_like(shown[0], value) for value in (-1.0, 1.0)])
-
-
-def like_probabilities(values: NDArray[np.floating[Any]]) -> bool:
-    """Whether answers all lie from 0 to 1: those of a probability do whatever the image."""
-    return bool(((values >= 0) & (values <= 1)).all())

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from filelock import FileLock
 
 from raygrid.hashing import digest
-from raygrid.io.cache import cache_dir
 from raygrid.io.files import write_text
+from raygrid.io.paths import cache_dir
 
 _LONGEST_QUEUE_S = 3600.0  # a turn further away than this was written under a clock that has been set since
 

@@ -226,8 +226,8 @@ def test_a_missing_pairing_is_shown_as_missing_and_not_averaged():
     assert math.isnan(cell["auc"])
     assert math.isnan(cell["relative_percent"])
     assert (cell["num_pairings"], cell["num_expected"], cell["signature"]) == (3, 4, "")
-    assert "missing (3 of 4)" in tables.to_paper_shape(1, one).to_string()
-    assert "shown as missing" in " ".join(tables.notices_of(one, phantom=False))
+    assert "missing (3 of 4)" in table_text.to_paper_shape(1, one).to_string()
+    assert "shown as missing" in " ".join(table_text.notices_of(one, phantom=False))
     # The same-architecture cell does not need that pairing.
     assert _cell(three, architecture="same", surrogate_split="d1")["auc"] == pytest.approx(0.495)
     assert math.isnan(tables.check_agreement(one, two, three)["difference"].item())
@@ -301,12 +301,12 @@ def test_models_that_did_not_learn_void_the_tables_that_use_them():
     set_row(frame, None, A_D2, auc=0.62, auc_low=0.55)
     assert tables.unlearned(frame) == ["eye/a-random-d2-0"]
     assert tables.unlearned(frame, bound=0.5) == []
-    assert tables.void_notice(tables.table1(frame)) == ""
-    notice = tables.void_notice(tables.table3(frame))
+    assert table_text.void_notice(tables.table1(frame)) == ""
+    notice = table_text.void_notice(tables.table3(frame))
     assert "VOID" in notice
     assert "eye/a-random-d2-0" in notice
-    assert "VOID" in tables.to_markdown(3, tables.table3(frame))
-    assert "VOID" not in tables.to_markdown(1, tables.table1(frame))
+    assert "VOID" in table_text.to_markdown(3, tables.table3(frame))
+    assert "VOID" not in table_text.to_markdown(1, tables.table1(frame))
 
 
 def test_a_lower_bound_of_exactly_the_bound_is_not_learned():
@@ -317,27 +317,27 @@ def test_a_lower_bound_of_exactly_the_bound_is_not_learned():
 
 def test_paper_shape():
     frame = _frame([*RANDOM_D1, A_D2, B_D2, AP0, AP1, BP0, BP1])
-    one = tables.to_paper_shape(1, tables.table1(frame), intervals=False)
+    one = table_text.to_paper_shape(1, tables.table1(frame), intervals=False)
     assert list(one.columns) == ["Data", "Noise", "FGSM ε = 0.02", "FGSM ε = 0.04", "PGD ε = 0.02", "PGD ε = 0.04"]
     assert one.iloc[1].tolist() == ["eye", "adversarial", "0.51", "0.90", "0.53", "0.90"]
-    with_interval = tables.to_paper_shape(1, tables.table1(frame)).iloc[1, 2]
+    with_interval = table_text.to_paper_shape(1, tables.table1(frame)).iloc[1, 2]
     assert re.fullmatch(r"0\.51 \[0\.\d\d, 0\.\d\d\]", with_interval)
-    two = tables.to_paper_shape(2, tables.table2(frame), intervals=False)
+    two = table_text.to_paper_shape(2, tables.table2(frame), intervals=False)
     assert two["Target"].tolist() == ["pre-trained on textures"] * 4 + ["random"] * 4
     row = two[(two["Target"] == "random") & (two["Surrogate"] == "random")]
     # (0.66125 + the mean 0.68667 of the PGD ratios 0.44/0.8, 0.52/0.8, 0.56/0.75, 0.60/0.75) / 2 = 67.4 %
     assert row["eye"].item() == "0.52 (67%)"
-    three = tables.to_paper_shape(3, tables.table3(frame), intervals=False)
+    three = table_text.to_paper_shape(3, tables.table3(frame), intervals=False)
     assert three["Training set"].tolist() == ["none (clean)", "d1", "d2", "d1", "d2"]
     with pytest.raises(DataError, match="expected 1, 2 or 3"):
-        tables.to_paper_shape(4, tables.table1(frame))
+        table_text.to_paper_shape(4, tables.table1(frame))
 
 
-@pytest.mark.parametrize("render", [tables.to_markdown, tables.to_latex, tables.to_terminal])
+@pytest.mark.parametrize("render", [table_text.to_markdown, table_text.to_latex, table_text.to_terminal])
 def test_the_phantom_watermark_is_on_every_form(render):
     cells = tables.table2(_frame([*RANDOM_D1, AP0, AP1, BP0, BP1]))
-    assert tables.PHANTOM_NOTICE in render(2, cells, phantom=True)
-    assert tables.PHANTOM_NOTICE not in render(2, cells, phantom=False)
+    assert table_text.PHANTOM_NOTICE in render(2, cells, phantom=True)
+    assert table_text.PHANTOM_NOTICE not in render(2, cells, phantom=False)
     assert "ImageNet" not in render(2, cells, phantom=True)
     assert "pre-trained on textures" in render(2, cells, phantom=True)
 
@@ -347,7 +347,7 @@ def test_latex_is_escaped_and_balanced():
     frame["modality"] = "eye_left"
     set_row_clean = frame["condition"].eq("clean") & frame["target"].eq(A0.name)
     frame.loc[set_row_clean, "auc_low"] = 0.5  # puts a model name with an underscore into the caption
-    text = tables.to_latex(2, tables.table2(frame), phantom=True)
+    text = table_text.to_latex(2, tables.table2(frame), phantom=True)
     assert r"eye\_left" in text
     assert re.search(r"\d\\%", text)
     assert not re.search(r"(?<!\\)_", text)
@@ -370,7 +370,7 @@ def test_latex_compiles(tmp_path):
     frame = _frame([*RANDOM_D1, AP0, AP1, BP0, BP1])
     frame["modality"] = "eye_left & 5% #1 $x {y} ~ ^ \\"
     made = [
-        tables.to_latex(number, make(frame), phantom=True)
+        table_text.to_latex(number, make(frame), phantom=True)
         for number, make in ((1, tables.table1), (2, tables.table2), (3, tables.table3))
     ]
     head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
@@ -381,7 +381,9 @@ def test_latex_compiles(tmp_path):
 
 
 def test_markdown_rows_have_as_many_places_as_the_header():
-    lines = [line for line in tables.to_markdown(1, tables.table1(_frame(RANDOM_D1))).splitlines() if line[:1] == "|"]
+    lines = [
+        line for line in table_text.to_markdown(1, tables.table1(_frame(RANDOM_D1))).splitlines() if line[:1] == "|"
+    ]
     assert len(lines) == 2 + 3
     assert len({line.count("|") for line in lines}) == 1
 

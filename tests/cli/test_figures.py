@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from auc_frames import model, small_frame, small_study
 
-from raygrid.analysis.frames import read_frame, write_auc
 from raygrid.io.files import write_json
+from raygrid.store.folder import open_study
+from raygrid.store.results import Results
 from raygrid.study.publish import _tell_results
-from raygrid.study.run import open_study
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "analysis"
 
@@ -26,9 +26,12 @@ def study_dir(tmp_path: Path) -> Path:
         modalities=(pathology, dataclasses.replace(textures, source=True)),
         models=(*models, *sources),
     )
-    write_json(tmp_path / "study.json", {"study": study.to_dict(), "samples": {}, "phantom": True})
-    write_auc(tmp_path, small_frame(models))
+    write_json(tmp_path / "study.json", {"study": study.to_dict(), "samples": {}, "phantom": True, **MADE_BY})
+    Results(tmp_path / "results").write("auc", small_frame(models))
     return tmp_path
+
+
+MADE_BY = {"versions": {"raygrid": "0"}, "git_commit": None, "created": "2026-01-01T00:00:00+00:00"}
 
 
 def run(script: str, study_dir: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -85,13 +88,14 @@ def test_models_that_did_not_learn_are_named_in_the_terminal_whatever_the_tables
     study_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("make_tables.py", study_dir, capsys=capsys)
-    zoo, auc = open_study(study_dir), read_frame(study_dir, "auc")
+    zoo = open_study(study_dir)
+    auc = zoo.results.auc()
     _tell_results(zoo)
     assert "did not learn" not in capsys.readouterr().out
     clean = (auc["condition"] == "clean") & (auc["target"] == "a-random-d1-1")
     assert clean.sum() == 1
     auc.loc[clean, "auc_low"] = 0.5
-    write_auc(study_dir, auc)
+    zoo.results.write("auc", auc)
     _tell_results(zoo)
     said = capsys.readouterr().out
     assert "1 of the models did not learn" in said

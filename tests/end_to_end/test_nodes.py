@@ -11,60 +11,60 @@ import pytest
 from scored_zoo import run_missing
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.analysis.frames import auc_frame
+from raygrid.analysis.frames import result_frames
 from raygrid.io.files import write_json
 from raygrid.models.training import train
 from raygrid.spec import ModelSpec, TransferSpec, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import Samples, samples_dir
 from raygrid.store.scores import read_metadata
-from raygrid.store.units import plan_units, score_files
+from raygrid.store.units import score_files
 
 PROGRAM = Path(__file__).parents[1] / "helpers" / "transfer_on_nodes.py"
 MODELS: tuple[ModelSpec, ...] = (MODEL, replace(MODEL, split="d2"))
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Return a study of two trained models, nothing scored: 18 units of 4 images."""
     transfer = TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06)), block_size=4)
     zoo = make_zoo(tmp_path_factory.mktemp("study"), replace(RECIPE, epochs=1), models=MODELS, transfer=transfer)
-    samples = make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+    samples = make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
     for model in MODELS:
         train(zoo, model, samples)
-    write_json(zoo.study_dir / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
+    write_json(zoo.path / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.sample_signatures)})
     return zoo
 
 
-def run_on(zoo: Zoo, tmp_path: Path, *arguments: int) -> tuple[str, list[dict[str, str]], pd.DataFrame]:
+def run_on(zoo: StudyFolder, tmp_path: Path, *arguments: int) -> tuple[str, list[dict[str, str]], pd.DataFrame]:
     """Score a copy of the study on nodes; return what the program said, the hashes, and the AUC rows."""
-    subprocess.run(["cp", "-r", str(zoo.study_dir), str(tmp_path / "copy")], check=True)
-    copy = Zoo(tmp_path / "copy", zoo.study, zoo.samples)
-    command = [sys.executable, str(PROGRAM), str(copy.study_dir), *map(str, arguments)]
+    subprocess.run(["cp", "-r", str(zoo.path), str(tmp_path / "copy")], check=True)
+    copy = StudyFolder(tmp_path / "copy", zoo.study, zoo.sample_signatures)
+    command = [sys.executable, str(PROGRAM), str(copy.path), *map(str, arguments)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
     return said.stdout, *results_of(copy)
 
 
-def results_of(zoo: Zoo) -> tuple[list[dict[str, str]], pd.DataFrame]:
+def results_of(zoo: StudyFolder) -> tuple[list[dict[str, str]], pd.DataFrame]:
     """Return the hashes of the adversarial images, unit by unit, and the AUC rows."""
-    samples = Samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
-    files = score_files(plan_units(zoo, "toy", samples.num_test))
+    samples = Samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    files = score_files(zoo.units("toy"))
     assert all(len(there) == 1 for there in files)
-    return [read_metadata(file.path)["adversarial_sha256"] for (file,) in files], auc_frame(zoo, "toy", samples)
+    return [read_metadata(file.path)["adversarial_sha256"] for (file,) in files], result_frames(zoo, "toy", samples)[0]
 
 
 @pytest.fixture(scope="module")
-def alone(prepared: Zoo, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, str]], pd.DataFrame]:
+def alone(prepared: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, str]], pd.DataFrame]:
     """Return what the same units give in this process, one after the other."""
-    copy = Zoo(tmp_path_factory.mktemp("alone") / "study", prepared.study, prepared.samples)
-    shutil.copytree(prepared.study_dir, copy.study_dir)
+    copy = StudyFolder(tmp_path_factory.mktemp("alone") / "study", prepared.study, prepared.sample_signatures)
+    shutil.copytree(prepared.path, copy.path)
     run_missing(copy)
     return results_of(copy)
 
 
 @pytest.mark.slow
-def test_nodes_that_are_lost_and_join_change_no_bit(prepared: Zoo, alone, tmp_path: Path) -> None:
+def test_nodes_that_are_lost_and_join_change_no_bit(prepared: StudyFolder, alone, tmp_path: Path) -> None:
     said, hashes, frame = run_on(prepared, tmp_path, 3, 4)
     assert "a node was killed" in said
     assert hashes == alone[0]

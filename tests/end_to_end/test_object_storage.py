@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 
-from raygrid.io.cache import CACHE_VARIABLE
-from raygrid.io.mirror import attach
+from raygrid.io.mirror import local_dir
+from raygrid.io.paths import CACHE_VARIABLE
 
 EXPERIMENT = Path(__file__).parents[1] / "helpers" / "storage_grid.py"
 STATUS = "import sys; from raygrid.cli.commands import main; main(['status', sys.argv[1]])"
@@ -177,7 +177,7 @@ def test_commands_take_the_url(
     clean = STATUS.replace("'status'", "'clean', '--delete'")
     subprocess.run([sys.executable, "-c", clean, url], capture_output=True, text=True, timeout=120, check=True)
     assert not [name for name in server.objects(remote.folder) if "old-0123456789ab" in name]
-    assert not list(attach(url).glob("zoo/pathology/old-*"))
+    assert not list(local_dir(url).glob("zoo/pathology/old-*"))
 
 
 @pytest.mark.slow

@@ -24,9 +24,9 @@ from raygrid.errors import DataError, SpecError, StoreError, WeightsError
 from raygrid.io.files import write_json
 from raygrid.io.lease import lease
 from raygrid.models import architectures
-from raygrid.store.samples import Samples, samples_dir
+from raygrid.store.samples import samples_dir
 from raygrid.store.scores import read_metadata
-from raygrid.store.units import plan_units, score_files
+from raygrid.store.units import score_files
 from raygrid.study.check_targets import require_scorable
 from raygrid.study.run import RunOptions, missing_work, open_study, run_study
 
@@ -118,8 +118,7 @@ def test_stopped_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> N
     hashes = []
     for path in (finished, tmp_path):
         zoo = open_study(path)
-        samples = Samples(samples_dir(path, "pathology", zoo.samples["pathology"]))
-        units = plan_units(zoo, "pathology", samples.num_test)
+        units = zoo.units("pathology")
         hashes.append([read_metadata(file.path)["adversarial_sha256"] for (file,) in score_files(units)])
     assert hashes[0] == hashes[1]
 
@@ -186,7 +185,7 @@ def test_test_images_of_one_class_are_found_before_anything_is_trained(
     counts = {"test": {"images": 3, "patients": 3, "positive_finding": positives}}
     shards = [{"file": "test-00000.parquet", "part": "test", "rows": 3}]
     manifest = {"labels": ["finding"], "counts": counts, "shards": shards}
-    write_json(samples_dir(tmp_path, "toy", zoo.samples["toy"]) / "manifest.json", manifest)
+    write_json(samples_dir(tmp_path, "toy", zoo.sample_signatures["toy"]) / "manifest.json", manifest)
     require_scorable(zoo, only_told=True)
     assert ("warning: toy: none of ['finding']" in capsys.readouterr().out) != fits
     with nullcontext() if fits else pytest.raises(DataError, match="among the 3 test images, so no AUC could be told"):

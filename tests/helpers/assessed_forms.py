@@ -26,6 +26,7 @@ from target_server import TargetServer
 from torch import nn
 
 from raygrid.models.architectures import Classifier, build_classifier
+from raygrid.models.zoo import load
 from raygrid.spec import (
     DatasetSpec,
     EndpointSpec,
@@ -97,7 +98,7 @@ _opened: list[nn.Module] = []
 def _own() -> nn.Module:
     if not _opened:
         zoo = open_study(Path(os.environ[FOLDER]) / "maker")
-        _opened.append(zoo.load(MAKERS).eval())
+        _opened.append(load(zoo, MAKERS).eval())
     return _opened[0]
 
 

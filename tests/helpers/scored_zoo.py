@@ -6,35 +6,35 @@ from dataclasses import replace
 import numpy as np
 
 from raygrid.scoring.scorer import Scorer
-from raygrid.store.folder import Zoo
-from raygrid.store.samples import Samples, samples_dir
-from raygrid.store.units import ScoreFile, Unit, missing_files, plan_units
+from raygrid.store.folder import StudyFolder
+from raygrid.store.samples import Samples
+from raygrid.store.units import ScoreFile, Unit, missing_files
 from raygrid.study.transfer import _read_unit
 
 
-def opened(zoo: Zoo) -> Samples:
-    return Samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+def opened(zoo: StudyFolder) -> Samples:
+    return zoo.samples("toy")
 
 
-def scorer_of(zoo: Zoo) -> Scorer:
-    job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
+def scorer_of(zoo: StudyFolder) -> Scorer:
+    job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.path), "samples": dict(zoo.sample_signatures)}
     names = [m.name for m in (*zoo.study.models, *zoo.study.targets)]
     names += [target.surrogate_key for target in zoo.study.targets if target.attacked_through]
     return Scorer({**job, "modality": "toy", "device": "cpu", "names": names})
 
 
-def as_row(zoo: Zoo, file: ScoreFile) -> dict[str, np.ndarray]:
+def as_row(zoo: StudyFolder, file: ScoreFile) -> dict[str, np.ndarray]:
     """Return what the reading stage hands to the actor."""
     row = {"unit": units_of(zoo).index(file.unit), "start": file.unit.start, "stop": file.unit.stop}
     read = _read_unit({**row, "tile": json.dumps(file.tile.to_dict())}, str(opened(zoo).folder))
     return {name: np.array([value], dtype=object) for name, value in read.items()}
 
 
-def units_of(zoo: Zoo) -> list[Unit]:
-    return plan_units(zoo, "toy", opened(zoo).num_test)
+def units_of(zoo: StudyFolder) -> list[Unit]:
+    return zoo.units("toy")
 
 
-def run_missing(zoo: Zoo) -> list[ScoreFile]:
+def run_missing(zoo: StudyFolder) -> list[ScoreFile]:
     """Do what a zoo's scores lack as an actor does; return the files that were written."""
     scorer, missing = scorer_of(zoo), missing_files(units_of(zoo))
     for file in missing:
@@ -43,5 +43,5 @@ def run_missing(zoo: Zoo) -> list[ScoreFile]:
     return missing
 
 
-def changed(zoo: Zoo, **changes: object) -> Zoo:
-    return Zoo(zoo.study_dir, replace(zoo.study, **changes), zoo.samples)
+def changed(zoo: StudyFolder, **changes: object) -> StudyFolder:
+    return StudyFolder(zoo.path, replace(zoo.study, **changes), zoo.sample_signatures)

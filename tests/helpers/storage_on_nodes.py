@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from raygrid.io.cache import CACHE_VARIABLE
-from raygrid.io.mirror import attach
+from raygrid.io.mirror import local_dir
+from raygrid.io.paths import CACHE_VARIABLE
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.study.cluster import connected
 from raygrid.study.run import RunOptions, run_study
@@ -56,7 +56,7 @@ def main() -> None:
     cluster.add_node(**nodes[1])
     cluster.wait_for_nodes()
     os.environ[CACHE_VARIABLE] = str(caches / "driver")
-    options = RunOptions(study_dir=attach(study_url), data_root=attach(data_url), device="cpu")
+    options = RunOptions(study_dir=local_dir(study_url), data_root=local_dir(data_url), device="cpu")
     with connected(cluster.address):
         run_study(raw_images(), options)
     cluster.shutdown()

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from raygrid.models.architectures import build_classifier
-from raygrid.study.run import open_study
+from raygrid.models.zoo import load_frozen
+from raygrid.store.folder import open_study
 
 STUDY_VARIABLE = "RAYGRID_TEST_STUDY"
 _networks: dict[str, torch.nn.Module] = {}
@@ -20,7 +21,7 @@ def first_model(images: NDArray[np.float32]) -> NDArray[np.float32]:
     folder = os.environ[STUDY_VARIABLE]
     if folder not in _networks:
         zoo = open_study(Path(folder))
-        _networks[folder] = zoo.load_frozen(zoo.study.models[0])
+        _networks[folder] = load_frozen(zoo, zoo.study.models[0])
     with torch.no_grad():
         return np.asarray(_networks[folder](torch.from_numpy(images * 2 - 1)).numpy())
 

@@ -19,14 +19,14 @@ from raygrid.spec import (
     TransferSpec,
     attack_grid,
 )
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import SampleBatch, Samples, write_shard
 
 MODEL = ModelSpec(modality="toy", arch="test_resnet", init="random", split="d1")
 RECIPE = Recipe(epochs=3, batch_size=8, augmentations=("flip_horizontal", "rotate", "translate", "colour"))
 
 
-def make_zoo(folder: Path, recipe: Recipe = RECIPE, **changes: Any) -> Zoo:
+def make_zoo(folder: Path, recipe: Recipe = RECIPE, **changes: Any) -> StudyFolder:
     """Return the zoo of a study of `MODEL`, with `changes` to the study's fields."""
     modality = ModalitySpec(
         name="toy",
@@ -36,7 +36,7 @@ def make_zoo(folder: Path, recipe: Recipe = RECIPE, **changes: Any) -> Zoo:
     )
     transfer = TransferSpec(attacks=attack_grid((0.02,)))
     study = StudySpec(name="toy", seed=3, modalities=(modality,), models=(MODEL,), transfer=transfer)
-    return Zoo(folder, replace(study, **changes), {"toy": "0" * 64})
+    return StudyFolder(folder, replace(study, **changes), {"toy": "0" * 64})
 
 
 def make_samples(folder: Path) -> Samples:

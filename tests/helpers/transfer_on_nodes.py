@@ -11,9 +11,8 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder, open_study
 from raygrid.study.cluster import connected, read_resources
-from raygrid.study.run import open_study
 from raygrid.study.transfer import transfer_missing
 
 POLL_S = 0.05
@@ -39,8 +38,8 @@ def main() -> None:
     cluster.shutdown()
 
 
-def wait_for_files(zoo: Zoo, count: int, stage: "Future[int]") -> None:
-    while len(list(zoo.study_dir.glob("scores/**/*.parquet"))) < count:
+def wait_for_files(zoo: StudyFolder, count: int, stage: "Future[int]") -> None:
+    while len(list(zoo.path.glob("scores/**/*.parquet"))) < count:
         assert not stage.done(), "the stage ended before a node could be killed"
         time.sleep(POLL_S)
 

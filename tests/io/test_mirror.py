@@ -18,14 +18,15 @@ from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 
 from raygrid.errors import SpecError, StoreError
 from raygrid.io import heartbeat, object_storage
-from raygrid.io.cache import CACHE_VARIABLE
-from raygrid.io.files import TEMPORARY_PREFIX, atomic_path, read_json, remove, write_json, write_text
+from raygrid.io.files import atomic_path, read_json, remove, write_json, write_text
 from raygrid.io.heartbeat import Rhythm
 from raygrid.io.lease import lease
-from raygrid.io.mirror import attach, exists, folder_at, location, num_bytes, pull, push, shown
+from raygrid.io.mirror import display_path, exists, from_portable, local_dir, num_bytes, pull, push, to_portable
 from raygrid.io.object_storage import parse
+from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX
 from raygrid.progress import tell
-from raygrid.store.finished import open_finished
+from raygrid.report.figures import save_figure
+from raygrid.store.folder import open_study
 from raygrid.store.log import LOG_FILE, run_log
 
 
@@ -56,14 +57,14 @@ def nodes(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pa
     folders = []
     for name in ("second", "first"):  # what else the test does is on the first
         monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / name))
-        folders.append(attach(url))
+        folders.append(local_dir(url))
     return folders[1], folders[0]
 
 
 def test_a_path_stays_what_it_is(tmp_path: Path) -> None:
-    assert attach("studies/paper") == Path("studies/paper")
-    assert attach(tmp_path) == tmp_path
-    assert folder_at(location(tmp_path)) == tmp_path
+    assert local_dir("studies/paper") == Path("studies/paper")
+    assert local_dir(tmp_path) == tmp_path
+    assert from_portable(to_portable(tmp_path)) == tmp_path
     pull(tmp_path / "absent")
     push(tmp_path / "absent")
 
@@ -82,12 +83,12 @@ def test_the_location_of_a_folder_leads_every_node_to_its_own(
     nodes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = nodes
-    sent = location(first / "samples" / "x")
+    sent = to_portable(first / "samples" / "x")
     assert str(tmp_path) not in sent
-    assert folder_at(sent) == first / "samples" / "x"
+    assert from_portable(sent) == first / "samples" / "x"
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "second"))
-    assert folder_at(sent) == second / "samples" / "x"
-    assert shown(second / "samples" / "x") == f"s3://{BUCKET}/{tmp_path.name}/samples/x"
+    assert from_portable(sent) == second / "samples" / "x"
+    assert display_path(second / "samples" / "x") == f"s3://{BUCKET}/{tmp_path.name}/samples/x"
 
 
 def test_pull_fetches_what_changed_and_removes_what_is_gone(
@@ -279,14 +280,14 @@ def test_the_log_of_a_study_goes_on_on_another_machine(nodes: tuple[Path, Path],
 )
 def test_urls_that_cannot_be_used_are_refused_without_repeating_them(wrong: str, said: str) -> None:
     with pytest.raises(SpecError) as caught:
-        attach(wrong)
+        local_dir(wrong)
     assert said in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
 def test_a_url_that_was_made_a_path_is_noticed() -> None:
     with pytest.raises(SpecError, match="before it was made a path"):
-        attach(Path("s3://bucket/x"))
+        local_dir(Path("s3://bucket/x"))
 
 
 def test_a_url_reads_back() -> None:
@@ -297,7 +298,7 @@ def test_a_url_reads_back() -> None:
 
 def test_a_bucket_that_is_not_there_is_named(server: S3Server) -> None:
     with pytest.raises(StoreError, match="there is no bucket 'absent'"):
-        attach(f"s3://absent/x?endpoint_override={server.endpoint}")
+        local_dir(f"s3://absent/x?endpoint_override={server.endpoint}")
 
 
 def test_the_server_of_the_environment_is_asked(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +337,7 @@ def test_an_empty_folder_holds_no_study(server: S3Server, url: str) -> None:
 def test_a_picture_of_a_finished_study_is_published(server: S3Server, url: str, tmp_path: Path) -> None:
     study = {"study": small_study([model("a")]).to_dict(), "samples": {}, "phantom": True}
     server.put(f"{tmp_path.name}/study.json", json.dumps(study).encode())
-    said = open_finished(url).save(Figure(), "empty.svg")
+    said = save_figure(open_study(url).path, Figure(), "empty.svg")
     assert said.endswith(f"({url.partition('?')[0]}/figures/empty.svg)")
     assert b"<svg" in server.get(f"{tmp_path.name}/figures/empty.svg")
 

@@ -12,19 +12,21 @@ from toy_zoo import MODEL, make_zoo
 from raygrid.attacks import to_unit_range
 from raygrid.errors import StoreError, TrainingError
 from raygrid.io.files import write_json
+from raygrid.models import training
+from raygrid.models.checks import verify_answers, verify_card
 from raygrid.models.epoch import predict
 from raygrid.models.training import train
+from raygrid.models.zoo import freeze, load, load_frozen
 from raygrid.scoring.engine import score_attacked, score_clean
-from raygrid.scoring.networks import verify_answers, verify_card
 from raygrid.spec import TransferSpec, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import SampleBatch, Samples
 
 TRANSFER = TransferSpec(attacks=attack_grid((0.02,)))
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, samples: Samples) -> Zoo:
+def trained(tmp_path_factory: pytest.TempPathFactory, samples: Samples) -> StudyFolder:
     zoo = make_zoo(tmp_path_factory.mktemp("verified"))
     train(zoo, MODEL, samples)
     return zoo
@@ -46,12 +48,12 @@ class Changed(nn.Module):
         return self.change(self.network(images))
 
 
-def answers(zoo: Zoo, samples: Samples, network: nn.Module) -> None:
-    verify_answers(network, samples.training_set("d1", "validation"), zoo.card(MODEL)["validation_auc"], "cpu")
+def answers(zoo: StudyFolder, samples: Samples, network: nn.Module) -> None:
+    verify_answers(network, samples.training_set("d1", "validation"), zoo.model(MODEL).card["validation_auc"], "cpu")
 
 
-def test_a_sound_model_passes_folded(trained: Zoo, samples: Samples) -> None:
-    network = trained.load_frozen(MODEL)
+def test_a_sound_model_passes_folded(trained: StudyFolder, samples: Samples) -> None:
+    network = load_frozen(trained, MODEL)
     answers(trained, samples, network)
     verify_card(trained, MODEL, network, samples)
 
@@ -60,14 +62,14 @@ def test_a_sound_model_passes_folded(trained: Zoo, samples: Samples) -> None:
     ("change", "message"),
     [(torch.sigmoid, "probabilities, where logits are expected"), (torch.neg, r"AUC of 0\.\d+, in training it had")],
 )
-def test_other_outputs_are_refused(change, message: str, trained: Zoo, samples: Samples) -> None:
+def test_other_outputs_are_refused(change, message: str, trained: StudyFolder, samples: Samples) -> None:
     with pytest.raises(TrainingError, match=message):
-        answers(trained, samples, Changed(trained.load_frozen(MODEL), change).eval())
+        answers(trained, samples, Changed(load_frozen(trained, MODEL), change).eval())
 
 
-def test_small_logits_are_no_probabilities(trained: Zoo, samples: Samples) -> None:
+def test_small_logits_are_no_probabilities(trained: StudyFolder, samples: Samples) -> None:
     """A hardly trained network on a few images: all of its logits can lie between 0 and 1."""
-    network = Changed(trained.load_frozen(MODEL), lambda logits: 0.5 + 0.01 * logits).eval()
+    network = Changed(load_frozen(trained, MODEL), lambda logits: 0.5 + 0.01 * logits).eval()
     values = predict(network, samples.training_set("d1", "validation").images, "cpu")
     assert ((values > 0) & (values < 1)).all()
     answers(trained, samples, network)
@@ -75,27 +77,26 @@ def test_small_logits_are_no_probabilities(trained: Zoo, samples: Samples) -> No
 
 def test_a_model_that_folds_wrongly_is_not_finished(tmp_path, samples: Samples, monkeypatch) -> None:
     zoo = make_zoo(tmp_path)
-    frozen = Zoo.frozen
-    monkeypatch.setattr(Zoo, "frozen", lambda self, *args: Changed(frozen(self, *args), torch.neg).eval())
+    monkeypatch.setattr(training, "freeze", lambda *args: Changed(freeze(*args), torch.neg).eval())
     with pytest.raises(TrainingError, match="folded for attack"):
         train(zoo, MODEL, samples)
-    assert not zoo.is_trained(MODEL)
+    assert not zoo.model(MODEL).is_trained
 
 
-def test_training_mode_is_refused(trained: Zoo, samples: Samples) -> None:
+def test_training_mode_is_refused(trained: StudyFolder, samples: Samples) -> None:
     with pytest.raises(StoreError, match=f"toy/{MODEL.name} is in training mode"):
-        verify_card(trained, MODEL, trained.load(MODEL).train(), samples)
+        verify_card(trained, MODEL, load(trained, MODEL).train(), samples)
 
 
-def test_other_labels_are_refused(tmp_path: Path, trained: Zoo, samples: Samples) -> None:
+def test_other_labels_are_refused(tmp_path: Path, trained: StudyFolder, samples: Samples) -> None:
     zoo = make_zoo(tmp_path)
-    write_json(zoo.folder(MODEL) / "card.json", {**trained.card(MODEL), "labels": ["other"]})
+    write_json(zoo.model(MODEL).path / "card.json", {**trained.model(MODEL).card, "labels": ["other"]})
     with pytest.raises(StoreError, match=r"trained for \['other'\], the samples have \['finding'\]"):
-        verify_card(zoo, MODEL, trained.load_frozen(MODEL), samples)
+        verify_card(zoo, MODEL, load_frozen(trained, MODEL), samples)
 
 
-def test_scoring_in_bfloat16_says_what_it_changes(trained: Zoo, block: SampleBatch) -> None:
-    targets = [trained.load_frozen(MODEL)]
+def test_scoring_in_bfloat16_says_what_it_changes(trained: StudyFolder, block: SampleBatch) -> None:
+    targets = [load_frozen(trained, MODEL)]
     exact = score_clean(targets, block, TRANSFER, device="cpu")
     rough = score_clean(targets, block, replace(TRANSFER, scoring="bfloat16"), device="cpu")
     assert exact.bfloat16_change == 0
@@ -103,8 +104,8 @@ def test_scoring_in_bfloat16_says_what_it_changes(trained: Zoo, block: SampleBat
     assert 0 < rough.bfloat16_change < 0.5
 
 
-def test_crafting_in_bfloat16_gives_other_images_in_the_same_budget(trained: Zoo, block: SampleBatch) -> None:
-    network = trained.load_frozen(MODEL)
+def test_crafting_in_bfloat16_gives_other_images_in_the_same_budget(trained: StudyFolder, block: SampleBatch) -> None:
+    network = load_frozen(trained, MODEL)
     scores = {
         precision: score_attacked(
             network, [network], block, replace(TRANSFER, crafting=precision), seed=1, device="cpu"
@@ -117,8 +118,8 @@ def test_crafting_in_bfloat16_gives_other_images_in_the_same_budget(trained: Zoo
     assert np.abs(one.logits - two.logits).max() < 1
 
 
-def test_a_spatial_shuffle_changes_the_control_alone(trained: Zoo, block: SampleBatch) -> None:
-    network = trained.load_frozen(MODEL)
+def test_a_spatial_shuffle_changes_the_control_alone(trained: StudyFolder, block: SampleBatch) -> None:
+    network = load_frozen(trained, MODEL)
     flat, spatial = (
         score_attacked(network, [network], block, replace(TRANSFER, shuffle=shuffle), seed=1, device="cpu")
         for shuffle in ("flat", "spatial")
@@ -140,10 +141,10 @@ class Recorder(torch.nn.Module):
         return images.mean(dim=(1, 2, 3))[:, None]
 
 
-def test_a_target_of_grey_levels_gets_them_inside_the_budget(trained: Zoo, block: SampleBatch) -> None:
+def test_a_target_of_grey_levels_gets_them_inside_the_budget(trained: StudyFolder, block: SampleBatch) -> None:
     exact, in_levels = Recorder(), Recorder()
     scores = score_attacked(
-        trained.load_frozen(MODEL), [exact, in_levels], block, TRANSFER, seed=1, device="cpu", in_levels=[1]
+        load_frozen(trained, MODEL), [exact, in_levels], block, TRANSFER, seed=1, device="cpu", in_levels=[1]
     )
     clean = to_unit_range(block.images)
     assert len(exact.shown) == len(in_levels.shown) == len(scores.cases)

@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from toy_zoo import MODEL, RECIPE, make_zoo
+from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid.errors import StoreError, TrainingError
 from raygrid.io.files import write_json
 from raygrid.models.epoch import epoch_order
 from raygrid.models.training import train
+from raygrid.models.zoo import build, load
 from raygrid.spec import (
     Recipe,
 )
 from raygrid.store.samples import Samples
-from raygrid.store.units import missing_files, plan_units
+from raygrid.store.units import missing_files
 
 
 class KilledError(Exception):
@@ -36,11 +37,11 @@ def test_resumed_training_gives_the_same_weights(
     train(whole, MODEL, samples)
     with pytest.raises(KilledError):
         train(broken, MODEL, samples, on_epoch=die)
-    assert not broken.is_trained(MODEL)
+    assert not broken.model(MODEL).is_trained
     seen: list[float] = []
     train(broken, MODEL, samples, on_epoch=lambda epoch: seen.append(epoch["epoch"]))
     assert seen == list(range(epoch_of_death + 1, 4))
-    one, two = (load_file(zoo.folder(MODEL) / "model.safetensors") for zoo in (whole, broken))
+    one, two = (load_file(zoo.model(MODEL).path / "model.safetensors") for zoo in (whole, broken))
     assert all(np.array_equal(one[name].numpy(), two[name].numpy()) for name in one)
 
 
@@ -54,7 +55,7 @@ def test_finished_training_is_left_alone(tmp_path: Path, samples: Samples) -> No
 def test_instances_differ(tmp_path: Path) -> None:
     zoo = make_zoo(tmp_path)
     twin = dataclasses.replace(MODEL, instance=1)
-    one, two = (zoo.build(m, num_outputs=1).state_dict()["network.fc.weight"] for m in (MODEL, twin))
+    one, two = (build(zoo, m, num_outputs=1).state_dict()["network.fc.weight"] for m in (MODEL, twin))
     assert not np.allclose(one.numpy(), two.numpy())
 
 
@@ -62,12 +63,12 @@ def test_diverging_loss_is_an_error(tmp_path: Path, samples: Samples) -> None:
     zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, learning_rate=1e30))
     with pytest.raises(TrainingError, match=r"not finite|loss is"):
         train(zoo, MODEL, samples)
-    assert not zoo.is_trained(MODEL)
+    assert not zoo.model(MODEL).is_trained
 
 
 def test_a_damaged_resume_state_is_named(tmp_path: Path, samples: Samples) -> None:
     zoo = make_zoo(tmp_path)
-    path = zoo.folder(MODEL) / "resume.pt"
+    path = zoo.model(MODEL).path / "resume.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PK\x03\x04 and nothing more")
     with pytest.raises(StoreError, match=r"resume\.pt is damaged.*delete it"):
@@ -77,10 +78,10 @@ def test_a_damaged_resume_state_is_named(tmp_path: Path, samples: Samples) -> No
 def test_tampered_weights_are_refused(tmp_path: Path, samples: Samples) -> None:
     zoo = make_zoo(tmp_path)
     train(zoo, MODEL, samples)
-    path = zoo.folder(MODEL) / "model.safetensors"
+    path = zoo.model(MODEL).path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(StoreError, match="not the file that its card describes"):
-        zoo.load(MODEL)
+        load(zoo, MODEL)
 
 
 def test_balanced_batches_are_half_positive() -> None:
@@ -97,12 +98,13 @@ def test_balanced_batches_of_several_labels_are_refused() -> None:
 
 def test_a_model_that_was_trained_again_is_another_one_to_its_scores(tmp_path: Path, samples: Samples) -> None:
     zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, epochs=1))
-    units = {"untrained": plan_units(zoo, "toy", 10)}
+    make_samples(zoo.samples_dir("toy"))
+    units = {"untrained": zoo.units("toy")}
     train(zoo, MODEL, samples)
-    units["trained"] = plan_units(zoo, "toy", 10)
-    card = zoo.card(MODEL)
-    write_json(zoo.folder(MODEL) / "card.json", {**card, "weights_sha256": "0" * 64})
-    units["trained again"] = plan_units(zoo, "toy", 10)
+    units["trained"] = zoo.units("toy")
+    card = zoo.model(MODEL).card
+    write_json(zoo.model(MODEL).path / "card.json", {**card, "weights_sha256": "0" * 64})
+    units["trained again"] = zoo.units("toy")
     for k in range(2):  # clean, and through the model
         assert len({missing_files([plan[k]])[0].path for plan in units.values()}) == 3
 

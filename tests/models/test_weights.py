@@ -10,12 +10,11 @@ import torch
 from safetensors.torch import save_file
 from toy_zoo import MODEL, make_zoo
 
-from raygrid.analysis.tables import label_of_init
 from raygrid.errors import SpecError, StoreError, WeightsError
 from raygrid.io.files import checksum, write_json
 from raygrid.models import architectures
 from raygrid.models.architectures import build_classifier, build_pretrained, check_architecture, start_from
-from raygrid.spec import ModelSpec, Recipe
+from raygrid.spec import ModelSpec, Recipe, init_label
 from raygrid.store.weight_sources import weights_identity
 
 
@@ -164,4 +163,4 @@ def test_named_weights_must_be_declared(tmp_path: Path) -> None:
     declared = dataclasses.replace(study, models=(model,), weights=weights)
     assert declared.weights_of(model) == weights["radiographs/test_resnet"]
     assert declared.weights_of(MODEL) is None
-    assert label_of_init(model.init) == "pre-trained, radiographs"
+    assert init_label(model.init) == "pre-trained, radiographs"

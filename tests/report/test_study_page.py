@@ -11,7 +11,7 @@ from auc_frames import set_row, without
 from report_pages import MODELS, example_frame, pictured, practical, render
 
 from raygrid.analysis.effects import all_effects
-from raygrid.analysis.tables import PHANTOM_NOTICE
+from raygrid.report.table_text import PHANTOM_NOTICE
 
 
 class _Page(HTMLParser):

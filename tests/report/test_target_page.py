@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from assessment_pages import TARGET, A, B, C, D, assessment, influences, page, small_frame
 
-from raygrid.analysis.tables import PHANTOM_NOTICE
 from raygrid.errors import DataError
 from raygrid.report.study_page import ReportInput, render_report
+from raygrid.report.table_text import PHANTOM_NOTICE
 from raygrid.report.target_page import headline
 from raygrid.spec import InputSpec
 

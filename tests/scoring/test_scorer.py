@@ -19,16 +19,17 @@ from scored_zoo import as_row, changed, opened, run_missing, scorer_of, units_of
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.analysis.frames import auc_frame, result_frames, visibility_frame
+from raygrid.analysis.frames import result_frames, visibility_frame
 from raygrid.analysis.operating_point import SPECIFICITY
 from raygrid.attacks import Ensemble, crafter, to_unit_range
 from raygrid.errors import StoreError
 from raygrid.models.training import train
+from raygrid.models.zoo import load_frozen
 from raygrid.scoring import engine
 from raygrid.scoring.engine import score_attacked
 from raygrid.scoring.model_offload import Shelf
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
 from raygrid.store.scores import cases_of, read_logits, read_metadata, transfer_facts
 from raygrid.store.units import ScoreFile, missing_files, score_files
@@ -39,18 +40,18 @@ TRANSFER = TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06)), block_size=16)
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Return two trained models and their ensemble."""
     recipe = replace(RECIPE, epochs=1, augmentations=())
     zoo = make_zoo(tmp_path_factory.mktemp("study"), recipe, models=MODELS, ensembles=(PAIR,), transfer=TRANSFER)
-    samples = make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
+    samples = make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
     for model in MODELS:
         train(zoo, model, samples)
     return zoo
 
 
 @pytest.fixture(scope="module")
-def crafted(zoo: Zoo) -> tuple[list[ScoreFile], Counter[bytes]]:
+def crafted(zoo: StudyFolder) -> tuple[list[ScoreFile], Counter[bytes]]:
     """Return the finished files, and how often each clean image was the point of a gradient."""
     seen: Counter[bytes] = Counter()
     original: Callable[..., object] = crafter.loss_gradient
@@ -65,7 +66,7 @@ def crafted(zoo: Zoo) -> tuple[list[ScoreFile], Counter[bytes]]:
         return run_missing(zoo), seen
 
 
-def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets(zoo: Zoo, crafted) -> None:
+def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets(zoo: StudyFolder, crafted) -> None:
     _, seen = crafted
     samples = opened(zoo)
     num_surrogates = len(zoo.study.surrogates_of("toy"))
@@ -74,10 +75,10 @@ def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets
     assert seen[b"gradients"] == 52 * samples.num_test * num_surrogates
     images = to_unit_range(samples.test_block(0, samples.num_test).images)
     assert {seen[image.numpy().tobytes()] for image in images} == {num_surrogates}
-    assert transfer_facts(zoo, "toy", samples.num_test)["gradients_per_image"] == 52
+    assert transfer_facts(zoo.units("toy"))["gradients_per_image"] == 52
 
 
-def test_decisions_and_visibility_stand_beside_the_aucs(zoo: Zoo, crafted) -> None:
+def test_decisions_and_visibility_stand_beside_the_aucs(zoo: StudyFolder, crafted) -> None:
     samples = opened(zoo)
     auc, decisions = result_frames(zoo, "toy", samples)
     keys = ["condition", "surrogate", "target", "attack", "epsilon"]
@@ -93,10 +94,10 @@ def test_decisions_and_visibility_stand_beside_the_aucs(zoo: Zoo, crafted) -> No
     assert (seen["linf"] <= seen["epsilon"] + 5e-7).all()
 
 
-def test_an_ensemble_is_attacked_by_its_mean_logits(zoo: Zoo, crafted) -> None:
+def test_an_ensemble_is_attacked_by_its_mean_logits(zoo: StudyFolder, crafted) -> None:
     (file, *_) = [f for f in crafted[0] if f.unit.surrogate == PAIR]
     block = opened(zoo).test_block(file.unit.start, file.unit.stop)
-    members = [zoo.load_frozen(model) for model in MODELS]
+    members = [load_frozen(zoo, model) for model in MODELS]
     expected = score_attacked(Ensemble(members), members, block, TRANSFER, seed=zoo.study.seed, device="cpu")
     written = read_logits([file.unit], list(block.image_ids), expected.cases, 1)
     assert np.array_equal(written, expected.logits)
@@ -107,8 +108,8 @@ def test_an_ensemble_is_attacked_by_its_mean_logits(zoo: Zoo, crafted) -> None:
         torch.testing.assert_close(Ensemble(members)(images), mean)
 
 
-def test_against_its_members_an_ensemble_is_white_box(zoo: Zoo, crafted) -> None:
-    frame = auc_frame(zoo, "toy", opened(zoo))
+def test_against_its_members_an_ensemble_is_white_box(zoo: StudyFolder, crafted) -> None:
+    frame = result_frames(zoo, "toy", opened(zoo))[0]
     rows = frame[frame["surrogate"] == "ensemble-pair"]
     assert len(rows) == 2 * 2 * len(TRANSFER.attacks)
     assert rows["white_box"].all()
@@ -119,11 +120,11 @@ def test_against_its_members_an_ensemble_is_white_box(zoo: Zoo, crafted) -> None
 
 
 def test_models_that_take_turns_and_units_in_another_order_give_the_same_scores(
-    zoo: Zoo, crafted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    zoo: StudyFolder, crafted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(zoo.study_dir, tmp_path / "study", ignore=shutil.ignore_patterns("scores", "perceptibility"))
-    again = Zoo(tmp_path / "study", zoo.study, zoo.samples)
-    (size,) = {*Shelf({m.name: zoo.load_frozen(m) for m in MODELS}, "cpu").sizes.values()}
+    shutil.copytree(zoo.path, tmp_path / "study", ignore=shutil.ignore_patterns("scores", "perceptibility"))
+    again = StudyFolder(tmp_path / "study", zoo.study, zoo.sample_signatures)
+    (size,) = {*Shelf({m.name: load_frozen(zoo, m) for m in MODELS}, "cpu").sizes.values()}
     monkeypatch.setattr("raygrid.scoring.model_offload._free_bytes", lambda device: size + 1)
     scorer = scorer_of(again)
     for file in reversed(missing_files(units_of(again))):  # in another order, too
@@ -133,20 +134,20 @@ def test_models_that_take_turns_and_units_in_another_order_give_the_same_scores(
         assert pq.read_table(old.path, partitioning=None).equals(pq.read_table(new.path, partitioning=None))
 
 
-def test_other_members_make_other_units(zoo: Zoo, crafted) -> None:
+def test_other_members_make_other_units(zoo: StudyFolder, crafted) -> None:
     turned = replace(PAIR, members=PAIR.members[::-1])
     missing = missing_files(units_of(changed(zoo, ensembles=(turned,))))
     assert [(f.unit.surrogate, f.unit.block) for f in missing] == [(turned, 0), (turned, 1)]
 
 
-def test_scores_lie_where_a_stranger_looks_for_them(zoo: Zoo, crafted) -> None:
+def test_scores_lie_where_a_stranger_looks_for_them(zoo: StudyFolder, crafted) -> None:
     folders = {file.path.parent.parent.name for file in crafted[0]}
     assert folders == {"surrogate=clean", *(f"surrogate={s.name}" for s in zoo.study.surrogates_of("toy"))}
 
 
-def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: Zoo, crafted, tmp_path: Path) -> None:
+def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: StudyFolder, crafted, tmp_path: Path) -> None:
     for modality in ("pathology", "radiology"):  # models have the same names in both
-        shutil.copytree(zoo.study_dir / "scores" / "modality=toy", tmp_path / "scores" / f"modality={modality}")
+        shutil.copytree(zoo.path / "scores" / "modality=toy", tmp_path / "scores" / f"modality={modality}")
     for path in (tmp_path / "scores" / "modality=radiology").rglob("block-*.parquet"):
         one = pq.read_table(path, partitioning=None)
         twice = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * len(one), np.float32)), 2)  # two findings
@@ -176,18 +177,18 @@ def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: Zoo, crafted, tmp_pat
 
 
 @pytest.fixture
-def copied(zoo: Zoo, crafted, tmp_path: Path) -> Zoo:
+def copied(zoo: StudyFolder, crafted, tmp_path: Path) -> StudyFolder:
     """Return a finished study that a test may change."""
-    shutil.copytree(zoo.study_dir, tmp_path / "study")
-    return Zoo(tmp_path / "study", zoo.study, zoo.samples)
+    shutil.copytree(zoo.path, tmp_path / "study")
+    return StudyFolder(tmp_path / "study", zoo.study, zoo.sample_signatures)
 
 
-def contents(zoo: Zoo) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in zoo.study_dir.glob("scores/**/*.parquet")}
+def contents(zoo: StudyFolder) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in zoo.path.glob("scores/**/*.parquet")}
 
 
-def test_a_new_attack_computes_its_own_scores_alone(copied: Zoo) -> None:
-    before, frame = contents(copied), auc_frame(copied, "toy", opened(copied))
+def test_a_new_attack_computes_its_own_scores_alone(copied: StudyFolder) -> None:
+    before, frame = contents(copied), result_frames(copied, "toy", opened(copied))[0]
     more = (attack("mi_fgsm", 0.04, steps=3), attack("fgsm", 0.01))
     larger = changed(copied, transfer=replace(TRANSFER, attacks=(*TRANSFER.attacks, *more)))
     written = run_missing(larger)
@@ -197,17 +198,19 @@ def test_a_new_attack_computes_its_own_scores_alone(copied: Zoo) -> None:
     assert {read_metadata(f.path)["num_gradients"] for f in written} == {3}
     after = contents(larger)
     assert {path: after[path] for path in before} == before
-    both = auc_frame(larger, "toy", opened(larger))
+    both = result_frames(larger, "toy", opened(larger))[0]
     known = {a.name for a in more}
     old = both[~both["attack"].isin(known) | (both["attack"].eq("fgsm") & (both["epsilon"] != 0.01))]
     pd.testing.assert_frame_equal(old.reset_index(drop=True), frame)
     assert len(both) == len(frame) + 2 * 2 * 2 * 3  # conditions x attacks x targets x surrogates
 
 
-def test_a_new_target_answers_the_same_images_and_the_others_are_not_asked_again(zoo: Zoo, crafted, tmp_path) -> None:
-    small = Zoo(tmp_path / "study", replace(zoo.study, models=MODELS[:1], ensembles=()), zoo.samples)
+def test_a_new_target_answers_the_same_images_and_the_others_are_not_asked_again(
+    zoo: StudyFolder, crafted, tmp_path
+) -> None:
+    small = StudyFolder(tmp_path / "study", replace(zoo.study, models=MODELS[:1], ensembles=()), zoo.sample_signatures)
     for part in ("zoo", "samples"):
-        shutil.copytree(zoo.study_dir / part, small.study_dir / part)
+        shutil.copytree(zoo.path / part, small.path / part)
     run_missing(small)
     grown = changed(small, models=MODELS)
     written = run_missing(grown)
@@ -218,16 +221,16 @@ def test_a_new_target_answers_the_same_images_and_the_others_are_not_asked_again
         (MODELS[1], (first, second)),
     }
     columns = ["image_id", "attack", "epsilon", "condition"]
-    paths = list(grown.study_dir.glob(f"perceptibility/modality=toy/surrogate={first}/**/*.parquet"))
+    paths = list(grown.path.glob(f"perceptibility/modality=toy/surrogate={first}/**/*.parquet"))
     visible = pd.concat(pd.read_parquet(path) for path in paths)
     assert len(visible) == 24 * 2 * len(TRANSFER.attacks)
     assert not visible.duplicated(columns).any()
-    whole = auc_frame(changed(zoo, ensembles=()), "toy", opened(zoo))
-    pd.testing.assert_frame_equal(auc_frame(grown, "toy", opened(grown)), whole)
+    whole = result_frames(changed(zoo, ensembles=()), "toy", opened(zoo))[0]
+    pd.testing.assert_frame_equal(result_frames(grown, "toy", opened(grown))[0], whole)
 
 
-def test_other_images_than_the_stored_ones_are_refused(copied: Zoo) -> None:
-    for path in copied.study_dir.glob("scores/modality=toy/surrogate=*-d1-0/*/*.parquet"):
+def test_other_images_than_the_stored_ones_are_refused(copied: StudyFolder) -> None:
+    for path in copied.path.glob("scores/modality=toy/surrogate=*-d1-0/*/*.parquet"):
         table = pq.read_table(path, partitioning=None)
         facts = read_metadata(path)
         facts["adversarial_sha256"]["pgd@0.02"] = "0" * 64
@@ -245,7 +248,7 @@ def test_other_images_than_the_stored_ones_are_refused(copied: Zoo) -> None:
     assert file.unit.failure_path.read_text().strip() == error
 
 
-def test_what_a_network_raises_costs_its_unit_alone(copied: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_network_raises_costs_its_unit_alone(copied: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     more = replace(TRANSFER, attacks=(*TRANSFER.attacks, attack("fgsm", 0.01)))
     larger = changed(copied, transfer=more)
     scorer, (first, second, *_) = scorer_of(larger), missing_files(units_of(larger))
@@ -261,7 +264,7 @@ def test_what_a_network_raises_costs_its_unit_alone(copied: Zoo, monkeypatch: py
     assert not first.unit.failure_path.exists()
 
 
-def test_a_block_that_cannot_be_read_is_told_not_raised(copied: Zoo) -> None:
+def test_a_block_that_cannot_be_read_is_told_not_raised(copied: StudyFolder) -> None:
     (opened(copied).folder / "test.parquet").write_bytes(b"PAR1 damaged PAR1")
     larger = changed(copied, transfer=replace(TRANSFER, attacks=(attack("fgsm", 0.01),)))
     scorer, (first, *_) = scorer_of(larger), missing_files(units_of(larger))
@@ -269,16 +272,16 @@ def test_a_block_that_cannot_be_read_is_told_not_raised(copied: Zoo) -> None:
     assert "damaged" in first.unit.failure_path.read_text()
 
 
-def test_a_flipped_bit_in_a_score_file_is_noticed(copied: Zoo) -> None:
-    path = next(iter(copied.study_dir.glob("scores/modality=toy/surrogate=clean/*/*.parquet")))
+def test_a_flipped_bit_in_a_score_file_is_noticed(copied: StudyFolder) -> None:
+    path = next(iter(copied.path.glob("scores/modality=toy/surrogate=clean/*/*.parquet")))
     data = bytearray(path.read_bytes())
     data[len(data) // 4] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(StoreError, match=path.name):
-        auc_frame(copied, "toy", opened(copied))
+        result_frames(copied, "toy", opened(copied))[0]
 
 
-def test_a_score_file_without_its_tile_is_made_again(copied: Zoo) -> None:
-    (path,) = copied.study_dir.glob("scores/modality=toy/surrogate=clean/*/_tile-*.json")
+def test_a_score_file_without_its_tile_is_made_again(copied: StudyFolder) -> None:
+    (path,) = copied.path.glob("scores/modality=toy/surrogate=clean/*/_tile-*.json")
     path.unlink()
     assert [f.unit.surrogate for f in missing_files(units_of(copied))] == [None, None]

@@ -17,6 +17,7 @@ from raygrid.errors import SpecError, StoreError, TrainingError
 from raygrid.hashing import keyed_seed
 from raygrid.models.epoch import learning_rate, start, train_epoch, validate
 from raygrid.models.training import is_over, kept_of, train
+from raygrid.models.zoo import build
 from raygrid.spec import SCHEDULES, Recipe
 from raygrid.store.samples import Samples
 
@@ -49,13 +50,13 @@ def test_averaged_weights_are_the_mean_of_the_last_epochs_and_judged_as_such(tmp
     zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, averaged_epochs=2))
     card = train(zoo, MODEL, samples)
     alone = make_zoo(tmp_path / "alone")
-    state = start(alone.build(MODEL, num_outputs=1), RECIPE)
+    state = start(build(alone, MODEL, num_outputs=1), RECIPE)
     seed = keyed_seed(zoo.study.seed, "training", MODEL.modality, MODEL.name)
     after = []
     for epoch in (1, 2, 3):
         train_epoch(state, samples.training_set("d1", "train"), RECIPE, epoch, seed, "cpu")
         after.append({k: v.clone() for k, v in state.classifier.state_dict().items()})
-    kept = load_file(zoo.folder(MODEL) / "model.safetensors")
+    kept = load_file(zoo.model(MODEL).path / "model.safetensors")
     for name, values in kept.items():
         if values.is_floating_point():
             torch.testing.assert_close(values, (after[1][name] + after[2][name]) / 2)
@@ -99,7 +100,7 @@ def test_early_stop_is_kept_over_a_resume(tmp_path: Path, samples: Samples) -> N
     with pytest.raises(InterruptedError):
         train(zoo, MODEL, samples, on_epoch=die_when_over)
     train(zoo, MODEL, samples, on_epoch=lambda epoch: pytest.fail("it was over before"))
-    trained = zoo.history(MODEL)
+    trained = zoo.model(MODEL).history
     assert len(trained) < 40
     aucs = [entry["validation_auc"] for entry in trained]
     assert aucs[-1] <= max(aucs[:-1])
@@ -110,7 +111,7 @@ def test_bfloat16_trains_other_weights_and_keeps_them_float32(tmp_path: Path, sa
     for precision in ("float32", "tf32", "bfloat16"):
         zoo = make_zoo(tmp_path / precision, dataclasses.replace(RECIPE, epochs=1, precision=precision))
         train(zoo, MODEL, samples)
-        weights[precision] = load_file(zoo.folder(MODEL) / "model.safetensors")
+        weights[precision] = load_file(zoo.model(MODEL).path / "model.safetensors")
     assert all(v.dtype != torch.bfloat16 for v in weights["bfloat16"].values())
     same = [
         torch.equal(v, weights["bfloat16"][k]) for k, v in weights["float32"].items() if k.endswith("conv1.0.weight")
@@ -122,7 +123,7 @@ def test_bfloat16_trains_other_weights_and_keeps_them_float32(tmp_path: Path, sa
 
 def test_a_gradient_that_is_not_finite_stops_the_training_and_says_where(tmp_path: Path, samples: Samples) -> None:
     zoo = make_zoo(tmp_path)
-    state = start(zoo.build(MODEL, num_outputs=1), RECIPE)
+    state = start(build(zoo, MODEL, num_outputs=1), RECIPE)
     steps = iter(range(100))
 
     def poison(gradient: torch.Tensor) -> torch.Tensor:
@@ -154,8 +155,8 @@ def test_a_full_disk_is_an_error_and_nothing_is_lost(tmp_path: Path, samples: Sa
         pytest.raises(StoreError, match=r"cannot be written.*run the same command again"),
     ):
         train(broken, MODEL, samples)
-    assert not broken.is_trained(MODEL)
-    assert not list(broken.folder(MODEL).glob("*"))
+    assert not broken.model(MODEL).is_trained
+    assert not list(broken.model(MODEL).path.glob("*"))
     train(broken, MODEL, samples)
-    one, two = (load_file(zoo.folder(MODEL) / "model.safetensors") for zoo in (whole, broken))
+    one, two = (load_file(zoo.model(MODEL).path / "model.safetensors") for zoo in (whole, broken))
     assert all(torch.equal(one[name], two[name]) for name in one)

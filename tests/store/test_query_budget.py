@@ -11,10 +11,9 @@ from toy_zoo import MODEL, make_samples, make_zoo
 from raygrid.analysis.tables import missing_pairings
 from raygrid.io.files import write_text
 from raygrid.spec import EndpointSpec, EnsembleSpec, StudySpec, TargetSpec, TransferSpec, attack, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import allowance, likeliest_first, num_requests, strongest_first
-from raygrid.store.samples import samples_dir
-from raygrid.store.units import Unit, images_beyond_budgets, missing_files, not_asked, plan_units
+from raygrid.store.units import Unit, images_beyond_budgets, missing_files, not_asked
 from raygrid.study.clean import find_leftovers
 from raygrid.study.plan import _external
 from raygrid.study.status import describe_status
@@ -30,9 +29,12 @@ def limited(max_images: int, **changes: object) -> TargetSpec:
     return replace(ENDPOINT, endpoint=replace(EndpointSpec(batch_size=10, **changes), max_images=max_images))
 
 
-def study_with(folder: Path, *targets: TargetSpec, **changes: object) -> Zoo:
+def study_with(folder: Path, *targets: TargetSpec, **changes: object) -> StudyFolder:
     transfer = TransferSpec(attacks=attack_grid((0.02, 0.04)), block_size=16)
-    return make_zoo(folder, models=(MODEL, OTHER), transfer=transfer, targets=targets, **changes)
+    zoo = make_zoo(folder, models=(MODEL, OTHER), transfer=transfer, targets=targets, **changes)
+    if not zoo.has_samples("toy"):
+        make_samples(zoo.samples_dir("toy"))
+    return zoo
 
 
 def test_the_strongest_attack_comes_first_and_makes_its_curve_before_the_next() -> None:
@@ -82,7 +84,7 @@ def test_requests_are_counted_by_block(tmp_path: Path) -> None:
 def test_units_want_what_the_budget_covers_and_a_larger_one_adds_to_it(tmp_path: Path) -> None:
     def asked(max_images: int) -> set[tuple[str, str, int]]:
         zoo = study_with(tmp_path, limited(max_images), zoo_as_targets=False)
-        files = missing_files(plan_units(zoo, "toy", NUM_TEST))
+        files = missing_files(zoo.units("toy"))
         assert all(file.tile.names == ("external-clinic",) for file in files)
         return {
             ("clean" if f.unit.surrogate is None else f.unit.surrogate.name, key, f.unit.block)
@@ -103,7 +105,7 @@ def test_models_of_the_zoo_are_asked_all_whatever_the_budget_of_another(tmp_path
     zoo = study_with(tmp_path, limited(74))
     tiles = {
         (f.tile.names, tuple(a.key for a in f.tile.attacks))
-        for f in missing_files(plan_units(zoo, "toy", NUM_TEST))
+        for f in missing_files(zoo.units("toy"))
         if f.unit.surrogate == MODEL
     }
     both = (MODEL.name, OTHER.name)
@@ -113,7 +115,7 @@ def test_models_of_the_zoo_are_asked_all_whatever_the_budget_of_another(tmp_path
     }
 
 
-def finish(zoo: Zoo, units: list[Unit]) -> None:
+def finish(zoo: StudyFolder, units: list[Unit]) -> None:
     """Let all that is asked for be there."""
     for file in missing_files(units):
         file.describe_tile()
@@ -122,8 +124,7 @@ def finish(zoo: Zoo, units: list[Unit]) -> None:
 
 def test_what_a_budget_leaves_out_is_not_missing_but_told(tmp_path: Path) -> None:
     zoo = study_with(tmp_path / "study", limited(74), zoo_as_targets=False)
-    make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
-    units = plan_units(zoo, "toy", NUM_TEST)
+    units = zoo.units("toy")
     finish(zoo, units)
     assert missing_files(units) == []
     (key,) = not_asked(units)
@@ -139,7 +140,7 @@ def test_what_a_budget_leaves_out_is_not_missing_but_told(tmp_path: Path) -> Non
 
 def test_a_budget_that_is_spent_early_waits_for_a_larger_one(tmp_path: Path) -> None:
     zoo = study_with(tmp_path, limited(74), zoo_as_targets=False)
-    units = plan_units(zoo, "toy", NUM_TEST)
+    units = zoo.units("toy")
     (unit,) = [u for u in units if u.surrogate == MODEL and u.block == 0]
     assert unit in [file.unit for file in missing_files(units)]
     unit.write_spent(["external-clinic"])
@@ -147,7 +148,7 @@ def test_a_budget_that_is_spent_early_waits_for_a_larger_one(tmp_path: Path) -> 
     assert images_beyond_budgets(units) == {"external-clinic": 2 * 16}  # adversarial and control of the first block
     assert (MODEL.name, "pgd@0.04") in not_asked(units)["toy", "external-clinic"]
     larger = study_with(tmp_path, limited(75), zoo_as_targets=False)
-    again = plan_units(larger, "toy", NUM_TEST)
+    again = larger.units("toy")
     assert images_beyond_budgets(again) == {}
     assert [u.block for u in (f.unit for f in missing_files(again)) if u.surrogate == MODEL] == [0, 1]
 
@@ -164,7 +165,7 @@ def test_a_plan_says_what_an_endpoint_is_asked_and_how_long_it_takes(tmp_path: P
 
 def test_answers_are_no_leftovers_while_the_study_names_their_target(tmp_path: Path) -> None:
     zoo = study_with(tmp_path, ENDPOINT)
-    write_text(zoo.answers_dir(ENDPOINT) / "answers", "dear")
+    write_text(zoo.answers(ENDPOINT) / "answers", "dear")
     write_text(tmp_path / "answers" / "toy" / "external-old" / "answers", "of another")
     write_text(tmp_path / "answers" / "toy" / "notes" / "mine", "of the user")
     assert [leftover.path for leftover in find_leftovers(zoo)] == [tmp_path / "answers" / "toy" / "external-old"]

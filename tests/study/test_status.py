@@ -11,36 +11,40 @@ from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 from raygrid.cli.commands import main
 from raygrid.io.files import write_json, write_text
 from raygrid.models.training import train
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
-from raygrid.store.units import missing_files, plan_units
+from raygrid.store.units import missing_files
 from raygrid.study.clean import find_leftovers
 from raygrid.study.status import describe_status
 
 
 @pytest.fixture
-def zoo(tmp_path: Path) -> Zoo:
+def zoo(tmp_path: Path) -> StudyFolder:
     zoo = make_zoo(tmp_path / "study", replace(RECIPE, epochs=1))
-    write_json(tmp_path / "study" / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
+    write_json(
+        tmp_path / "study" / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.sample_signatures)}
+    )
     return zoo
 
 
-def test_a_study_that_has_nothing_yet(zoo: Zoo) -> None:
+def test_a_study_that_has_nothing_yet(zoo: StudyFolder) -> None:
     text = describe_status(zoo)
     assert "models: 0 of 1 trained" in text
     assert "toy: samples not prepared yet" in text
 
 
 def test_pace_and_failures_are_told(
-    zoo: Zoo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    zoo: StudyFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples = make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
-    small = Zoo(zoo.study_dir, replace(zoo.study, transfer=replace(zoo.study.transfer, block_size=4)), zoo.samples)
-    write_json(small.study_dir / "study.json", {"study": small.study.to_dict(), "samples": dict(small.samples)})
-    write_text(small.folder(MODEL) / "failure.txt", "the loss is not finite\n")
+    samples = make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    small = StudyFolder(
+        zoo.path, replace(zoo.study, transfer=replace(zoo.study.transfer, block_size=4)), zoo.sample_signatures
+    )
+    write_json(small.path / "study.json", {"study": small.study.to_dict(), "samples": dict(small.sample_signatures)})
+    write_text(small.model(MODEL).path / "failure.txt", "the loss is not finite\n")
     assert "FAILED model toy/test_resnet-random-d1-0: the loss is not finite" in describe_status(small)
     train(small, MODEL, samples)
-    units = plan_units(small, "toy", samples.num_test)
+    units = small.units("toy")
     missing = missing_files(units)
     for age, file in zip((40, 20, 0), missing[:3], strict=True):  # clean scores, one each 20 s
         file.describe_tile()
@@ -58,31 +62,31 @@ def test_pace_and_failures_are_told(
     assert "Traceback" not in text
     assert str(units[-1].failure_path) in text
     with pytest.raises(SystemExit, match="0"):
-        main(["status", str(small.study_dir), "--failed"])
+        main(["status", str(small.path), "--failed"])
     assert "Traceback: all of it" in capsys.readouterr().out
-    monkeypatch.setattr(Zoo, "untrained", lambda zoo: [MODEL])
+    monkeypatch.setattr(StudyFolder, "untrained", lambda zoo: [MODEL])
     assert "pace:" not in describe_status(small)  # what is left to train takes longer than what is left to score
 
 
-def test_leftovers_are_listed_and_go_only_when_asked(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
-    make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
-    write_json(zoo.study_dir / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
-    kept = zoo.folder(MODEL) / "card.json"
+def test_leftovers_are_listed_and_go_only_when_asked(zoo: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    write_json(zoo.path / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.sample_signatures)})
+    kept = zoo.model(MODEL).path / "card.json"
     old = [
-        zoo.study_dir / "samples" / "toy-111111111111" / "manifest.json",
-        zoo.study_dir / "zoo" / "toy" / "some-model-222222222222" / "card.json",
-        zoo.study_dir / "scores" / "modality=toy" / "surrogate=clean" / "plan-333333333333" / "block-00000-x.parquet",
-        zoo.study_dir / "zoo" / f".writing-{'4' * 32}-card.json",
+        zoo.path / "samples" / "toy-111111111111" / "manifest.json",
+        zoo.path / "zoo" / "toy" / "some-model-222222222222" / "card.json",
+        zoo.path / "scores" / "modality=toy" / "surrogate=clean" / "plan-333333333333" / "block-00000-x.parquet",
+        zoo.path / "zoo" / f".writing-{'4' * 32}-card.json",
     ]
     write_json(kept, {"weights_sha256": "0" * 64})
-    own = [zoo.study_dir / name for name in ("samples/my-notes/a", "zoo/toy/mine/a", ".writing-thesis")]
+    own = [zoo.path / name for name in ("samples/my-notes/a", "zoo/toy/mine/a", ".writing-thesis")]
     for path in own:
         write_text(path, "of the user")
     for path in old:
         write_text(path, "x" * 1_000_000)
     for arguments, gone in (([], False), (["--delete"], True), ([], True)):
         with pytest.raises(SystemExit, match="0"):
-            main(["clean", str(zoo.study_dir), *arguments])
+            main(["clean", str(zoo.path), *arguments])
         assert [path.exists() for path in old] == [not gone] * 4
     listed, deleted, nothing = (text.splitlines()[-1].split() for text in _parts(capsys.readouterr().out))
     assert (listed[0], deleted[0], nothing[0]) == ("4.0", "4.0", "0.0")
@@ -90,11 +94,11 @@ def test_leftovers_are_listed_and_go_only_when_asked(zoo: Zoo, capsys: pytest.Ca
     assert all(path.exists() for path in own)
 
 
-def test_scores_are_no_leftovers_while_their_models_are_not_trained(zoo: Zoo) -> None:
-    make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
-    write_text(zoo.study_dir / "scores/modality=toy/surrogate=clean/plan-333333333333/block-00000-x.parquet", "scores")
+def test_scores_are_no_leftovers_while_their_models_are_not_trained(zoo: StudyFolder) -> None:
+    make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    write_text(zoo.path / "scores/modality=toy/surrogate=clean/plan-333333333333/block-00000-x.parquet", "scores")
     assert find_leftovers(zoo) == []
-    write_json(zoo.folder(MODEL) / "card.json", {"weights_sha256": "0" * 64})
+    write_json(zoo.model(MODEL).path / "card.json", {"weights_sha256": "0" * 64})
     assert len(find_leftovers(zoo)) == 1
 
 

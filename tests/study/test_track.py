@@ -1,4 +1,4 @@
-"""The MLflow mirror: whole, once, and patient with a store that does not answer."""
+"""The MLflow upload_runs: whole, once, and patient with a store that does not answer."""
 
 import socket
 import subprocess
@@ -17,17 +17,17 @@ from mlflow.tracking import MlflowClient
 from postgres_server import postgres_server
 
 from raygrid.errors import TrackingError
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.study import track
-from raygrid.study.track import mirror, without_password
+from raygrid.study.track import upload_runs, without_password
 
 MODELS = [model("a", instance=k) for k in (0, 1)]
 NUM_PAIRINGS = len(MODELS) ** 2
 START_S = 180  # of a tracking server on a busy machine
 
 
-def make_zoo(folder: Path) -> Zoo:
-    return Zoo(folder, small_study(MODELS), {"eye": "f" * 64})
+def make_zoo(folder: Path) -> StudyFolder:
+    return StudyFolder(folder, small_study(MODELS), {"eye": "f" * 64})
 
 
 def pairings_of(uri: str) -> list:
@@ -43,8 +43,8 @@ def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_study_is_mirrored_once_and_says_what_it_was_made_of(tmp_path: Path) -> None:
     zoo = make_zoo(tmp_path)
-    assert mirror(zoo, small_frame(MODELS), phantom=True) == NUM_PAIRINGS
-    assert mirror(zoo, small_frame(MODELS), phantom=True) == 0
+    assert upload_runs(zoo, small_frame(MODELS), phantom=True) == NUM_PAIRINGS
+    assert upload_runs(zoo, small_frame(MODELS), phantom=True) == 0
     runs = pairings_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert len(runs) == NUM_PAIRINGS
     for run in runs:
@@ -55,9 +55,9 @@ def test_a_study_is_mirrored_once_and_says_what_it_was_made_of(tmp_path: Path) -
 
 
 def test_a_store_that_came_from_another_folder_looks_for_its_artefacts_here(tmp_path: Path) -> None:
-    assert mirror(make_zoo(tmp_path / "a"), small_frame(MODELS), phantom=True) == NUM_PAIRINGS
+    assert upload_runs(make_zoo(tmp_path / "a"), small_frame(MODELS), phantom=True) == NUM_PAIRINGS
     (tmp_path / "a").rename(tmp_path / "b")
-    assert mirror(make_zoo(tmp_path / "b"), small_frame(MODELS), phantom=True) == 0
+    assert upload_runs(make_zoo(tmp_path / "b"), small_frame(MODELS), phantom=True) == 0
     uri = f"sqlite:///{tmp_path / 'b' / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
     here = (tmp_path / "b").as_uri()
@@ -68,7 +68,7 @@ def test_a_store_that_came_from_another_folder_looks_for_its_artefacts_here(tmp_
 def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
     uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
     with pytest.raises(TrackingError, match="run with --only track") as caught:
-        mirror(make_zoo(tmp_path), small_frame(MODELS), uri, phantom=True)
+        upload_runs(make_zoo(tmp_path), small_frame(MODELS), uri, phantom=True)
     assert "http://***@127.0.0.1" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
@@ -76,7 +76,7 @@ def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path
 def test_a_database_that_cannot_be_opened_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database\n" * 100)
     with pytest.raises(TrackingError, match="Nothing is lost"):
-        mirror(make_zoo(tmp_path), small_frame(MODELS), phantom=True)
+        upload_runs(make_zoo(tmp_path), small_frame(MODELS), phantom=True)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,14 @@ def test_a_uri_is_shown_without_its_password(uri: str, shown: str) -> None:
 
 def test_what_else_goes_wrong_in_a_store_is_told_in_the_same_way(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="Nothing is lost"):  # no driver for such a database is installed
-        mirror(make_zoo(tmp_path), small_frame(MODELS), "mysql+pymysql://me:hunter2@127.0.0.1/x", phantom=True)
+        upload_runs(make_zoo(tmp_path), small_frame(MODELS), "mysql+pymysql://me:hunter2@127.0.0.1/x", phantom=True)
 
 
 def test_pairings_of_a_modality_that_is_no_more_are_left_out(tmp_path: Path) -> None:
     frame = small_frame(MODELS)
-    assert mirror(make_zoo(tmp_path), pd.concat([frame, frame.assign(modality="lung")]), phantom=True) == NUM_PAIRINGS
+    assert (
+        upload_runs(make_zoo(tmp_path), pd.concat([frame, frame.assign(modality="lung")]), phantom=True) == NUM_PAIRINGS
+    )
 
 
 def test_finished_runs_stay_known_when_half_written_ones_are_deleted(
@@ -109,10 +111,10 @@ def test_finished_runs_stay_known_when_half_written_ones_are_deleted(
 ) -> None:
     monkeypatch.setattr(track, "_MAX_RESULTS", 2)
     zoo, frame = make_zoo(tmp_path), small_frame(MODELS)
-    mirror(zoo, frame, phantom=True)
+    upload_runs(zoo, frame, phantom=True)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     client.update_run(pairings_of(f"sqlite:///{tmp_path / 'mlflow.db'}")[0].info.run_id, status="RUNNING")
-    assert mirror(zoo, frame, phantom=True) == 1
+    assert upload_runs(zoo, frame, phantom=True) == 1
     assert len(pairings_of(f"sqlite:///{tmp_path / 'mlflow.db'}")) == NUM_PAIRINGS
 
 
@@ -123,11 +125,11 @@ def test_a_server_on_postgresql_that_went_away_gets_the_rest_when_it_is_back(tmp
     first = without(small_frame(MODELS), MODELS[1], MODELS[0])
     with postgres_server(free_port()) as store:
         with mlflow_server(store, port, tmp_path / "artefacts"):
-            assert mirror(zoo, first, uri, phantom=True) == NUM_PAIRINGS - 1
+            assert upload_runs(zoo, first, uri, phantom=True) == NUM_PAIRINGS - 1
         with pytest.raises(TrackingError, match="Nothing is lost"):
-            mirror(zoo, small_frame(MODELS), uri, phantom=True)
+            upload_runs(zoo, small_frame(MODELS), uri, phantom=True)
         with mlflow_server(store, port, tmp_path / "artefacts"):
-            assert mirror(zoo, small_frame(MODELS), uri, phantom=True) == 1
+            assert upload_runs(zoo, small_frame(MODELS), uri, phantom=True) == 1
             assert len(pairings_of(uri)) == NUM_PAIRINGS
 
 

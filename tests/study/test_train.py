@@ -10,7 +10,7 @@ from raygrid.errors import ClusterError, TrainingError
 from raygrid.io.files import write_json
 from raygrid.models.memory import CONTEXT_BYTES, training_bytes
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.study.cluster import Resources, share_resources
 from raygrid.study.train import MOST_PER_GPU, Request, SourcesFirst, _most_at_once, _trial, request_of
 from raygrid.study.transfer import _READER_CPUS
@@ -20,7 +20,7 @@ CPU = Resources("cpu", 4, 4, 0, 0.75, 0, 4)
 GPU = Resources("cuda", 16, 16, 24 * GIB, 0.5, 1, 1)
 
 
-def zoo_with_source(folder: Path) -> Zoo:
+def zoo_with_source(folder: Path) -> StudyFolder:
     recipe = Recipe(epochs=1)
     modalities = [
         ModalitySpec(
@@ -38,7 +38,7 @@ def zoo_with_source(folder: Path) -> Zoo:
     )
     transfer = TransferSpec(attacks=attack_grid((0.02,)))
     study = StudySpec(name="s", seed=0, modalities=tuple(modalities), models=models, transfer=transfer)
-    return Zoo(folder, study, {"toy": "0" * 64, "public": "1" * 64})
+    return StudyFolder(folder, study, {"toy": "0" * 64, "public": "1" * 64})
 
 
 def test_a_model_waits_for_its_source(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_model_waits_for_its_source(tmp_path: Path) -> None:
     searcher = SourcesFirst(zoo, [Request(m, 1, 0.0) for m in zoo.study.models])
     assert searcher.suggest("a")["model"] == 1
     assert searcher.suggest("b") is None
-    write_json(zoo.folder(zoo.study.models[1]) / "card.json", {"weights_sha256": ""})
+    write_json(zoo.model(zoo.study.models[1]).path / "card.json", {"weights_sha256": ""})
     searcher.on_trial_complete("a", {"finished": True})
     assert searcher.suggest("b")["model"] == 0
     assert searcher.suggest("c") is None
@@ -86,7 +86,7 @@ def test_share_of_a_gpu_is_named_or_follows_from_memory(
     tmp_path: Path, samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zoo = make_zoo(tmp_path)
-    monkeypatch.setattr("raygrid.study.train.samples_dir", lambda *args: samples.folder)
+    monkeypatch.setattr("raygrid.store.folder.samples_dir", lambda *args: samples.folder)
     assert request_of(zoo, MODEL, GPU, 5).gpus == 1 / 5
     assert request_of(zoo, MODEL, GPU, None).gpus == 1 / MOST_PER_GPU
     needed = training_bytes(MODEL.arch, zoo.study.modalities[0].dataset, zoo.study.recipe_of(MODEL), num_outputs=1)
@@ -142,11 +142,11 @@ def test_what_would_come_again_is_reported_and_not_raised(
 
     zoo, reports = make_zoo(tmp_path), []
     monkeypatch.setattr("raygrid.models.training.train", fail)
-    monkeypatch.setattr("raygrid.study.train.samples_dir", lambda *args: samples.folder)
+    monkeypatch.setattr("raygrid.store.folder.samples_dir", lambda *args: samples.folder)
     monkeypatch.setattr("raygrid.study.train.tune.report", reports.append)
-    job = {"study": zoo.study.to_dict(), "study_dir": str(tmp_path), "samples": dict(zoo.samples)}
+    job = {"study": zoo.study.to_dict(), "study_dir": str(tmp_path), "samples": dict(zoo.sample_signatures)}
     _trial({"model": 0, "cpus": 1, "gpus": 0.0}, {**job, "device": "cpu", "provenance": {}})
     (report,) = reports
     assert report.items() >= {k: v for k, v in expected.items() if k != "failed"}.items()
     assert report["failed"].startswith(expected.get("failed", "out of memory"))
-    assert (zoo.folder(MODEL) / "failure.txt").exists() == isinstance(error, ValueError)
+    assert (zoo.model(MODEL).path / "failure.txt").exists() == isinstance(error, ValueError)

@@ -9,11 +9,12 @@ from scored_zoo import as_row, changed, opened, run_missing, scorer_of, units_of
 from target_server import Reply, TargetServer
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.analysis.frames import auc_frame
+from raygrid.analysis.frames import result_frames
 from raygrid.models.training import train
+from raygrid.models.zoo import load_frozen
 from raygrid.scoring.networks import verify_external
 from raygrid.spec import EndpointSpec, TargetSpec, TransferSpec, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import allowance
 from raygrid.store.samples import samples_dir
 from raygrid.store.units import missing_files
@@ -24,9 +25,9 @@ NUM_TEST = 24
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     zoo = make_zoo(tmp_path_factory.mktemp("study"), replace(RECIPE, epochs=1, augmentations=()), transfer=TRANSFER)
-    train(zoo, MODEL, make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"])))
+    train(zoo, MODEL, make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"])))
     return zoo
 
 
@@ -35,8 +36,8 @@ def clinic(server: TargetServer, max_images: int) -> TargetSpec:
     return TargetSpec(modality="toy", label="clinic", kind="http", source=server.url, endpoint=endpoint)
 
 
-def test_a_model_behind_an_endpoint_has_its_aucs_within_a_budget_and_is_asked_nothing_twice(zoo: Zoo) -> None:
-    network = zoo.load_frozen(MODEL)
+def test_a_model_behind_an_endpoint_has_its_aucs_within_a_budget_and_is_asked_nothing_twice(zoo: StudyFolder) -> None:
+    network = load_frozen(zoo, MODEL)
 
     def answer(images: list[np.ndarray]) -> list[list[float]]:
         batch = torch.from_numpy(np.stack(images)).float()
@@ -64,7 +65,7 @@ def test_a_model_behind_an_endpoint_has_its_aucs_within_a_budget_and_is_asked_no
         before = sum(server.counts.values())
         assert missing_files(units_of(whole)) == []
         assert sum(server.counts.values()) == before
-    frame = auc_frame(whole, "toy", opened(whole))
+    frame = result_frames(whole, "toy", opened(whole))[0]
     keys = ["surrogate", "attack", "epsilon", "condition"]
     own, same = (frame[frame["target"] == t].set_index(keys)["auc"] for t in (MODEL.name, "external-clinic"))
     assert own.nunique() > 3

@@ -15,14 +15,14 @@ from torch import nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid.analysis.effects import factor_effects
-from raygrid.analysis.frames import auc_frame, external_clean, result_frames
+from raygrid.analysis.frames import external_clean, result_frames
 from raygrid.analysis.tables import missing_pairings, table1, unlearned
 from raygrid.errors import BudgetSpentError, RaygridError, SpecError, StoreError
 from raygrid.io.files import write_json
 from raygrid.models.training import train
 from raygrid.scoring.networks import open_external, verify_external
 from raygrid.spec import AnswerSpec, EndpointSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
 from raygrid.store.scores import read_metadata
 from raygrid.store.units import missing_files
@@ -42,15 +42,15 @@ SAME, STRANGER, BROKEN = function("first_model"), function("brightness"), functi
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Return two trained models, one of them once more as a function, and a stranger."""
     recipe = replace(RECIPE, epochs=1, augmentations=())
     folder = tmp_path_factory.mktemp("study")
     zoo = make_zoo(folder, recipe, models=MODELS, transfer=TRANSFER, targets=(SAME, STRANGER))
-    samples = make_samples(samples_dir(folder, "toy", zoo.samples["toy"]))
+    samples = make_samples(samples_dir(folder, "toy", zoo.sample_signatures["toy"]))
     for model in MODELS:
         train(zoo, model, samples)
-    write_json(folder / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.samples)})
+    write_json(folder / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.sample_signatures)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(target_functions.STUDY_VARIABLE, str(folder))
         run_missing(zoo)
@@ -58,14 +58,14 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 
 
 @pytest.fixture
-def copied(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Zoo:
-    shutil.copytree(zoo.study_dir, tmp_path / "study")
-    monkeypatch.setenv(target_functions.STUDY_VARIABLE, str(zoo.study_dir))
-    return Zoo(tmp_path / "study", zoo.study, zoo.samples)
+def copied(zoo: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
+    shutil.copytree(zoo.path, tmp_path / "study")
+    monkeypatch.setenv(target_functions.STUDY_VARIABLE, str(zoo.path))
+    return StudyFolder(tmp_path / "study", zoo.study, zoo.sample_signatures)
 
 
-def test_a_model_behind_a_function_has_the_aucs_of_the_model(zoo: Zoo) -> None:
-    frame = auc_frame(zoo, "toy", opened(zoo))
+def test_a_model_behind_a_function_has_the_aucs_of_the_model(zoo: StudyFolder) -> None:
+    frame = result_frames(zoo, "toy", opened(zoo))[0]
     keys = ["surrogate", "attack", "epsilon", "condition"]
     own, same = (frame[frame["target"] == t].set_index(keys) for t in (MODEL.name, SAME.name))
     assert len(own) == len(same) == 1 + 2 * 4 * 2  # clean; surrogates, attacks, conditions
@@ -78,7 +78,7 @@ def test_a_model_behind_a_function_has_the_aucs_of_the_model(zoo: Zoo) -> None:
     assert not same["white_box"].any()  # nobody told raygrid
 
 
-def test_decisions_of_a_function_are_those_of_the_model(zoo: Zoo) -> None:
+def test_decisions_of_a_function_are_those_of_the_model(zoo: StudyFolder) -> None:
     _, decisions = result_frames(zoo, "toy", opened(zoo))
     keys = ["surrogate", "attack", "epsilon", "condition", "label"]
     measures = ["sensitivity", "specificity", "fooled"]
@@ -86,9 +86,9 @@ def test_decisions_of_a_function_are_those_of_the_model(zoo: Zoo) -> None:
     pd.testing.assert_frame_equal(own, same.reindex(own.index))
 
 
-def test_tables_and_effects_of_the_zoo_leave_external_targets_out(zoo: Zoo) -> None:
-    frame = auc_frame(zoo, "toy", opened(zoo))
-    alone = auc_frame(changed(zoo, targets=()), "toy", opened(zoo))
+def test_tables_and_effects_of_the_zoo_leave_external_targets_out(zoo: StudyFolder) -> None:
+    frame = result_frames(zoo, "toy", opened(zoo))[0]
+    alone = result_frames(changed(zoo, targets=()), "toy", opened(zoo))[0]
     assert len(frame) == 2 * len(alone)
     study = zoo.study
     pd.testing.assert_frame_equal(table1(frame, study=study), table1(alone, study=replace(study, targets=())))
@@ -98,11 +98,11 @@ def test_tables_and_effects_of_the_zoo_leave_external_targets_out(zoo: Zoo) -> N
     assert missing_pairings(frame, study).empty
 
 
-def test_without_the_zoo_as_targets_only_the_others_are_scored(copied: Zoo) -> None:
-    shutil.rmtree(copied.study_dir / "scores")
+def test_without_the_zoo_as_targets_only_the_others_are_scored(copied: StudyFolder) -> None:
+    shutil.rmtree(copied.path / "scores")
     alone = changed(copied, zoo_as_targets=False)
     assert {file.tile.names for file in run_missing(alone)} == {(SAME.name, STRANGER.name)}
-    frame = auc_frame(alone, "toy", opened(alone))
+    frame = result_frames(alone, "toy", opened(alone))[0]
     assert set(frame["target"]) == {SAME.name, STRANGER.name}
     assert len(alone.study.pairings("toy")) == 2 * 2
     assert missing_pairings(frame, alone.study).empty
@@ -111,8 +111,8 @@ def test_without_the_zoo_as_targets_only_the_others_are_scored(copied: Zoo) -> N
 
 def test_clean_scores_come_before_any_model_is_trained(tmp_path: Path) -> None:
     zoo = make_zoo(tmp_path / "study", models=MODELS, transfer=TRANSFER, targets=(STRANGER,))
-    make_samples(samples_dir(zoo.study_dir, "toy", zoo.samples["toy"]))
-    job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.study_dir), "samples": dict(zoo.samples)}
+    make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.path), "samples": dict(zoo.sample_signatures)}
     from raygrid.scoring.scorer import Scorer
 
     scorer = Scorer({**job, "modality": "toy", "device": "cpu", "names": [STRANGER.name]})
@@ -131,9 +131,9 @@ def test_clean_scores_come_before_any_model_is_trained(tmp_path: Path) -> None:
     assert low < auc <= high
 
 
-def test_a_target_that_cannot_answer_costs_its_own_scores_alone(copied: Zoo) -> None:
+def test_a_target_that_cannot_answer_costs_its_own_scores_alone(copied: StudyFolder) -> None:
     grown = changed(copied, targets=(SAME, BROKEN, STRANGER))
-    shutil.rmtree(grown.study_dir / "scores")
+    shutil.rmtree(grown.path / "scores")
     scorer = scorer_of(grown)
     for file in missing_files(units_of(grown)):
         error = scorer(as_row(grown, file))["error"][0]
@@ -141,9 +141,9 @@ def test_a_target_that_cannot_answer_costs_its_own_scores_alone(copied: Zoo) -> 
         assert "the licence has run out" in error
         assert file.unit.failure_path.read_text().startswith("target 'broken'")
     assert {f.tile.names for f in missing_files(units_of(grown))} == {(BROKEN.name,)}
-    frame = auc_frame(grown, "toy", opened(grown))
+    frame = result_frames(grown, "toy", opened(grown))[0]
     assert set(frame["target"]) == {MODEL.name, MODELS[1].name, SAME.name, STRANGER.name}
-    pd.testing.assert_frame_equal(frame, auc_frame(copied, "toy", opened(copied)))
+    pd.testing.assert_frame_equal(frame, result_frames(copied, "toy", opened(copied))[0])
 
 
 class _Endpoint(nn.Module):
@@ -160,7 +160,9 @@ class _Endpoint(nn.Module):
         return images.mean(dim=(1, 2, 3))[:, None]
 
 
-def test_a_spent_budget_is_no_failure_and_a_larger_one_goes_on(copied: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spent_budget_is_no_failure_and_a_larger_one_goes_on(
+    copied: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endpoint = EndpointSpec(max_images=1000)
     clinic = TargetSpec(modality="toy", label="clinic", kind="http", source="http://127.0.0.1:9/", endpoint=endpoint)
     monkeypatch.setattr("raygrid.store.folder.target_identity", lambda target: target.name)
@@ -171,17 +173,17 @@ def test_a_spent_budget_is_no_failure_and_a_larger_one_goes_on(copied: Zoo, monk
         assert scorer(as_row(grown, file))["error"][0] == ""
         assert not file.unit.failure_path.exists()
     assert missing_files(units_of(grown)) == []
-    frame = auc_frame(grown, "toy", opened(grown))
+    frame = result_frames(grown, "toy", opened(grown))[0]
     assert len(frame[frame["target"] == clinic.name]) == 1  # clean: no attack was answered on every block
     larger = replace(clinic, endpoint=replace(endpoint, max_images=1001))
     monkeypatch.setattr("raygrid.scoring.networks.open_target", lambda target, **_: _Endpoint(10_000))
     run_missing(changed(copied, targets=(larger,)))
-    frame = auc_frame(changed(copied, targets=(larger,)), "toy", opened(copied))
+    frame = result_frames(changed(copied, targets=(larger,)), "toy", opened(copied))[0]
     assert len(frame[frame["target"] == clinic.name]) == 1 + 2 * 4 * 2
 
 
-def test_a_target_added_later_leaves_what_is_there_as_it_is(copied: Zoo) -> None:
-    before = {path: path.read_bytes() for path in copied.study_dir.glob("scores/**/*.parquet")}
+def test_a_target_added_later_leaves_what_is_there_as_it_is(copied: StudyFolder) -> None:
+    before = {path: path.read_bytes() for path in copied.path.glob("scores/**/*.parquet")}
     twin = function("brightness", "twin")
     written = run_missing(changed(copied, targets=(SAME, STRANGER, twin)))
     assert {f.tile.names for f in written} == {("external-twin",)}
@@ -198,24 +200,24 @@ def test_a_target_added_later_leaves_what_is_there_as_it_is(copied: Zoo) -> None
         (replace(STRANGER, answer=AnswerSpec(labels=("fnding",))), "did you mean 'finding'"),
     ],
 )
-def test_a_mistake_is_found_with_one_batch(zoo: Zoo, target: TargetSpec, text: str) -> None:
+def test_a_mistake_is_found_with_one_batch(zoo: StudyFolder, target: TargetSpec, text: str) -> None:
     with pytest.raises(RaygridError, match=text):
         verify_external(zoo, target, opened(zoo))
 
 
-def test_a_budget_below_the_clean_images_is_refused(zoo: Zoo) -> None:
+def test_a_budget_below_the_clean_images_is_refused(zoo: StudyFolder) -> None:
     endpoint = EndpointSpec(max_images=25)
     clinic = TargetSpec(modality="toy", label="clinic", kind="http", source="http://127.0.0.1:9/", endpoint=endpoint)
     with pytest.raises(SpecError, match=r"clean test images alone take 26; raise it to 410"):  # 2 + 24 + 2 * 4 * 48
         verify_external(zoo, clinic, opened(zoo))
 
 
-def test_open_external_returns_logits_of_the_studys_labels(zoo: Zoo) -> None:
+def test_open_external_returns_logits_of_the_studys_labels(zoo: StudyFolder) -> None:
     target = open_external(zoo, STRANGER, opened(zoo))
     assert target(torch.zeros(3, 3, 32, 32)).shape == (3, 1)
 
 
-def test_a_study_with_targets_survives_json_and_one_without_is_written_as_before(zoo: Zoo) -> None:
+def test_a_study_with_targets_survives_json_and_one_without_is_written_as_before(zoo: StudyFolder) -> None:
     study = replace(zoo.study, zoo_as_targets=False)
     assert StudySpec.from_dict(json.loads(json.dumps(study.to_dict()))) == study
     plain = replace(zoo.study, targets=()).to_dict()
@@ -225,7 +227,7 @@ def test_a_study_with_targets_survives_json_and_one_without_is_written_as_before
     assert study.targets_of("toy") == (SAME, STRANGER)
 
 
-def test_targets_are_of_studied_modalities_and_differ_in_their_labels(zoo: Zoo) -> None:
+def test_targets_are_of_studied_modalities_and_differ_in_their_labels(zoo: StudyFolder) -> None:
     with pytest.raises(SpecError, match="share a label"):
         replace(zoo.study, targets=(SAME, SAME))
     with pytest.raises(SpecError, match="did you mean 'toy'"):
@@ -236,18 +238,18 @@ def test_targets_are_of_studied_modalities_and_differ_in_their_labels(zoo: Zoo) 
         replace(zoo.study, models=())
 
 
-def test_a_model_without_clean_scores_stops_the_results_but_an_external_target_does_not(copied: Zoo) -> None:
+def test_a_model_without_clean_scores_stops_the_results_but_an_external_target_does_not(copied: StudyFolder) -> None:
     grown = changed(copied, targets=(SAME, STRANGER, BROKEN))
-    assert set(auc_frame(grown, "toy", opened(grown))["target"]) == {m.name for m in (*MODELS, SAME, STRANGER)}
+    assert set(result_frames(grown, "toy", opened(grown))[0]["target"]) == {m.name for m in (*MODELS, SAME, STRANGER)}
     with pytest.raises(StoreError, match="clean scores are not complete"):
-        auc_frame(changed(copied, models=(*MODELS, replace(MODEL, instance=1))), "toy", opened(copied))
+        result_frames(changed(copied, models=(*MODELS, replace(MODEL, instance=1))), "toy", opened(copied))
 
 
-def run_without_preparing(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def run_without_preparing(zoo: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run a study whose samples are there, and return what was prepared or started; raises what the run raises."""
     done: list[str] = []
 
-    def prepared(*_: object) -> Zoo:
+    def prepared(*_: object) -> StudyFolder:
         done.append("prepared")
         return zoo
 
@@ -258,7 +260,7 @@ def run_without_preparing(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> list[str
     monkeypatch.setattr("raygrid.study.run._prepare", prepared)
     monkeypatch.setattr("raygrid.study.cluster.connected", started)
     try:
-        run_study(zoo.study, RunOptions(study_dir=zoo.study_dir, data_root=zoo.study_dir))
+        run_study(zoo.study, RunOptions(study_dir=zoo.path, data_root=zoo.path))
     except RaygridError as error:
         done.append(str(error))
     return done
@@ -266,7 +268,7 @@ def run_without_preparing(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> list[str
 
 def test_a_mistake_ends_the_run_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = make_zoo(tmp_path, models=MODELS, transfer=TRANSFER, targets=(BROKEN,))
-    make_samples(samples_dir(tmp_path, "toy", zoo.samples["toy"]))
+    make_samples(samples_dir(tmp_path, "toy", zoo.sample_signatures["toy"]))
     *before, error = run_without_preparing(zoo, monkeypatch)
     assert before == ["prepared"]
     assert "the licence has run out" in error

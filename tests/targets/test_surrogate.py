@@ -15,7 +15,7 @@ from target_models import LABELS, SIZE, function, make_network, specs, target
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.analysis.frames import auc_frame
+from raygrid.analysis.frames import result_frames
 from raygrid.analysis.tables import of_zoo, table1
 from raygrid.attacks import Bfloat16
 from raygrid.errors import SpecError
@@ -24,7 +24,7 @@ from raygrid.models.training import train
 from raygrid.scoring import networks
 from raygrid.scoring.networks import verify_external
 from raygrid.spec import AnswerSpec, InputSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
-from raygrid.store.folder import Zoo
+from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
 from raygrid.store.weight_sources import path_of_model
 from raygrid.study.check_targets import try_targets
@@ -141,7 +141,7 @@ def test_what_has_no_gradients_is_refused(spec: TargetSpec) -> None:
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Return two trained models, and the first once more as somebody's checkpoint, everything scored."""
     folder = tmp_path_factory.mktemp("study")
     recipe, transfer = (
@@ -149,7 +149,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
         TransferSpec(attacks=attack_grid((0.12,)), block_size=16),
     )
     trained = make_zoo(folder, recipe, models=TWO, transfer=transfer)
-    samples = make_samples(samples_dir(folder, "toy", trained.samples["toy"]))
+    samples = make_samples(samples_dir(folder, "toy", trained.sample_signatures["toy"]))
     for model in TWO:
         train(trained, model, samples)
     copy = TargetSpec(
@@ -157,22 +157,26 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
         label="copy",
         kind="checkpoint",
         source="target_functions:first_network",
-        weights=str(path_of_model(trained.folder(MODEL))),
+        weights=str(path_of_model(trained.model(MODEL).path)),
         input=InputSpec(black=-1.0, white=1.0),
     )
-    zoo = Zoo(folder, replace(trained.study, targets=(copy,)), trained.samples)
+    zoo = StudyFolder(folder, replace(trained.study, targets=(copy,)), trained.sample_signatures)
     run_missing(zoo)
-    grown = Zoo(folder, replace(zoo.study, targets=(replace(copy, attacked_through=True),)), zoo.samples)
+    grown = StudyFolder(
+        folder, replace(zoo.study, targets=(replace(copy, attacked_through=True),)), zoo.sample_signatures
+    )
     made = {"phantom": True, "versions": {}, "git_commit": None}
-    write_json(folder / "study.json", {"study": grown.study.to_dict(), "samples": dict(grown.samples), **made})
+    write_json(
+        folder / "study.json", {"study": grown.study.to_dict(), "samples": dict(grown.sample_signatures), **made}
+    )
     verify_external(grown, grown.study.targets[0], samples)
     added = run_missing(grown)
     assert {file.unit.surrogate for file in added} == {grown.study.targets[0]}  # nothing else is computed again
     return grown
 
 
-def test_attacks_through_it_do_what_attacks_through_the_same_model_do(zoo: Zoo) -> None:
-    frame = auc_frame(zoo, "toy", opened(zoo))
+def test_attacks_through_it_do_what_attacks_through_the_same_model_do(zoo: StudyFolder) -> None:
+    frame = result_frames(zoo, "toy", opened(zoo))[0]
     keys = ["target", "attack", "condition"]
     own, copy = (frame[frame["surrogate"] == name].set_index(keys) for name in (MODEL.name, "external-copy"))
     assert len(own) == len(copy) == 3 * 2 * 2  # targets, attacks, conditions
@@ -184,15 +188,15 @@ def test_attacks_through_it_do_what_attacks_through_the_same_model_do(zoo: Zoo) 
     assert len(units_of(zoo)) == 2 * 4  # blocks; clean, two models, the copy
 
 
-def test_what_compares_models_of_the_zoo_leaves_it_out(zoo: Zoo) -> None:
-    alone = Zoo(zoo.study_dir, replace(zoo.study, targets=()), zoo.samples)
-    frames = [auc_frame(z, "toy", opened(z)) for z in (zoo, alone)]
+def test_what_compares_models_of_the_zoo_leaves_it_out(zoo: StudyFolder) -> None:
+    alone = StudyFolder(zoo.path, replace(zoo.study, targets=()), zoo.sample_signatures)
+    frames = [result_frames(z, "toy", opened(z))[0] for z in (zoo, alone)]
     pd.testing.assert_frame_equal(*(table1(f, study=z.study) for f, z in zip(frames, (zoo, alone), strict=True)))
     pd.testing.assert_frame_equal(of_zoo(frames[0]).reset_index(drop=True), frames[1])
     assert len(frames[0]) > len(frames[1])
 
 
-def test_another_declaration_of_the_same_file_is_the_same_network(zoo: Zoo) -> None:
+def test_another_declaration_of_the_same_file_is_the_same_network(zoo: StudyFolder) -> None:
     (copy,) = zoo.study.targets
     squeezed = replace(copy, label="squeezed", received="jpeg:90", attacked_through=False)
     other = replace(squeezed, label="other", weights="/elsewhere.safetensors")
@@ -201,35 +205,37 @@ def test_another_declaration_of_the_same_file_is_the_same_network(zoo: Zoo) -> N
     assert not zoo.study.is_white_box(MODEL, squeezed)
 
 
-def test_it_is_tried_when_it_is_switched_on_later(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_tried_when_it_is_switched_on_later(
+    zoo: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[str] = []
     monkeypatch.setattr(networks, "verify_external", lambda zoo, target, samples: tried.append(target.name))
     try_targets(zoo, None)
     assert tried == []  # all is done
-    shutil.copytree(zoo.study_dir, tmp_path / "study")
-    grown = Zoo(tmp_path / "study", zoo.study, zoo.samples)
-    shutil.rmtree(grown.study_dir / "scores" / "modality=toy" / "surrogate=external-copy")
+    shutil.copytree(zoo.path, tmp_path / "study")
+    grown = StudyFolder(tmp_path / "study", zoo.study, zoo.sample_signatures)
+    shutil.rmtree(grown.path / "scores" / "modality=toy" / "surrogate=external-copy")
     try_targets(grown, None)
     assert tried == ["external-copy"]
 
 
-def test_results_and_runs_of_a_zoo_that_it_attacks(zoo: Zoo) -> None:
+def test_results_and_runs_of_a_zoo_that_it_attacks(zoo: StudyFolder) -> None:
     publish(zoo, again=True)
     track(zoo, None)
-    results = zoo.study_dir / "results"
+    results = zoo.path / "results"
     report = (results / "report.html").read_text()
     assert "external-copy → test_resnet-random-d1-0: AUC" in report
     assert "No pairing is missing" in report
     (one,) = read_json(results / "assessments.json")
     assert "An attacker who has the model itself leaves" in (results / one["page"]).read_text()
-    client = mlflow.MlflowClient(default_uri(zoo.study_dir))
+    client = mlflow.MlflowClient(default_uri(zoo.path))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, "params.surrogate_arch = 'external'")
     assert {run.data.params["white_box"] for run in runs} == {"True", "False"}
     assert {run.data.params["same_arch"] for run in runs} == {"False"}
 
 
-def test_a_study_with_it_survives_json(zoo: Zoo) -> None:
+def test_a_study_with_it_survives_json(zoo: StudyFolder) -> None:
     assert StudySpec.from_dict(zoo.study.to_dict()) == zoo.study
     assert zoo.study.to_dict()["targets"][0]["attacked_through"] is True
     plain = replace(zoo.study.targets[0], attacked_through=False)

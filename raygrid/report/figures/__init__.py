@@ -1,6 +1,6 @@
 """Pictures of a study as matplotlib Figures: pure functions, object API only, no pyplot state."""
 
-from raygrid.report.figures.canvas import WATERMARK
+from raygrid.report.figures.canvas import WATERMARK, save_figure
 from raygrid.report.figures.curves import damage_against_visibility, epsilon_curves, learning_curves
 from raygrid.report.figures.forests import beside_published, clean_auc_plot, effects_plot
 from raygrid.report.figures.heat_maps import heat_map
@@ -21,5 +21,6 @@ __all__ = [
     "heat_map",
     "learning_curves",
     "models_in_order",
+    "save_figure",
     "short_name",
 ]

@@ -1,13 +1,18 @@
 """What all pictures share: the blank figure with its watermark, and the colours."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-WATERMARK = "Generated phantoms: not medical evidence"
+from raygrid.io.files import atomic_path
+from raygrid.io.mirror import display_path_and_url
+from raygrid.report.table_text import PHANTOM_NOTICE
+
+WATERMARK = PHANTOM_NOTICE
 
 # Okabe & Ito: told apart with every common colour vision deficiency.
 COLOURS = {"fgsm": "#0072B2", "pgd": "#D55E00"}
@@ -47,3 +52,11 @@ def legend_below(figure: Figure, handles: Sequence[Artist], *, ncols: int, fonts
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
+
+
+def save_figure(study_dir: Path, figure: Figure, name: str) -> str:
+    """Write a figure to STUDY/figures/`name`, in the format of its suffix; return its path, and URL if it has one."""
+    path = study_dir / "figures" / name
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
+    return display_path_and_url(path)
