@@ -1,7 +1,9 @@
 """The models of a study and how each is trained."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from raygrid.errors import unknown_name
 from raygrid.spec._require import require
@@ -22,6 +24,7 @@ PRECISIONS = (
 PRETRAINED_ON = "pretrained_on:"
 ENSEMBLE = "ensemble"  # where a table names the architecture of a surrogate
 WEIGHTS = "weights:"
+SurrogateKind = Literal["model", "ensemble", "external"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -115,6 +118,7 @@ class ModelSpec:
     init: str
     split: str
     instance: int = 0
+    surrogate_kind: ClassVar[SurrogateKind] = "model"
 
     def __post_init__(self) -> None:
         known = self.init in ("random", "imagenet") or self.init.startswith((PRETRAINED_ON, WEIGHTS))
@@ -165,6 +169,7 @@ class EnsembleSpec:
     modality: str
     label: str
     members: tuple[str, ...]
+    surrogate_kind: ClassVar[SurrogateKind] = "ensemble"
 
     def __post_init__(self) -> None:
         require(bool(_NAME.fullmatch(self.label)), f"ensemble label {self.label!r} must match {_NAME.pattern}")
@@ -177,6 +182,42 @@ class EnsembleSpec:
     def name(self) -> str:
         """Readable name, unique within the modality."""
         return f"{ENSEMBLE}-{self.label}"
+
+
+def model_grid(
+    modality: str, architectures: Iterable[str], variants: Iterable[tuple[str, str, int]]
+) -> tuple[ModelSpec, ...]:
+    """Return one model for each architecture and each (init, split, instance), architecture by architecture.
+
+    The three values of a variant are those of `ModelSpec`:
+
+    >>> models = model_grid("chest", ["resnet18", "densenet121"], [("random", "d1", 0), ("imagenet", "d2", 0)])
+    >>> [model.name for model in models]  # doctest: +NORMALIZE_WHITESPACE
+    ['resnet18-random-d1-0', 'resnet18-imagenet-d2-0', 'densenet121-random-d1-0', 'densenet121-imagenet-d2-0']
+
+    Raises SpecError if architectures or variants are empty, one is given twice, a variant is not a triple, or a value
+    is not valid for `ModelSpec`.
+    """
+    require(
+        not isinstance(architectures, str),
+        f"architectures is {architectures!r}; expected a list: use [{architectures!r}]",
+    )
+    archs, cells = list(architectures), list(variants)
+    require(len(archs) > 0, "architectures is empty; name at least one")
+    require(len(cells) > 0, "variants is empty; give at least one (init, split, instance)")
+    for name, values in (("architecture", archs), ("variant", cells)):
+        twice = next((value for k, value in enumerate(values) if value in values[:k]), None)
+        require(twice is None, f"{name} {twice!r} is given twice; remove one")
+    for cell in cells:
+        require(
+            isinstance(cell, (tuple, list)) and len(cell) == 3,
+            f"variant {cell!r}: expected (init, split, instance), such as ('random', 'd1', 0)",
+        )
+    return tuple(
+        ModelSpec(modality=modality, arch=arch, init=init, split=split, instance=instance)
+        for arch in archs
+        for init, split, instance in cells
+    )
 
 
 def init_label(init: str) -> str:

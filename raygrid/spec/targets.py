@@ -6,10 +6,11 @@ are gradients, of a network in a file, it can be attacked through as well.
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from raygrid.errors import SpecError, unknown_name
 from raygrid.spec._require import require
+from raygrid.spec.models import SurrogateKind
 from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 
 TARGET_KINDS = (
@@ -158,6 +159,7 @@ class TargetSpec:
     answer: AnswerSpec = field(default_factory=AnswerSpec)
     endpoint: EndpointSpec = field(default_factory=EndpointSpec)
     attacked_through: bool = field(default=False, metadata=ABSENT_BY_DEFAULT)
+    surrogate_kind: ClassVar[SurrogateKind] = "external"
 
     def __post_init__(self) -> None:
         who = f"target {self.label!r}"
