@@ -14,7 +14,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def ended_in_order() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Raise Terminated in the block when SIGTERM comes; outside of the main thread, which alone can, change nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,7 +55,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def preserve_handlers() -> Iterator[None]:
     """Keep what SIGINT and SIGTERM do over a block that would set it, as the start of Ray does."""
     if threading.current_thread() is not threading.main_thread():
         yield

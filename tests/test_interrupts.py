@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raygrid.cli.commands import _status_of
-from raygrid.interrupts import Terminated, ended_in_order, kept
+from raygrid.interrupts import Terminated, preserve_handlers, sigterm_as_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -34,8 +34,8 @@ def test_what_a_library_sets_lasts_no_longer_than_the_block() -> None:
     def ignored(number: int, frame: Any) -> None:
         """Do as Ray's driver does not: nothing."""
 
-    with ended_in_order():
-        with kept():
+    with sigterm_as_interrupt():
+        with preserve_handlers():
             signal.signal(signal.SIGTERM, ignored)
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Terminated):

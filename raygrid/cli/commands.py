@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from raygrid import __version__
 from raygrid.errors import ClusterError, MissingDataError, RaygridError, SpecError
-from raygrid.interrupts import Terminated, ended_in_order
+from raygrid.interrupts import Terminated, sigterm_as_interrupt
 from raygrid.io.mirror import display_path, local_dir
 from raygrid.progress import tell
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
@@ -253,7 +253,7 @@ def guarded(command: Callable[[], None]) -> NoReturn:
 
 def _status_of(command: Callable[[], None]) -> int:
     try:
-        with ended_in_order():
+        with sigterm_as_interrupt():
             command()
     except RaygridError as error:
         print(f"error: {error}", file=sys.stderr)

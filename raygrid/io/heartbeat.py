@@ -24,7 +24,7 @@ _NAME = "driver.json"
 
 
 @dataclass(frozen=True)
-class Rhythm:
+class HeartbeatTiming:
     """Seconds between two signs of life, until a silent driver counts as dead, and between claim and check.
 
     Storage without conditional writes lets two drivers claim at once; the one whose claim is overwritten sees it at
@@ -36,11 +36,11 @@ class Rhythm:
     settle_s: float = 2.0
 
 
-RHYTHM = Rhythm()
+TIMING = HeartbeatTiming()
 
 
 @contextmanager
-def held(remote: Remote, identity: str) -> Iterator[None]:
+def hold_folder(remote: Remote, identity: str) -> Iterator[None]:
     """Hold a folder in object storage while the block runs.
 
     Args:
@@ -77,14 +77,14 @@ class _Keeper(threading.Thread):
         if holder is not None and holder.get("mirror") != self._claim["mirror"] and self._is_alive():
             raise self._in_use(holder)
         self._write()
-        time.sleep(RHYTHM.settle_s)  # whoever looked before our claim was there has written his by then
+        time.sleep(TIMING.settle_s)  # whoever looked before our claim was there has written his by then
         holder = self._holder()
         if holder is None or holder["token"] != self._claim["token"]:
             raise self._in_use(holder or {})
 
     def run(self) -> None:
         """Renew the claim; if it is somebody else's, interrupt the block that holds it."""
-        while not self._ended.wait(RHYTHM.renew_s):
+        while not self._ended.wait(TIMING.renew_s):
             try:
                 holder = self._holder()
                 if holder is None or holder["token"] == self._claim["token"]:
@@ -107,7 +107,7 @@ class _Keeper(threading.Thread):
         if self._taken_by:
             raise StoreError(
                 f"{self._remote.url} was taken over by another driver: {self._taken_by}; this one gave no sign of life "
-                f"for {RHYTHM.stale_s:g} s (asleep, or without network) and stops; what it finished stays"
+                f"for {TIMING.stale_s:g} s (asleep, or without network) and stops; what it finished stays"
             ) from None
 
     def release(self) -> None:
@@ -134,7 +134,7 @@ class _Keeper(threading.Thread):
         now = self._remote.write(probe, b"what time is it?").modified_s
         self._remote.delete(probe)
         renewed = self._remote.stat(_NAME)
-        return renewed is not None and now - renewed.modified_s < RHYTHM.stale_s
+        return renewed is not None and now - renewed.modified_s < TIMING.stale_s
 
     def _write(self) -> None:
         self._remote.write(_NAME, json.dumps(self._claim).encode())
@@ -142,7 +142,7 @@ class _Keeper(threading.Thread):
     def _in_use(self, holder: dict[str, Any]) -> StoreError:
         return StoreError(
             f"{self._remote.url} is in use by another driver: {_readable(holder)}; wait for it, or choose another "
-            f"--output; one that died is let go {RHYTHM.stale_s:g} s after its last sign of life"
+            f"--output; one that died is let go {TIMING.stale_s:g} s after its last sign of life"
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from raygrid.errors import StoreError
-from raygrid.io.heartbeat import held
+from raygrid.io.heartbeat import hold_folder
 from raygrid.io.mirror import mirror_of
 
 
@@ -33,7 +33,7 @@ def lease(study_dir: Path) -> Iterator[None]:
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}))
         file.flush()
         try:
-            with nullcontext() if mirror is None else held(mirror.remote, mirror.identity):
+            with nullcontext() if mirror is None else hold_folder(mirror.remote, mirror.identity):
                 yield
         finally:
             if is_new and [*study_dir.iterdir()] == [path]:

@@ -67,8 +67,8 @@ def upload(temporary: Path, path: Path) -> None:
     """
     mirror = mirror_of(path)
     if mirror is not None:
-        stamp = mirror.remote.upload(temporary, mirror.name(path))
-        os.utime(temporary, (stamp.modified_s, stamp.modified_s))
+        version = mirror.remote.upload(temporary, mirror.name(path))
+        os.utime(temporary, (version.modified_s, version.modified_s))
 
 
 def remove(path: Path) -> None:
@@ -162,7 +162,7 @@ def pull(path: Path, *, only: Sequence[str] = ("*",), without: Sequence[str] = (
     there = mirror.remote.list(mirror.name(path))
     for folder in {(mirror.root / name).parent for name in there}:
         folder.mkdir(parents=True, exist_ok=True)  # also of what is left where it is: folders are looked at
-    wanted = {name: stamp for name, stamp in there.items() if chosen(name)}
+    wanted = {name: version for name, version in there.items() if chosen(name)}
     if _stale(mirror, wanted):
         with FileLock(_lock_path(mirror, path)):  # other processes of this node want the same
             _fetch_all(mirror, _stale(mirror, wanted))
@@ -197,7 +197,7 @@ def num_bytes(path: Path) -> int:
     """Return the size of a file or of all files below a folder, of a mirror as it is in object storage."""
     mirror = mirror_of(path)
     if mirror is not None and TEMPORARY_PREFIX not in path.name:
-        return sum(stamp.num_bytes for stamp in mirror.remote.list(mirror.name(path)).values())
+        return sum(version.num_bytes for version in mirror.remote.list(mirror.name(path)).values())
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(file.stat().st_size for file in files)
 
@@ -230,16 +230,16 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _is_same(file: Path, stamp: ObjectVersion) -> bool:
+def _is_same(file: Path, version: ObjectVersion) -> bool:
     try:
         known = file.stat()
     except FileNotFoundError:
         return False
-    return ObjectVersion(known.st_size, int(known.st_mtime)) == stamp
+    return ObjectVersion(known.st_size, int(known.st_mtime)) == version
 
 
 def _stale(mirror: Mirror, wanted: dict[str, ObjectVersion]) -> dict[str, ObjectVersion]:
-    return {name: stamp for name, stamp in wanted.items() if not _is_same(mirror.root / name, stamp)}
+    return {name: version for name, version in wanted.items() if not _is_same(mirror.root / name, version)}
 
 
 def _lock_path(mirror: Mirror, path: Path) -> Path:
@@ -250,18 +250,18 @@ def _lock_path(mirror: Mirror, path: Path) -> Path:
 
 def _fetch_all(mirror: Mirror, wanted: dict[str, ObjectVersion]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
-        running = [pool.submit(_fetch, mirror, name, stamp) for name, stamp in wanted.items()]
+        running = [pool.submit(_fetch, mirror, name, version) for name, version in wanted.items()]
         for each in running:
             each.result()
 
 
-def _fetch(mirror: Mirror, name: str, stamp: ObjectVersion) -> None:
+def _fetch(mirror: Mirror, name: str, version: ObjectVersion) -> None:
     """Download an object under a temporary name, and rename it; one that was deleted meanwhile is passed over."""
     path = mirror.root / name
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}")
     try:
         mirror.remote.download(name, temporary)
-        os.utime(temporary, (stamp.modified_s, stamp.modified_s))
+        os.utime(temporary, (version.modified_s, version.modified_s))
         temporary.replace(path)
     except FileNotFoundError:
         path.unlink(missing_ok=True)

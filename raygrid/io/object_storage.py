@@ -64,27 +64,27 @@ class Remote:
             raise StoreError(f"{self.url}: there is no bucket {self.bucket!r}; make it first, or mend the URL")
 
     def list(self, name: str = "") -> dict[str, ObjectVersion]:
-        """Return every object below `name`, or the object `name` itself, with its stamp."""
+        """Return every object below `name`, or the object `name` itself, with its version."""
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(self._key(name), recursive=True, allow_not_found=True)
         infos = self._patiently(f"listing {name or 'it'}", lambda files: files.get_file_info(selector))
         start = len(self._key("")) + 1
-        found = {info.path[start:]: _stamp(info) for info in infos if info.is_file}
+        found = {info.path[start:]: _version_of(info) for info in infos if info.is_file}
         alone = None if found or not name else self.stat(name)
         return {name: alone} if alone else found
 
     def stat(self, name: str) -> ObjectVersion | None:
-        """Return the stamp of an object, None if it is not there."""
+        """Return the version of an object, None if it is not there."""
         info = self._patiently(f"asking for {name}", lambda files: files.get_file_info(self._key(name)))
-        return _stamp(info) if info.is_file else None
+        return _version_of(info) if info.is_file else None
 
     def upload(self, path: Path, name: str) -> ObjectVersion:
-        """Make the object `name` of a local file, whole or not at all, and return its stamp."""
+        """Make the object `name` of a local file, whole or not at all, and return its version."""
         return self._put(name, path.stat().st_size, lambda: _mapped(path))
 
     def write(self, name: str, data: bytes) -> ObjectVersion:
-        """Make the object `name` of some bytes, whole or not at all, and return its stamp."""
+        """Make the object `name` of some bytes, whole or not at all, and return its version."""
         return self._put(name, len(data), lambda: data)
 
     def download(self, name: str, path: Path) -> None:
@@ -132,10 +132,10 @@ class Remote:
             out = files.open_output_stream(self._key(name))
             out.write(content())
             out.close()
-            stamp = _stamp(files.get_file_info(self._key(name)))
-            if stamp.num_bytes != num_bytes:
-                raise OSError(f"{stamp.num_bytes} bytes arrived, expected {num_bytes}")
-            return stamp
+            version = _version_of(files.get_file_info(self._key(name)))
+            if version.num_bytes != num_bytes:
+                raise OSError(f"{version.num_bytes} bytes arrived, expected {num_bytes}")
+            return version
 
         # Ctrl-C between opening and closing would make an object of half a file: it reaches main threads only
         with ThreadPoolExecutor(1) as pool:
@@ -215,7 +215,7 @@ def _file_system(scheme: str, bucket: str, options: tuple[tuple[str, str], ...],
     )
 
 
-def _stamp(info: Any) -> ObjectVersion:
+def _version_of(info: Any) -> ObjectVersion:
     return ObjectVersion(int(info.size or 0), int(info.mtime_ns or 0) // 10**9)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from raygrid.errors import ClusterError
-from raygrid.interrupts import kept
+from raygrid.interrupts import preserve_handlers
 from raygrid.progress import tell
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
@@ -74,7 +74,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
     if ray.is_initialized():
         yield ray
         return
-    with kept():
+    with preserve_handlers():
         _start(ray, address, num_cpus)
     try:
         yield ray

@@ -19,7 +19,7 @@ from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 from raygrid.errors import SpecError, StoreError
 from raygrid.io import heartbeat, object_storage
 from raygrid.io.files import atomic_path, read_json, remove, write_json, write_text
-from raygrid.io.heartbeat import Rhythm
+from raygrid.io.heartbeat import HeartbeatTiming
 from raygrid.io.lease import lease
 from raygrid.io.mirror import display_path, exists, from_portable, local_dir, num_bytes, pull, push, to_portable
 from raygrid.io.object_storage import parse
@@ -342,12 +342,12 @@ def test_a_picture_of_a_finished_study_is_published(server: S3Server, url: str, 
     assert b"<svg" in server.get(f"{tmp_path.name}/figures/empty.svg")
 
 
-QUICK = Rhythm(renew_s=0.2, stale_s=4.0, settle_s=0.1)
+QUICK = HeartbeatTiming(renew_s=0.2, stale_s=4.0, settle_s=0.1)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "RHYTHM", QUICK)
+    monkeypatch.setattr(heartbeat, "TIMING", QUICK)
 
 
 @pytest.mark.usefixtures("quick")

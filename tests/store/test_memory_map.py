@@ -13,7 +13,6 @@ import pytest
 
 from raygrid.data.splits.draw import assign_splits, members
 from raygrid.errors import StoreError
-from raygrid.io import cache as node_cache
 from raygrid.io.cache import CACHE_VARIABLE, cached_file
 from raygrid.io.files import write_json, write_text
 from raygrid.spec import SplitSpec
@@ -77,7 +76,7 @@ def test_a_test_block_is_cut_out_of_row_groups_and_shards(samples, images, start
 
 def test_a_second_reader_decodes_nothing(samples, monkeypatch):
     first = samples.training_set("d1", "train")
-    monkeypatch.setattr(node_cache, "atomic_path", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr("raygrid.io.cache.atomic_path", lambda *_, **__: pytest.fail("decoded again"))
     again = samples.training_set("d1", "train")
     assert np.array_equal(first.images[:], again.images[:])
 
