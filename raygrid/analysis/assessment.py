@@ -93,7 +93,7 @@ class Assessment:
     Attributes:
         auc, decisions: the rows of this target alone, as in `results/`. Those of attacks through the model itself count
             in `white_box` alone.
-        visibility: of its modality.
+        perceptibility: of its modality.
         not_asked: the (surrogate, attack's key) that its budget does not cover.
 
     Raises DataError if there is not one clean row.
@@ -103,7 +103,7 @@ class Assessment:
     target: TargetSpec
     auc: pd.DataFrame
     decisions: pd.DataFrame
-    visibility: pd.DataFrame
+    perceptibility: pd.DataFrame
     not_asked: Set[Cell] = frozenset()
 
     def __post_init__(self) -> None:
@@ -196,14 +196,14 @@ class Assessment:
                 frame[f"{measure}_{name}"] = rows.groupby("label")[measure].mean()
         return frame.reset_index()
 
-    def seen(self) -> pd.DataFrame:
+    def perceptibility_of_attacks(self) -> pd.DataFrame:
         """Return how visible each attack is: attack, epsilon, grey_levels (of the largest change), psnr, ssim.
 
         They are means over images and surrogates.
         """
         asked = set(self._rows("adversarial")["surrogate"])
-        mine = self.visibility["condition"].eq("adversarial") & self.visibility["surrogate"].isin(asked)
-        rows = self.visibility[mine & (self.visibility["modality"] == self.target.modality)]
+        mine = self.perceptibility["condition"].eq("adversarial") & self.perceptibility["surrogate"].isin(asked)
+        rows = self.perceptibility[mine & (self.perceptibility["modality"] == self.target.modality)]
         means = rows.groupby(["attack", "epsilon"], sort=False)[["linf", "psnr", "ssim"]].mean().reset_index()
         return means.assign(grey_levels=means["linf"] * GREY_LEVELS).drop(columns="linf")
 

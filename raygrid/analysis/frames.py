@@ -126,7 +126,7 @@ def _clean_of(block: _Block, targets: Sequence[AnyTarget], test: _Test) -> _Clea
     return _Clean(place, block.auc, block.logits, thresholds_of(test.labels, block.logits))
 
 
-def visibility_frame(folder: StudyFolder, modality: str, num_test: int) -> pd.DataFrame:
+def perceptibility_frame(folder: StudyFolder, modality: str, num_test: int) -> pd.DataFrame:
     """Return how visible the changes are: a row per surrogate, condition, attack and epsilon, means over the images.
 
     Columns: modality, surrogate, condition, attack, epsilon, `MEASURES`, num_images. An image that did not change has

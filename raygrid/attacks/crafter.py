@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient
-from raygrid.attacks.input_transforms import Draws, diversify, smooth
+from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
 from raygrid.attacks.plugins import run_plugin
 from raygrid.data.images.scale import round_to_levels
 from raygrid.errors import SpecError
@@ -38,7 +38,7 @@ class _Path:
     attacks: list[AttackSpec]
     momentum: Tensor | None = None
     variance: Scaled | None = None
-    draws: dict[str, Draws] = field(default_factory=dict)
+    draws: dict[str, ImageDraws] = field(default_factory=dict)
 
 
 class Crafter:
@@ -187,12 +187,12 @@ def _starts(images: Tensor, attacks: Sequence[AttackSpec], seed: int, image_ids:
             "diversity": attack.diversity > 0,
             "neighbours": attack.neighbours > 0,
         }
-        draws = {purpose: Draws(seed, image_ids, purpose) for purpose, wanted in purposes.items() if wanted}
+        draws = {purpose: ImageDraws(seed, image_ids, purpose) for purpose, wanted in purposes.items() if wanted}
         point = _random_point(images, attack, draws["start"]) if attack.random_start else images
         yield _Path(point, together, draws=draws)
 
 
-def _random_point(images: Tensor, attack: AttackSpec, draws: Draws) -> Tensor:
+def _random_point(images: Tensor, attack: AttackSpec, draws: ImageDraws) -> Tensor:
     """Return a point of the epsilon-ball around each image, uniform in volume, clipped to [-1, 1]."""
     if attack.norm == "linf":
         change = draws.uniform(images) * attack.epsilon

@@ -14,7 +14,7 @@ _SMALLEST = 1 / 1.1  # of the side; 299 of 330 pixels in the paper
 _KERNEL_SIGMAS = 3.0  # from the middle of the kernel to its edge
 
 
-class Draws:
+class ImageDraws:
     """Random numbers of a batch, a stream per image and purpose: the neighbours in the batch do not matter."""
 
     def __init__(self, seed: int, image_ids: Sequence[str], purpose: str) -> None:

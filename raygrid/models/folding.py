@@ -9,7 +9,7 @@ from timm.models.densenet import DenseBlock
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, FrozenDenseLayer, can_join, can_pack
+from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, FrozenDenseLayer, can_freeze, can_fuse
 
 _TOLERANCE = 1e-6  # relative, in float64: a wrong pair changes outputs by far more, rounding by far less
 
@@ -89,12 +89,12 @@ def _fuse(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
         fused: nn.Module = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
         # timm's BatchNormAct2d also drops and activates; what stays of it is that
         rest = [m for m in (getattr(norm, name, nn.Identity()) for name in ("drop", "act")) if not _does_nothing(m)]
-        if can_pack(fused) and len(rest) == 1 and can_join(rest[0]):
+        if can_freeze(fused) and len(rest) == 1 and can_fuse(rest[0]):
             fused, rest = FrozenConv2d(fused, rest[0]), []
         network.set_submodule(conv_name, fused)
         network.set_submodule(norm_name, nn.Sequential(*rest))
     for name, module in list(network.named_modules()):
-        if can_pack(module):
+        if can_freeze(module):
             network.set_submodule(name, FrozenConv2d(module))
     for name, module in list(network.named_modules()):
         if isinstance(module, DenseBlock):

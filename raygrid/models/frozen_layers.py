@@ -21,14 +21,14 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, tuple[float, ...]]] = {
 _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
-def can_pack(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+def can_freeze(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether FrozenConv2d can stand for a module."""
     if type(module) is Conv2dSame:
         return module.dilation == (1, 1)
     return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
-def can_join(activation: nn.Module) -> bool:
+def can_fuse(activation: nn.Module) -> bool:
     """Whether FrozenConv2d can take over the activation that follows a convolution."""
     return type(activation) in _ACTIVATIONS
 

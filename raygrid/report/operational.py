@@ -45,12 +45,12 @@ class PageTable:
 
 
 def practice_tables(
-    auc: pd.DataFrame, decisions: pd.DataFrame, visibility: pd.DataFrame, epsilon: float
+    auc: pd.DataFrame, decisions: pd.DataFrame, perceptibility: pd.DataFrame, epsilon: float
 ) -> list[PageTable]:
     """Return the tables that have rows.
 
     Args:
-        auc, decisions, visibility: as in `results/`.
+        auc, decisions, perceptibility: as in `results/`.
         epsilon: at which surrogates are compared.
     """
     found = [
@@ -82,7 +82,7 @@ def practice_tables(
         _page_table(
             "How visible the changes are",
             "Means over test images and surrogates. L∞ and L2 on images in [-1, 1]; PSNR in dB; SSIM 1 is not visible.",
-            tables.damage_and_visibility(auc, visibility),
+            tables.damage_and_perceptibility(auc, perceptibility),
             _CASE | {"linf": "L∞", "l2": "L2", "psnr": "PSNR", "ssim": "SSIM", "relative_auc": "Relative AUC"},
         ),
     ]

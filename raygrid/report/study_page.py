@@ -49,7 +49,7 @@ class ReportInput:
 
     Attributes:
         auc: the AUC frame of `results/auc.parquet`.
-        decisions, visibility: of `results/decisions.parquet` and `visibility.parquet`; without them the page has no
+        decisions, perceptibility: of `results/decisions.parquet` and `visibility.parquet`; without them the page has no
             section on practice.
         effects: of `results/effects.csv`.
         phantom: whether the images are generated; puts the banner and watermarks on.
@@ -65,7 +65,7 @@ class ReportInput:
     auc: pd.DataFrame
     phantom: bool
     decisions: pd.DataFrame | None = None
-    visibility: pd.DataFrame | None = None
+    perceptibility: pd.DataFrame | None = None
     effects: pd.DataFrame | None = None
     cards: Sequence[ModelCard] = ()
     provenance: Provenance = field(default_factory=Provenance)
@@ -104,8 +104,8 @@ def render_report(inputs: ReportInput) -> str:
         summary=_summary(auc, cells[1], epsilon) if study.zoo_as_targets else tables.labels_left_out(everything),
         tables=[_table(number, part, inputs.phantom) for number, part in cells.items()],
         practice=[]
-        if inputs.decisions is None or inputs.visibility is None or not study.zoo_as_targets
-        else practice_tables(auc, tables.of_zoo(inputs.decisions), inputs.visibility, epsilon),
+        if inputs.decisions is None or inputs.perceptibility is None or not study.zoo_as_targets
+        else practice_tables(auc, tables.of_zoo(inputs.decisions), inputs.perceptibility, epsilon),
         claims=_claims(judged),
         modalities=list(sum_up(judged).columns[2:]),
         judged=judged.to_dict("records"),
@@ -270,13 +270,13 @@ def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[
         caption = "What each factor changes, with 95% intervals; grey where the interval holds 0."
         alt = "Forest plot of the effect of every factor on the relative AUC; numbers in the table below."
         pictures["effects"].append(Picture(as_svg(figures.effects_plot(relative, phantom=phantom)), alt, caption))
-    if inputs.visibility is not None:
-        seen = tables.damage_and_visibility(auc, inputs.visibility)
+    if inputs.perceptibility is not None:
+        table = tables.damage_and_perceptibility(auc, inputs.perceptibility)
         caption = (
             "Damage against visibility: each line is one attack, its points are the ε, mean over black-box pairings."
         )
         alt = "Line plots of relative AUC against structural similarity; numbers in the table beside."
-        figure = figures.damage_against_visibility(seen, phantom=phantom)
+        figure = figures.damage_against_perceptibility(table, phantom=phantom)
         pictures["practice"].append(Picture(as_svg(figure), alt, caption))
     return pictures | {"learning": _learning(inputs)}
 

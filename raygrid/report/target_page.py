@@ -82,7 +82,7 @@ def render_assessment(inputs: PageInput) -> str:
         others_among_them=any(through.arch == EXTERNAL for through in one.surrogates),
         contrasts=one.contrasts(),
         received=_received(target),
-        seen=one.seen().to_dict("records"),
+        perceptibility=one.perceptibility_of_attacks().to_dict("records"),
         curves=_curves(one, inputs.phantom),
         pictures=_examples(inputs),
         example_words=inputs.example_words,

@@ -95,13 +95,13 @@ def score_attacked(
     cases: list[Case] = []
     unscored: list[Tensor] = []
     logits: list[NDArray[np.float32]] = []
-    visible: list[NDArray[np.float32]] = []
+    changes: list[NDArray[np.float32]] = []
     hashes: dict[str, str] = {}
     failed: dict[int, RaygridError] = {}
     for attack, adversarial in crafter.craft(images, labels, transfer.attacks, seed=seed, image_ids=block.image_ids):
         cases += [Case("adversarial", attack), Case("control", attack)]
         unscored += [adversarial, control(images, adversarial, permutations)]
-        visible += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
+        changes += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
         if not at_once or len(cases) == 2 * len(transfer.attacks):
             rounded = [round_towards(images, changed) for changed in unscored] if in_levels else []
             shown = _Shown(unscored, rounded, in_levels)
@@ -111,7 +111,7 @@ def score_attacked(
     return BlockScores(
         cases=cases,
         logits=np.concatenate(logits, axis=1),
-        perceptibility=np.stack(visible),
+        perceptibility=np.stack(changes),
         adversarial_sha256=hashes,
         num_gradients=crafter.num_gradients,
         num_zero_gradients=int(crafter.zero_gradients.sum()),

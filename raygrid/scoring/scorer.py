@@ -31,7 +31,7 @@ class Scorer:
 
     def __init__(self, job: dict[str, Any]) -> None:
         from raygrid.models.numerics import set_numerics  # PyTorch: only the actors need it
-        from raygrid.scoring.model_offload import Shelf
+        from raygrid.scoring.model_offload import ModelOffload
 
         self._folder = StudyFolder(from_portable(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
         pull(self._folder.samples_dir(job["modality"]), without=IMAGE_FILES)
@@ -45,7 +45,7 @@ class Scorer:
             models = _opened(self._folder, job["modality"], job["names"], samples)
         except RaygridError as error:
             self._error = str(error)
-        self._shelf = Shelf(models, self._device)
+        self._models = ModelOffload(models, self._device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         seconds, errors = [], []
@@ -57,7 +57,7 @@ class Scorer:
             try:
                 pull(file.unit.folder, only=file.unit.names)  # what other nodes know of it
                 if not error:
-                    error = self._score(file, unpack(bytes(block)))
+                    error = self._score(file, from_bytes(bytes(block)))
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
                 error = str(failure)
             except Exception as failure:  # whatever a network or a library raises costs this unit alone
@@ -78,7 +78,7 @@ class Scorer:
         from raygrid.scoring.engine import score_attacked, score_clean
 
         study, unit, begun = self._folder.study, file.unit, time.monotonic()
-        targets = self._shelf.each(file.tile.names)
+        targets = self._models.in_turn(file.tile.names)
         if unit.surrogate is None:
             scores = score_clean(targets, block, study.transfer, device=self._device)
         else:
@@ -90,7 +90,7 @@ class Scorer:
                 transfer,
                 seed=study.seed,
                 device=self._device,
-                at_once=self._shelf.swaps,
+                at_once=self._models.swaps,
                 in_levels=_places_in_levels(study, file),
             )
         spent = [file.tile.names[k] for k, error in scores.failed.items() if isinstance(error, BudgetSpentError)]
@@ -141,7 +141,7 @@ class Scorer:
 
         surrogate = file.unit.surrogate
         assert surrogate is not None  # asked only of units with one
-        members = self._shelf.pick([member.surrogate_key for member in self._folder.study.members_of(surrogate)])
+        members = self._models.pick([member.surrogate_key for member in self._folder.study.members_of(surrogate)])
         return Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]
 
 
@@ -190,7 +190,7 @@ def _seen_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set[At
     return seen
 
 
-def pack(batch: SampleBatch) -> bytes:
+def to_bytes(batch: SampleBatch) -> bytes:
     """Return a batch as bytes: one row per unit keeps Ray from cutting or joining blocks."""
     buffer = io.BytesIO()
     np.savez(
@@ -203,8 +203,8 @@ def pack(batch: SampleBatch) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(data: bytes) -> SampleBatch:
-    """Return the batch that `pack` made bytes of."""
+def from_bytes(data: bytes) -> SampleBatch:
+    """Return the batch that `to_bytes` made bytes of."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return SampleBatch(
             image_ids=tuple(arrays["image_ids"].tolist()),

@@ -123,7 +123,7 @@ class ScoreFile:
 
     @property
     def perceptibility_path(self) -> Path:
-        """Where the visibility of the changes lies; it is written before the scores, which end the work."""
+        """Where the perceptibility of the changes lies; it is written before the scores, which end the work."""
         scores_dir = self.path.parents[3]
         return scores_dir.with_name("perceptibility") / self.path.relative_to(scores_dir)
 

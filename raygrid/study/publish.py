@@ -13,8 +13,8 @@ from raygrid.analysis.assessment import Assessment
 from raygrid.analysis.claims import judge_claims
 from raygrid.analysis.effects import all_effects
 from raygrid.analysis.frames import (
+    perceptibility_frame,
     result_frames,
-    visibility_frame,
 )
 from raygrid.hashing import digest
 from raygrid.io.files import read_json, remove, write_json, write_text
@@ -68,11 +68,12 @@ def _write_results(folder: StudyFolder, samples: dict[str, Samples], about: dict
     frames = [result_frames(folder, name, opened) for name, opened in samples.items()]
     auc: pd.DataFrame
     auc, decisions = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
-    seen = [visibility_frame(folder, name, opened.num_test) for name, opened in samples.items()]
-    visibility = pd.concat(seen, ignore_index=True)
+    perceptibility = pd.concat(
+        [perceptibility_frame(folder, name, opened.num_test) for name, opened in samples.items()], ignore_index=True
+    )
     folder.results.write("auc", auc)
     folder.results.write("decisions", decisions)
-    folder.results.write("visibility", visibility)
+    folder.results.write("visibility", perceptibility)
     for sentence in tables.labels_left_out(auc):
         tell(f"report: {sentence}")
     effects = all_effects(auc, seed=folder.study.seed)
@@ -81,8 +82,8 @@ def _write_results(folder: StudyFolder, samples: dict[str, Samples], about: dict
         write_tables(cells, results / "tables", phantom=bool(about["phantom"]))
         write_text(results / "claims.csv", judge_claims(cells, folder.study.margins).to_csv(index=False))
         write_text(results / "effects.csv", effects.to_csv(index=False))
-    assessed = write_assessments(folder, auc, decisions, visibility)
-    page = _report_input(folder, samples, about, auc, decisions, visibility, effects)
+    assessed = write_assessments(folder, auc, decisions, perceptibility)
+    page = _report_input(folder, samples, about, auc, decisions, perceptibility, effects)
     page = replace(page, assessed=assessed, not_asked=_not_asked(folder))
     write_text(results / "report.html", render_report(page))
     return auc
@@ -109,12 +110,12 @@ def _tell_results(folder: StudyFolder) -> None:
 
 
 def write_assessments(
-    folder: StudyFolder, auc: pd.DataFrame, decisions: pd.DataFrame, visibility: pd.DataFrame
+    folder: StudyFolder, auc: pd.DataFrame, decisions: pd.DataFrame, perceptibility: pd.DataFrame
 ) -> list[dict[str, str]]:
     """Write a page about every target that raygrid did not train; return and write the name, page and headline of each.
 
     Args:
-        auc, decisions, visibility: as in `results/`.
+        auc, decisions, perceptibility: as in `results/`.
 
     A target without clean scores, an endpoint that could not be asked, has no page.
     """
@@ -136,7 +137,7 @@ def write_assessments(
             target=target,
             auc=rows,
             decisions=decided,
-            visibility=visibility,
+            perceptibility=perceptibility,
             not_asked=passed_over.get((target.modality, target.name), frozenset()),
         )
         write_text(folder.path / "results" / page_name(target), render_assessment(_page_input(folder, one)))
@@ -230,7 +231,7 @@ def _report_input(
     about: dict[str, Any],
     auc: pd.DataFrame,
     decisions: pd.DataFrame,
-    visibility: pd.DataFrame,
+    perceptibility: pd.DataFrame,
     effects: pd.DataFrame,
 ) -> "ReportInput":
     from raygrid.report.study_page import Provenance, ReportInput
@@ -243,7 +244,7 @@ def _report_input(
         study=folder.study,
         auc=auc,
         decisions=decisions,
-        visibility=visibility,
+        perceptibility=perceptibility,
         effects=effects,
         phantom=bool(about["phantom"]),
         cards=[_model_card(folder, m) for m in trained],

@@ -14,7 +14,7 @@ from raygrid.errors import ClusterError, RaygridError, StoreError
 from raygrid.io.files import ROOM_REMEDY, require_room
 from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress
-from raygrid.scoring.scorer import Scorer, pack
+from raygrid.scoring.scorer import Scorer, to_bytes
 from raygrid.spec import ModalitySpec, StudySpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
@@ -170,7 +170,7 @@ def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
     try:
         samples_dir = from_portable(samples_folder)
         pull(samples_dir, without=DEVELOPMENT_FILES)
-        block = pack(Samples(samples_dir).test_block(int(row["start"]), int(row["stop"])))
+        block = to_bytes(Samples(samples_dir).test_block(int(row["start"]), int(row["stop"])))
     except RaygridError as failure:
         error = str(failure)
     except Exception as failure:

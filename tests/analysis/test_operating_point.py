@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, confusion_matrix
 
 from raygrid.analysis.operating_point import SPECIFICITY, decide, thresholds_of
-from raygrid.analysis.tables import best_surrogates, damage_and_visibility, decision_table, finding_table
+from raygrid.analysis.tables import best_surrogates, damage_and_perceptibility, decision_table, finding_table
 
 
 def logits_and_labels(num_images: int = 400, num_labels: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,15 +117,15 @@ def test_the_best_surrogate_is_never_the_target_itself() -> None:
     assert best_surrogates(pd.DataFrame(rows), 0.7).empty
 
 
-def test_damage_stands_beside_visibility() -> None:
+def test_damage_stands_beside_perceptibility() -> None:
     auc = decisions().assign(relative_auc=lambda frame: frame["auc"] / 0.8)
-    seen = pd.DataFrame(
+    perceptibility = pd.DataFrame(
         [
             {"modality": "eye", "surrogate": s, "condition": c, "attack": "a", "epsilon": 0.1, "ssim": ssim}
             | {"linf": 0.1, "l2": 1.0, "psnr": 30.0, "num_images": 3}
             for s, c, ssim in (("s", "adversarial", 0.9), ("r", "adversarial", 0.8), ("s", "control", 0.95))
         ]
     )
-    table = damage_and_visibility(auc, seen).set_index("condition")
+    table = damage_and_perceptibility(auc, perceptibility).set_index("condition")
     assert table["ssim"].to_dict() == pytest.approx({"adversarial": 0.85, "control": 0.95})
     assert table.at["adversarial", "relative_auc"] == pytest.approx((0.8 + 0.4) / 2 / 0.8)

@@ -19,7 +19,7 @@ from raygrid.attacks import (
     run_class_attack,
     shuffles,
 )
-from raygrid.attacks.input_transforms import Draws, diversify, smooth
+from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
 from raygrid.errors import SpecError
 from raygrid.spec import ATTACKS, AttackSpec, attack, attack_grid
 
@@ -153,7 +153,7 @@ def test_ti_smooths_the_gradient(batch) -> None:
 
 def test_vmi_tunes_the_next_gradient_by_its_neighbourhood(batch) -> None:
     spec = attack("vmi_fgsm", 0.1, steps=3, neighbours=4)
-    draws, variance = Draws(7, IDS, "neighbours"), [torch.zeros_like(batch[0])]
+    draws, variance = ImageDraws(7, IDS, "neighbours"), [torch.zeros_like(batch[0])]
 
     def gradient(point: Tensor, labels: Tensor, accumulated: Tensor) -> Tensor:
         here = bce_gradient(point, labels)
@@ -167,7 +167,7 @@ def test_vmi_tunes_the_next_gradient_by_its_neighbourhood(batch) -> None:
 
 def test_di_is_the_plain_attack_on_moved_images(batch) -> None:
     spec = attack("di_fgsm", 0.1, steps=3)
-    draws, moved = Draws(7, IDS, "diversity"), []
+    draws, moved = ImageDraws(7, IDS, "diversity"), []
 
     def gradient(point: Tensor, labels: Tensor, accumulated: Tensor) -> Tensor:
         point = point.clone().requires_grad_(True)

@@ -40,9 +40,9 @@ def assessment(frame: pd.DataFrame | None = None, **changes: Any) -> Assessment:
     """Return what is known of the target, from `small_frame` or another."""
     study = replace(small_study(MODELS), targets=(TARGET,), zoo_as_targets=False)
     auc = small_frame() if frame is None else frame
-    seen = {"modality": "eye", "surrogate": A.name, "condition": "adversarial", "attack": "pgd", "epsilon": 0.02}
-    visibility = pd.DataFrame([seen | {"linf": 0.02, "l2": 1.0, "psnr": 41.0, "ssim": 0.987}])
-    values = {"decisions": _decisions(), "visibility": visibility, **changes}
+    case = {"modality": "eye", "surrogate": A.name, "condition": "adversarial", "attack": "pgd", "epsilon": 0.02}
+    perceptibility = pd.DataFrame([case | {"linf": 0.02, "l2": 1.0, "psnr": 41.0, "ssim": 0.987}])
+    values = {"decisions": _decisions(), "perceptibility": perceptibility, **changes}
     return Assessment(study=study, target=TARGET, auc=auc, **values)
 
 

@@ -65,8 +65,8 @@ def practical(**values: Any) -> str:
     decision = case | {"surrogate": "b", "target": "a", "white_box": False, "label": "finding", "auc": 0.4}
     decision |= {"sensitivity": 0.123, "specificity": 0.9, "fooled": 0.5, "brier": 0.2, "mean_probability": 0.3}
     decisions = pd.DataFrame([decision | {"num_positive": 20, "num_negative": 20}])
-    seen = pd.DataFrame([case | {"surrogate": "b", "linf": 0.02, "l2": 1.0, "psnr": 34.0, "ssim": 0.987}])
-    return render(decisions=decisions, visibility=seen, **values)
+    perceptibility = pd.DataFrame([case | {"surrogate": "b", "linf": 0.02, "l2": 1.0, "psnr": 34.0, "ssim": 0.987}])
+    return render(decisions=decisions, perceptibility=perceptibility, **values)
 
 
 def full() -> str:

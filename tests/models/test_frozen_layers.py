@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks import Bfloat16
 from raygrid.models.folding import fold
-from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, can_pack
+from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, can_freeze
 
 ACTIVATIONS = (None, nn.ReLU(), nn.ReLU6())
 
@@ -43,17 +43,17 @@ def gradient(network: nn.Module, maps: Tensor) -> Tensor:
 )
 def test_a_packed_convolution_is_the_plain_one_to_the_bit(geometry, activation) -> None:
     conv = nn.Conv2d(8, 16, **geometry).requires_grad_(False).to(memory_format=torch.channels_last)
-    plain, packed, maps = (
+    plain, frozen, maps = (
         nn.Sequential(conv, activation or nn.Identity()),
         FrozenConv2d(conv, activation),
         maps_of(8, 12),
     )
-    assert torch.equal(packed(maps), plain(maps))
-    torch.testing.assert_close(gradient(packed, maps), gradient(plain, maps), rtol=1e-5, atol=1e-5)
+    assert torch.equal(frozen(maps), plain(maps))
+    torch.testing.assert_close(gradient(frozen, maps), gradient(plain, maps), rtol=1e-5, atol=1e-5)
     with torch.inference_mode():  # laid out in inference mode, the weights still serve gradients
         fresh = FrozenConv2d(conv, activation)
         assert torch.equal(fresh(maps), plain(maps))
-    assert torch.equal(gradient(fresh, maps), gradient(packed, maps))
+    assert torch.equal(gradient(fresh, maps), gradient(frozen, maps))
 
 
 @pytest.mark.parametrize("side", [9, 10, 11, 12])
@@ -61,26 +61,26 @@ def test_a_packed_convolution_is_the_plain_one_to_the_bit(geometry, activation) 
 def test_tensorflows_padding_needs_no_padded_copy(side: int, kernel: int, stride: int) -> None:
     for groups in (1, 8):
         conv = Conv2dSame(8, 8, kernel, stride=stride, groups=groups).double().requires_grad_(False)
-        packed, maps = FrozenConv2d(conv), maps_of(8, side, torch.float64)
-        torch.testing.assert_close(packed(maps), conv(maps), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(gradient(packed, maps), gradient(conv, maps), rtol=1e-12, atol=1e-12)
-        single = packed.float()
+        frozen, maps = FrozenConv2d(conv), maps_of(8, side, torch.float64)
+        torch.testing.assert_close(frozen(maps), conv(maps), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(gradient(frozen, maps), gradient(conv, maps), rtol=1e-12, atol=1e-12)
+        single = frozen.float()
         torch.testing.assert_close(single(maps.float()).double(), conv(maps), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(gradient(single, maps.float()).double(), gradient(conv, maps), rtol=1e-4, atol=1e-4)
 
 
 def test_a_converted_layer_forgets_its_layout() -> None:
-    packed, maps = FrozenConv2d(nn.Conv2d(8, 8, 3)), maps_of(8, 6)
-    before = packed(maps)
-    assert packed.double()(maps.double()).dtype == torch.float64
-    assert torch.equal(packed.float()(maps), before)
+    frozen, maps = FrozenConv2d(nn.Conv2d(8, 8, 3)), maps_of(8, 6)
+    before = frozen(maps)
+    assert frozen.double()(maps.double()).dtype == torch.float64
+    assert torch.equal(frozen.float()(maps), before)
 
 
 def test_convolutions_of_other_kinds_stay() -> None:
-    assert not can_pack(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"))
-    assert not can_pack(nn.Conv2d(3, 3, 3, padding="same"))
-    assert not can_pack(Conv2dSame(3, 3, 3, dilation=2))
-    assert not can_pack(nn.ConvTranspose2d(3, 3, 3))
+    assert not can_freeze(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"))
+    assert not can_freeze(nn.Conv2d(3, 3, 3, padding="same"))
+    assert not can_freeze(Conv2dSame(3, 3, 3, dilation=2))
+    assert not can_freeze(nn.ConvTranspose2d(3, 3, 3))
 
 
 def densenet() -> nn.Module:

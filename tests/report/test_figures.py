@@ -111,7 +111,10 @@ def test_no_legend_is_cut_off(num_modalities: int) -> None:
         for condition in ("adversarial", "control")
         for ssim in (0.8, 0.9)
     ]
-    drawn = {**_all_figures(phantom=False), "visibility": figures.damage_against_visibility(pd.DataFrame(lines))}
+    drawn = {
+        **_all_figures(phantom=False),
+        "perceptibility": figures.damage_against_perceptibility(pd.DataFrame(lines)),
+    }
     assert len([name for name, figure in drawn.items() if figure.legends]) >= 3
     for name, figure in drawn.items():
         FigureCanvasAgg(figure).draw()

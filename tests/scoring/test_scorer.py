@@ -19,7 +19,7 @@ from scored_zoo import as_row, changed, opened, run_missing, scorer_of, units_of
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.analysis.frames import result_frames, visibility_frame
+from raygrid.analysis.frames import perceptibility_frame, result_frames
 from raygrid.analysis.operating_point import SPECIFICITY
 from raygrid.attacks import Ensemble, crafter, to_unit_range
 from raygrid.errors import StoreError
@@ -27,7 +27,7 @@ from raygrid.models.training import train
 from raygrid.models.zoo import load_frozen
 from raygrid.scoring import engine
 from raygrid.scoring.engine import score_attacked
-from raygrid.scoring.model_offload import Shelf
+from raygrid.scoring.model_offload import ModelOffload
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
@@ -78,7 +78,7 @@ def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets
     assert transfer_facts(zoo.units("toy"))["gradients_per_image"] == 52
 
 
-def test_decisions_and_visibility_stand_beside_the_aucs(zoo: StudyFolder, crafted) -> None:
+def test_decisions_and_perceptibility_stand_beside_the_aucs(zoo: StudyFolder, crafted) -> None:
     samples = opened(zoo)
     auc, decisions = result_frames(zoo, "toy", samples)
     keys = ["condition", "surrogate", "target", "attack", "epsilon"]
@@ -88,10 +88,10 @@ def test_decisions_and_visibility_stand_beside_the_aucs(zoo: StudyFolder, crafte
     assert (both["white_box"] == both["white_box_macro"]).all()
     assert (decisions.loc[decisions["condition"] == "clean", "fooled"] == 0).all()
     assert (decisions.loc[decisions["condition"] == "clean", "specificity"] >= SPECIFICITY).all()
-    seen = visibility_frame(zoo, "toy", samples.num_test)
-    assert len(seen) == 3 * 2 * len(TRANSFER.attacks)  # surrogates, conditions
-    assert set(seen["num_images"]) == {samples.num_test}
-    assert (seen["linf"] <= seen["epsilon"] + 5e-7).all()
+    means = perceptibility_frame(zoo, "toy", samples.num_test)
+    assert len(means) == 3 * 2 * len(TRANSFER.attacks)  # surrogates, conditions
+    assert set(means["num_images"]) == {samples.num_test}
+    assert (means["linf"] <= means["epsilon"] + 5e-7).all()
 
 
 def test_an_ensemble_is_attacked_by_its_mean_logits(zoo: StudyFolder, crafted) -> None:
@@ -124,7 +124,7 @@ def test_models_that_take_turns_and_units_in_another_order_give_the_same_scores(
 ) -> None:
     shutil.copytree(zoo.path, tmp_path / "study", ignore=shutil.ignore_patterns("scores", "perceptibility"))
     again = StudyFolder(tmp_path / "study", zoo.study, zoo.sample_signatures)
-    (size,) = {*Shelf({m.name: load_frozen(zoo, m) for m in MODELS}, "cpu").sizes.values()}
+    (size,) = {*ModelOffload({m.name: load_frozen(zoo, m) for m in MODELS}, "cpu").sizes.values()}
     monkeypatch.setattr("raygrid.scoring.model_offload._free_bytes", lambda device: size + 1)
     scorer = scorer_of(again)
     for file in reversed(missing_files(units_of(again))):  # in another order, too
@@ -222,9 +222,9 @@ def test_a_new_target_answers_the_same_images_and_the_others_are_not_asked_again
     }
     columns = ["image_id", "attack", "epsilon", "condition"]
     paths = list(grown.path.glob(f"perceptibility/modality=toy/surrogate={first}/**/*.parquet"))
-    visible = pd.concat(pd.read_parquet(path) for path in paths)
-    assert len(visible) == 24 * 2 * len(TRANSFER.attacks)
-    assert not visible.duplicated(columns).any()
+    perceptibility = pd.concat(pd.read_parquet(path) for path in paths)
+    assert len(perceptibility) == 24 * 2 * len(TRANSFER.attacks)
+    assert not perceptibility.duplicated(columns).any()
     whole = result_frames(changed(zoo, ensembles=()), "toy", opened(zoo))[0]
     pd.testing.assert_frame_equal(result_frames(grown, "toy", opened(grown))[0], whole)
 

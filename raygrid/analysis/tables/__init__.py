@@ -1,7 +1,12 @@
 """The paper's Tables 1 to 3: the AUC frame in, cells and their text forms out. Pure functions."""
 
 from raygrid.analysis.tables.cells import CELL_COLUMNS, FACTORS, INFLUENCES, LEARNED_BOUND, Instances
-from raygrid.analysis.tables.operational import best_surrogates, damage_and_visibility, decision_table, finding_table
+from raygrid.analysis.tables.operational import (
+    best_surrogates,
+    damage_and_perceptibility,
+    decision_table,
+    finding_table,
+)
 from raygrid.analysis.tables.paper import (
     check_agreement,
     default_epsilon,
@@ -24,7 +29,7 @@ __all__ = [
     "beside_published",
     "best_surrogates",
     "check_agreement",
-    "damage_and_visibility",
+    "damage_and_perceptibility",
     "decision_table",
     "default_epsilon",
     "finding_table",

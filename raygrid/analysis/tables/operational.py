@@ -50,18 +50,18 @@ def best_surrogates(auc: pd.DataFrame, epsilon: float) -> pd.DataFrame:
     return best[columns].reset_index(drop=True)
 
 
-def damage_and_visibility(auc: pd.DataFrame, visibility: pd.DataFrame) -> pd.DataFrame:
+def damage_and_perceptibility(auc: pd.DataFrame, perceptibility: pd.DataFrame) -> pd.DataFrame:
     """Return, per modality, attack, epsilon and condition, how visible the change is and what it costs.
 
     Args:
-        visibility: means over the images of each surrogate, as `raygrid.analysis.frames.visibility_frame` returns them.
+        perceptibility: means over the images of each surrogate; see `raygrid.analysis.frames.perceptibility_frame`.
 
     Columns: modality, condition, attack, epsilon, the measures, relative_auc; means over surrogates and pairings.
     """
     here = auc[(auc["condition"] != "clean") & ~auc["white_box"]]
     damage = here.groupby(_CASE, sort=False)["relative_auc"].mean()
-    seen = visibility.groupby(_CASE, sort=False)[list(MEASURES)].mean()
-    return _ordered(seen.join(damage, how="inner").reset_index())
+    means = perceptibility.groupby(_CASE, sort=False)[list(MEASURES)].mean()
+    return _ordered(means.join(damage, how="inner").reset_index())
 
 
 def _black_box(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Pictures of a study as matplotlib Figures: pure functions, object API only, no pyplot state."""
 
 from raygrid.report.figures.canvas import WATERMARK, save_figure
-from raygrid.report.figures.curves import damage_against_visibility, epsilon_curves, learning_curves
+from raygrid.report.figures.curves import damage_against_perceptibility, epsilon_curves, learning_curves
 from raygrid.report.figures.forests import beside_published, clean_auc_plot, effects_plot
 from raygrid.report.figures.heat_maps import heat_map
 from raygrid.report.figures.images import attacked_examples, contact_sheet, example_images
@@ -14,7 +14,7 @@ __all__ = [
     "beside_published",
     "clean_auc_plot",
     "contact_sheet",
-    "damage_against_visibility",
+    "damage_against_perceptibility",
     "effects_plot",
     "epsilon_curves",
     "example_images",

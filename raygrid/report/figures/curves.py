@@ -1,4 +1,4 @@
-"""One thing against another as lines: AUC against epsilon, damage against visibility, training against epochs."""
+"""One thing against another as lines: AUC against epsilon, damage against perceptibility, training against epochs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -32,19 +32,19 @@ def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
     return figure
 
 
-def damage_against_visibility(seen: pd.DataFrame, *, phantom: bool = False) -> Figure:
+def damage_against_perceptibility(table: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return what each attack costs against how visible it is: relative AUC over SSIM, a panel for each modality.
 
     Args:
-        seen: as `raygrid.analysis.tables.damage_and_visibility` returns it.
+        table: as `raygrid.analysis.tables.damage_and_perceptibility` returns it.
     """
-    modalities = list(dict.fromkeys(seen["modality"]))
+    modalities = list(dict.fromkeys(table["modality"]))
     figure = new_figure(1.2 + 3.4 * max(1, len(modalities)), 3.6, phantom)
     panels = figure.subplots(1, max(1, len(modalities)), squeeze=False, sharey=True)[0]
-    attacks = sorted(seen["attack"].unique())
+    attacks = sorted(table["attack"].unique())
     colours = {a: COLOURS.get(a, CYCLE[(k + 2) % len(CYCLE)]) for k, a in enumerate(attacks)}
     for axes, modality in zip(panels, modalities, strict=False):
-        for (attack, condition), line in seen[seen["modality"] == modality].groupby(["attack", "condition"]):
+        for (attack, condition), line in table[table["modality"] == modality].groupby(["attack", "condition"]):
             style: dict[str, Any] = {"color": colours[str(attack)]}
             adversarial = condition == "adversarial"
             style |= {"linestyle": "-" if adversarial else "--", "marker": "o" if adversarial else "x"}
