@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from raygrid.cli.commands import guarded
+from raygrid.cli.exit_status import guarded
 from raygrid.data.datasets import Index
 from raygrid.data.datasets.chestxray14 import FINDINGS
 from raygrid.data.splits.draw import ROLES, check_splits, members, test_patients

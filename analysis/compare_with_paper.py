@@ -15,7 +15,7 @@ import pandas as pd
 
 from raygrid.analysis.claims import judge_claims, sum_up
 from raygrid.analysis.tables import beside_published, published_tables
-from raygrid.cli.commands import guarded
+from raygrid.cli.exit_status import guarded
 from raygrid.io.files import write_text
 from raygrid.io.mirror import display_path_and_url
 from raygrid.report.figures import beside_published as draw

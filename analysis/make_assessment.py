@@ -2,7 +2,7 @@
 
 import argparse
 
-from raygrid.cli.commands import guarded
+from raygrid.cli.exit_status import guarded
 from raygrid.errors import SpecError
 from raygrid.io.mirror import display_path_and_url
 from raygrid.store.folder import open_study

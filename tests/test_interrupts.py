@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from raygrid.cli.commands import _status_of
-from raygrid.interrupts import Terminated, preserve_handlers, sigterm_as_interrupt
+from raygrid.cli.exit_status import exit_status
+from raygrid.interrupts import Terminated, sigterm_as_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -15,7 +15,7 @@ def test_a_command_that_is_told_to_stop_says_how_to_go_on(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    assert _status_of(lambda: signal.raise_signal(number)) == 128 + number
+    assert exit_status(lambda: signal.raise_signal(number)) == 128 + number
     assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -27,7 +27,7 @@ def test_sigterm_stays_sigterm_where_ray_waits() -> None:
         except BaseException:
             raise KeyboardInterrupt from None  # as Ray does, whatever the handler raised
 
-    assert _status_of(wait) == 128 + signal.SIGTERM
+    assert exit_status(wait) == 128 + signal.SIGTERM
 
 
 def test_what_a_library_sets_lasts_no_longer_than_the_block() -> None:

@@ -1,1 +1,3 @@
-"""The command line: the `raygrid` command and the parser that an experiment's file uses."""
+"""The command lines: of an experiment file, and of the `raygrid` command."""
+
+from raygrid.cli.experiment import run_experiment as run_experiment

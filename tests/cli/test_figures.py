@@ -1,4 +1,4 @@
-"""The scripts in analysis/ make their pieces from a study folder alone."""
+"""`raygrid figures`, `raygrid tables` and the scripts in analysis/ need a study folder alone."""
 
 import dataclasses
 import runpy
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from auc_frames import model, small_frame, small_study
 
+from raygrid.cli import figures
+from raygrid.cli.commands import main
 from raygrid.io.files import write_json
 from raygrid.store.folder import open_study
 from raygrid.store.results import Results
@@ -61,6 +63,40 @@ def test_a_phantom_study_beside_the_paper_says_that_it_is_one(
     figures = [study_dir / "figures" / f"beside_published_table{n}.svg" for n in (1, 2, 3)]
     assert all(str(path) in said and path.stat().st_size for path in figures)
     assert (study_dir / "results" / "beside_published.csv").read_text().count("\n") > 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--format", "svg"], ["--condition", "control"], ["--epsilon", "0.04"], ["--condition=control", "--format=pdf"]],
+)
+def test_the_options_of_a_script_are_those_of_the_command(
+    arguments: list[str], study_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = run("make_heat_maps.py", study_dir, *arguments, capsys=capsys)
+    with pytest.raises(SystemExit):
+        main(["figures", str(study_dir), "heat-maps", *arguments])
+    assert capsys.readouterr().out == said
+    assert said.count("heat_map_pathology_") == 2
+
+
+def test_all_figures_are_drawn_at_once(
+    study_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(figures.FIGURES, "example-images")  # needs trained networks
+    with pytest.raises(SystemExit):
+        main(["figures", str(study_dir), "all"])
+    names = {path.name for path in (study_dir / "figures").iterdir()}
+    assert {"epsilon_curves.png", "effects.png", "heat_map_pathology_fgsm_0.02_adversarial.png"} <= names
+    assert len(capsys.readouterr().out.splitlines()) == len(names)
+
+
+def test_a_figure_of_another_name_is_refused_with_those_there_are(
+    study_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["figures", str(study_dir), "heatmaps"])
+    assert ended.value.code == 2
+    assert "heat-maps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("make_*.py")))

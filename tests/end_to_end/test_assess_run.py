@@ -47,7 +47,7 @@ def test_a_classifier_is_assessed_and_running_again_finds_nothing_missing(tmp_pa
     (tmp_path / "results" / one["page"]).unlink()
     assert one["page"] in run(str(HELPERS.parents[1] / "analysis" / "make_assessment.py"), str(tmp_path))
     assert (tmp_path / "results" / one["page"]).read_text() == page
-    assert "target pathology external-brightness" in run("-m", "raygrid.cli.commands", "status", str(tmp_path))
-    tried = run("-m", "raygrid.cli.commands", "check-target", *command)
+    assert "target pathology external-brightness" in run("-m", "raygrid.cli", "status", str(tmp_path))
+    tried = run("-m", "raygrid.cli", "check-target", *command)
     assert "external-brightness has an AUC of" in tried
     assert "trying" not in tried  # it was

@@ -1,6 +1,6 @@
 """Eight small models for the test that kills their workers, through the same command line as the real experiments."""
 
-from raygrid.cli.commands import run_experiment
+from raygrid.cli import run_experiment
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 
 

@@ -2,7 +2,7 @@
 
 from tiny_grid import tiny
 
-from raygrid.cli.commands import run_experiment
+from raygrid.cli import run_experiment
 from raygrid.io import heartbeat
 
 heartbeat.TIMING = heartbeat.HeartbeatTiming(renew_s=1.0, stale_s=8.0, settle_s=0.5)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from raygrid.cli.commands import run_experiment
+from raygrid.cli import run_experiment
 from raygrid.spec import (
     DatasetSpec,
     EnsembleSpec,

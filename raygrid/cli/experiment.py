@@ -1,0 +1,150 @@
+"""The command line of an experiment file: presets, options, and the run of the chosen study."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from raygrid.cli.exit_status import guarded
+from raygrid.errors import ClusterError, MissingDataError, SpecError
+from raygrid.io.mirror import local_dir
+from raygrid.progress import tell
+from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
+
+_DEMO = "demo"  # the preset of a study of phantoms, where an experiment file has one
+_EPILOG = """\
+Running the same command again is the resume: finished models and scored units are kept, only what is missing is
+computed. Kill it at any moment; at most the units in hand are lost. The study folder holds everything: samples/, zoo/,
+scores/, results/ (report.html, tables, auc.parquet) and mlflow.db.
+"""
+
+
+def main(*presets: Callable[[], StudySpec], arguments: list[str] | None = None) -> None:
+    """Run the command line of an experiment file.
+
+    End an experiment file with it:
+
+        if __name__ == "__main__":
+            rg.main(paper, demo)
+
+    Then `python FILE --help` shows the docstring of the file and the options, and `python FILE --preset demo` runs the
+    study that `demo()` returns. Running the same command again computes only what is missing.
+
+    Args:
+        presets: functions without arguments that return a study. A preset has the name of its function; the first one
+            is the default.
+        arguments: of the command line; None takes those of this process.
+
+    Exits with status 1 and one line for an error that raygrid explains, such as missing data.
+    """
+    if not presets:
+        raise TypeError("main expected at least one function that returns a StudySpec, got none")
+    run_experiment(
+        {preset.__name__: preset for preset in presets},
+        description=sys.modules[presets[0].__module__].__doc__ or "",
+        default=presets[0].__name__,
+        arguments=arguments,
+    )
+
+
+def run_experiment(
+    presets: Mapping[str, Callable[[], StudySpec]],
+    *,
+    description: str,
+    default: str,
+    arguments: list[str] | None = None,
+) -> None:
+    """Parse the command line of an experiment file, and run the chosen study; exits 1 with a message if it cannot."""
+    options = _experiment_parser(sorted(presets), description=description, default=default).parse_args(arguments)
+    command = _say_plan if options.plan else _run
+
+    def do() -> None:
+        try:
+            command(presets[options.preset](), options)
+        except MissingDataError as error:
+            if _DEMO not in presets or options.preset == _DEMO:
+                raise
+            raise MissingDataError(f"{error}\n--preset {_DEMO} needs no data: it shows the tool on phantoms") from None
+
+    guarded(do)
+
+
+def _experiment_parser(presets: Sequence[str], *, description: str, default: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", choices=presets, default=default, help="which study to run (default: %(default)s)")
+    parser.add_argument(
+        "--data-root", default="data", help="folder with the raw data sets, or its URL (default: %(default)s)"
+    )
+    parser.add_argument(  # a Path would make s3:/ of s3://
+        "--output", help="study folder, or URL of one (s3://, gs://) in object storage (default: studies/<study name>)"
+    )
+    parser.add_argument(
+        "--address", help="address of a running Ray cluster, or auto; without it a local one is started and ended"
+    )
+    parser.add_argument("--num-cpus", type=int, help="CPUs of the local cluster (default: all)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (GPUs if the cluster has any), cpu or cuda (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--trials-per-gpu",
+        type=int,
+        metavar="N",
+        help="trainings that share a GPU (default: as many as their estimated memory permits)",
+    )
+    parser.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
+    parser.add_argument(
+        "--only", metavar="STAGE", help="do one stage: prepare, targets, train, transfer, report or track"
+    )
+    parser.add_argument(
+        "--max-rejected-share",
+        type=float,
+        default=MAX_REJECTED_SHARE,
+        metavar="SHARE",
+        help="share of a modality's images that may be unusable; more stop the study (default: %(default)s)",
+    )
+    parser.add_argument("--plan", action="store_true", help="say what the study would do and cost, and do nothing")
+    parser.add_argument("--price", type=float, metavar="P", help="price of one device hour, for --plan")
+    parser.add_argument(
+        "--no-times",
+        action="store_true",
+        help="with --plan: do not run each network a few times to tell hours (minutes for large ones on a CPU)",
+    )
+    return parser
+
+
+def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
+    from raygrid.models.timing import device_name, has_gpu
+    from raygrid.study.plan import describe, plan_study
+
+    if options.no_times and options.price is not None:
+        raise SpecError("--price needs the hours that --no-times leaves out; give one of them")
+    if options.device == "cuda" and not has_gpu() and not options.no_times:
+        raise ClusterError("--plan times the networks on this machine, which has no GPU; plan on one that has")
+    folders = _study_dir(study, options).absolute(), local_dir(options.data_root).absolute()
+    work = plan_study(study, *folders, timed=not options.no_times)
+    tell(describe(work, study, price=options.price, device=device_name()))
+
+
+def _run(study: StudySpec, options: argparse.Namespace) -> None:
+    from raygrid.study.run import RunOptions, run_study
+
+    run_study(
+        study,
+        RunOptions(
+            study_dir=_study_dir(study, options),
+            data_root=local_dir(options.data_root),
+            address=options.address,
+            tracking_uri=options.tracking_uri,
+            only=options.only,
+            num_cpus=options.num_cpus,
+            device=options.device,
+            trials_per_gpu=options.trials_per_gpu,
+            max_rejected_share=options.max_rejected_share,
+        ),
+    )
+
+
+def _study_dir(study: StudySpec, options: argparse.Namespace) -> Path:
+    return local_dir(options.output or Path("studies") / study.name)
