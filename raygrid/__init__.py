@@ -1,7 +1,7 @@
 """Measure how vulnerable medical image classifiers are to transferred adversarial attacks.
 
-A study is declared as a `StudySpec`, run by `main` (the command line of an experiment file) or `run_study`, and read with
-`open_study`:
+A study is declared as a `StudySpec`, run by `main` (the command line of an experiment file) or `run_study`, and read
+with `open_study`:
 
     import raygrid as rg
 
@@ -15,7 +15,7 @@ Images are scaled to [-1, 1]; epsilon and alpha are in that unit. Names are impo
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from raygrid._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; a test compares it with _HOME, which is used at run time
     from raygrid.attacks.plugins import run_class_attack as run_class_attack

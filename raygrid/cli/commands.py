@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from raygrid import __version__
+from raygrid._version import __version__
 from raygrid.cli.exit_status import guarded
 from raygrid.cli.figures import add_figures, add_tables
 from raygrid.errors import SpecError

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from raygrid import __version__
+from raygrid._version import __version__
 from raygrid.errors import RaygridError, StoreError
 from raygrid.io.mirror import pull, upload
 from raygrid.progress import LOGGER

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from raygrid import __version__
+from raygrid._version import __version__
 from raygrid.io.files import read_json, write_json
 from raygrid.spec import StudySpec
 
