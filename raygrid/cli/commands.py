@@ -13,8 +13,8 @@ from raygrid.io.mirror import display_path
 from raygrid.progress import tell
 
 _DESCRIPTION = """\
-Look at the folder of a study, make its results again, plan and check what an experiment file declares. A study is run
-by its own file: python experiments/full_grid.py --help
+Inspect a study folder, make its results again, or plan and check an experiment file. To run a study, run its experiment
+file: python experiments/full_grid.py --help
 """
 
 
@@ -24,42 +24,44 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"raygrid {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, text in (
-        ("status", _status, "what exists, what is missing, what failed and why, how fast it goes"),
-        ("report", _report, "make auc.parquet, tables and report.html again from the scores"),
-        ("track", _track, "write what a tracking store lacks"),
-        ("clean", _clean, "list what the study no longer uses, and with --delete delete it"),
-        ("inspect-data", _inspect, "show the prepared images: counts, prevalence, sizes, rejects, a contact sheet"),
+        ("status", _status, "show finished and missing work, failures and pace"),
+        ("report", _report, "make the results (auc.parquet, tables, report.html) again from the scores"),
+        ("track", _track, "upload missing runs to an MLflow tracking store"),
+        ("clean", _clean, "list files that the study no longer uses; --delete removes them"),
+        ("inspect-data", _inspect, "show the prepared images: counts, prevalence, sizes, rejects, contact sheet"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("study", help="study folder, or its URL")
         if name == "track":
             sub.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
         if name == "status":
-            sub.add_argument("--failed", action="store_true", help="show all that is known of each failure")
+            sub.add_argument("--failed", action="store_true", help="show failures with their tracebacks")
         if name == "clean":
-            sub.add_argument("--delete", action="store_true", help="delete what is listed")
+            sub.add_argument("--delete", action="store_true", help="delete the listed files")
         sub.set_defaults(command=command)
     add_figures(commands)
     add_tables(commands)
-    text = "check a cluster file for ray up, without a cloud"
+    text = "check a cluster file for `ray up`, without a cloud"
     sub = commands.add_parser("check-cluster", help=text, description=text)
     sub.add_argument("file", type=Path, nargs="+", help="cluster file, such as cluster.yaml")
-    sub.add_argument("--template", action="store_true", help="values that are still to be filled in are no fault")
+    sub.add_argument("--template", action="store_true", help="accept values that are still to be filled in (REPLACE)")
     sub.set_defaults(command=_check_cluster)
     for name, extra, text in (
         (
             "plan",
             ["--plan"],
-            "say what the study of an experiment file would do and cost, and do nothing",
+            "show the work and cost of the study in an experiment file, without running it",
         ),
-        ("prepare", ["--only", "prepare"], "prepare the images of the study of an experiment file, and nothing more"),
+        ("prepare", ["--only", "prepare"], "prepare the images of the study in an experiment file"),
         (
             "check-target",
             ["--only", "targets"],
-            "try the targets of an experiment file that raygrid did not train, on prepared images, and say their AUC",
+            "check the external targets of an experiment file on prepared images, and show their AUC",
         ),
     ):
-        sub = commands.add_parser(name, help=text, description=f"{text}; the other options are those of the file")
+        sub = commands.add_parser(
+            name, help=text, description=f"{text}. Further options are those of the experiment file."
+        )
         sub.add_argument("file", type=Path, help="experiment file, such as experiments/full_grid.py")
         sub.add_argument("options", nargs=argparse.REMAINDER, help="options of that file: --data-root, --preset, ...")
         sub.set_defaults(command=_run_file, extra=extra)
@@ -79,7 +81,7 @@ def _report(options: argparse.Namespace) -> None:
     from raygrid.store.folder import open_study
     from raygrid.study.publish import publish
 
-    folder = open_study(options.study)  # before the lease, which would make a folder
+    folder = open_study(options.study)  # before the lease, which would create the folder
     with lease(folder.path):
         publish(folder, again=True)
 
@@ -89,7 +91,7 @@ def _track(options: argparse.Namespace) -> None:
     from raygrid.store.folder import open_study
     from raygrid.study.run import track
 
-    folder = open_study(options.study)  # before the lease, which would make a folder
+    folder = open_study(options.study)  # before the lease, which would create the folder
     with lease(folder.path):
         track(folder, options.tracking_uri)
 
@@ -97,17 +99,23 @@ def _track(options: argparse.Namespace) -> None:
 def _clean(options: argparse.Namespace) -> None:
     from raygrid.io.lease import lease
     from raygrid.store.folder import open_study
-    from raygrid.study.clean import find_half_written, find_leftovers
+    from raygrid.study.clean import find_half_written, find_unused
 
-    folder = open_study(options.study)  # before the lease, which would make a folder
-    with lease(folder.path):  # nobody writes meanwhile
-        found = [*find_leftovers(folder), *find_half_written(folder.path)]
-        sizes = [leftover.num_bytes for leftover in found]
-        for leftover, size in zip(found, sizes, strict=True):
-            tell(f"{size / 1e6:10.1f} MB  {display_path(leftover.path)}: {leftover.why}")
+    folder = open_study(options.study)  # before the lease, which would create the folder
+    with lease(folder.path):  # so that no driver writes meanwhile
+        found = [*find_unused(folder), *find_half_written(folder.path)]
+        sizes = [unused.num_bytes for unused in found]
+        for unused, size in zip(found, sizes, strict=True):
+            tell(f"{size / 1e6:10.1f} MB  {display_path(unused.path)}: {unused.why}")
             if options.delete:
-                leftover.delete()
-        done = "deleted" if options.delete else "can go: raygrid clean --delete STUDY" if found else "nothing to clean"
+                unused.delete()
+        done = (
+            "deleted"
+            if options.delete
+            else "delete with: raygrid clean --delete STUDY"
+            if found
+            else "nothing to clean"
+        )
         tell(f"{sum(sizes) / 1e6:10.1f} MB  {done}")
 
 
@@ -117,7 +125,7 @@ def _check_cluster(options: argparse.Namespace) -> None:
     for path in options.file:
         faults = check_cluster_file(path, template=options.template)
         if faults:
-            raise SpecError(f"{path} is not right:\n" + "\n".join(f"  {fault}" for fault in faults))
+            raise SpecError(f"{path} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
         tell(f"{path}: accepted by Ray's schema and by raygrid's checks")
 
 
@@ -130,7 +138,7 @@ def _inspect(options: argparse.Namespace) -> None:
 
 def _run_file(options: argparse.Namespace) -> None:
     if not options.file.exists():
-        raise SpecError(f"{options.file} is not there; expected an experiment file such as experiments/full_grid.py")
+        raise SpecError(f"{options.file} does not exist; expected an experiment file such as experiments/full_grid.py")
     sys.path.insert(0, str(options.file.parent.absolute()))  # as Python does for a script, for the files beside it
     sys.argv = [str(options.file), *options.options, *options.extra]
     runpy.run_path(str(options.file), run_name="__main__")

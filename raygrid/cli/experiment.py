@@ -11,11 +11,11 @@ from raygrid.io.mirror import local_dir
 from raygrid.progress import tell
 from raygrid.spec import MAX_REJECTED_SHARE, StudySpec
 
-_DEMO = "demo"  # the preset of a study of phantoms, where an experiment file has one
+_DEMO = "demo"  # preset with generated images, in the experiment files that have one
 _EPILOG = """\
-Running the same command again is the resume: finished models and scored units are kept, only what is missing is
-computed. Kill it at any moment; at most the units in hand are lost. The study folder holds everything: samples/, zoo/,
-scores/, results/ (report.html, tables, auc.parquet) and mlflow.db.
+Run the same command again to resume: finished models and scored units stay, and only missing work is computed. A kill
+at any moment costs at most the epoch or units in progress. The study folder holds everything: samples/, zoo/, scores/,
+results/ (report.html, tables, auc.parquet) and mlflow.db.
 """
 
 
@@ -54,7 +54,7 @@ def run_experiment(
     default: str,
     arguments: list[str] | None = None,
 ) -> None:
-    """Parse the command line of an experiment file, and run the chosen study; exits 1 with a message if it cannot."""
+    """Run the command line of an experiment file with named presets; `main` names them after their functions."""
     options = _experiment_parser(sorted(presets), description=description, default=default).parse_args(arguments)
     command = _say_plan if options.plan else _run
 
@@ -64,7 +64,7 @@ def run_experiment(
         except MissingDataError as error:
             if _DEMO not in presets or options.preset == _DEMO:
                 raise
-            raise MissingDataError(f"{error}\n--preset {_DEMO} needs no data: it shows the tool on phantoms") from None
+            raise MissingDataError(f"{error}\n--preset {_DEMO} needs no data: it runs on generated images") from None
 
     guarded(do)
 
@@ -77,11 +77,11 @@ def _experiment_parser(presets: Sequence[str], *, description: str, default: str
     parser.add_argument(
         "--data-root", default="data", help="folder with the raw data sets, or its URL (default: %(default)s)"
     )
-    parser.add_argument(  # a Path would make s3:/ of s3://
+    parser.add_argument(  # not a Path, which would turn s3:// into s3:/
         "--output", help="study folder, or URL of one (s3://, gs://) in object storage (default: studies/<study name>)"
     )
     parser.add_argument(
-        "--address", help="address of a running Ray cluster, or auto; without it a local one is started and ended"
+        "--address", help="address of a running Ray cluster, or auto (default: start a local cluster for this run)"
     )
     parser.add_argument("--num-cpus", type=int, help="CPUs of the local cluster (default: all)")
     parser.add_argument(
@@ -91,25 +91,25 @@ def _experiment_parser(presets: Sequence[str], *, description: str, default: str
         "--trials-per-gpu",
         type=int,
         metavar="N",
-        help="trainings that share a GPU (default: as many as their estimated memory permits)",
+        help="trainings that share a GPU (default: as many as their estimated memory allows)",
     )
     parser.add_argument("--tracking-uri", help="MLflow tracking URI (default: SQLite in the study folder)")
     parser.add_argument(
-        "--only", metavar="STAGE", help="do one stage: prepare, targets, train, transfer, report or track"
+        "--only", metavar="STAGE", help="run one stage: prepare, targets, train, transfer, report or track"
     )
     parser.add_argument(
         "--max-rejected-share",
         type=float,
         default=MAX_REJECTED_SHARE,
         metavar="SHARE",
-        help="share of a modality's images that may be unusable; more stop the study (default: %(default)s)",
+        help="largest permitted share of unusable images per modality (default: %(default)s)",
     )
-    parser.add_argument("--plan", action="store_true", help="say what the study would do and cost, and do nothing")
+    parser.add_argument("--plan", action="store_true", help="show the work and cost of the study, without running it")
     parser.add_argument("--price", type=float, metavar="P", help="price of one device hour, for --plan")
     parser.add_argument(
         "--no-times",
         action="store_true",
-        help="with --plan: do not run each network a few times to tell hours (minutes for large ones on a CPU)",
+        help="with --plan: do not time the networks (takes minutes for large ones on a CPU)",
     )
     return parser
 
@@ -119,9 +119,11 @@ def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
     from raygrid.study.plan import describe, plan_study
 
     if options.no_times and options.price is not None:
-        raise SpecError("--price needs the hours that --no-times leaves out; give one of them")
+        raise SpecError("--price needs the hours that --no-times leaves out; use only one of them")
     if options.device == "cuda" and not has_gpu() and not options.no_times:
-        raise ClusterError("--plan times the networks on this machine, which has no GPU; plan on one that has")
+        raise ClusterError(
+            "--plan --device cuda times the networks, and this machine has no GPU; use one with a GPU, or --no-times"
+        )
     folders = _study_dir(study, options).absolute(), local_dir(options.data_root).absolute()
     work = plan_study(study, *folders, timed=not options.no_times)
     tell(describe(work, study, price=options.price, device=device_name()))

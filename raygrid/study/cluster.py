@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: started or joined only when there is work, and asked first what it has."""
+"""The Ray cluster of a run: started or joined when there is work, and its resources."""
 
 import logging
 import os
@@ -19,28 +19,28 @@ _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
 _LOOPBACK = "127.0.0.1"  # of the cluster that raygrid starts; no node can join it
 _JOIN_TIMEOUT_S = 30
-_JOIN_PAUSE_S = 1  # a head that is coming up tells nobody: it can only be asked again
-_CLIENT_PORT = 10001  # of ray:// addresses that name none
-_ANY_GPU = 0.01  # a share that fits beside whatever runs
+_JOIN_PAUSE_S = 1  # between attempts: a head that starts sends no signal
+_CLIENT_PORT = 10001  # of ray:// addresses without a port
+_ANY_GPU = 0.01  # a share that fits beside any other task
 _GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
-# Without these the C library gives large tensors back to the system and gets them anew, page by page: a quarter of the
-# time of a gradient of EfficientNet-Lite0 at 96 pixels
+# Without these the C library returns the memory of large tensors to the system and maps it again, page by page: a
+# quarter of the time of a gradient of EfficientNet-Lite0 at 96 pixels
 _WORKER_ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 1024**3)}
 _NO_PROGRESS_TIMEOUT_S = 3600  # one unit of large networks on a CPU takes half an hour
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster has, and how transfer actors share it.
+    """The resources of a cluster, and the share of each transfer actor.
 
-    Only speed depends on it, never a result, so it is no part of a signature.
+    They change the speed, never a result, so they are in no signature.
 
     Attributes:
         device: of trials and actors, `cpu` or `cuda`.
         cpus: of all nodes.
-        node_cpus: of the largest node that has the device: what one trial can ask for at most.
+        node_cpus: CPUs of the largest node with the device, the most that one trial can use.
         gpu_bytes: memory of the smallest GPU; 0 where the device is `cpu`.
-        may_grow: whether nodes may join: then work that has no place yet must be seen to wait for one.
+        may_grow: whether nodes may join. An autoscaler adds nodes only for work that waits.
     """
 
     device: str
@@ -55,17 +55,17 @@ class Resources:
 
 @contextmanager
 def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]:
-    """Yield `ray` connected to a cluster, and disconnect at the end; a connection that is there already is used.
+    """Yield `ray` connected to a cluster, and disconnect at the end. An existing connection is used as it is.
 
     Args:
         address: an existing cluster (`auto`, `ray://host:10001`, ...); None starts one on this machine.
-        num_cpus: CPUs of the cluster that is started; None takes all.
+        num_cpus: CPUs of a cluster on this machine; None takes all.
 
     Raises ClusterError if the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    # Tune's own takes Ctrl-C for a wish to end the trials, not the study, and stays when the trials are over
+    # Tune's handler ends the trials at Ctrl-C, not the study, and stays installed after them
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -83,26 +83,26 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
 
 
 def ray_data() -> Any:
-    """Return the module `ray.data`, set up for raygrid; its import takes seconds, so only work calls this."""
+    """Return the module `ray.data`, configured for raygrid; its import takes seconds."""
     import ray.data
 
-    # The import sets a level of its own. Errors are raised too: logged, they are pages that hide the one line.
+    # The import sets its own level. Errors are raised as well; their log pages would hide the one line that helps.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = 0  # any other value drops whole blocks with no more than a log line
+    context.max_errored_blocks = 0  # any other value drops whole blocks with only a log line
     context.execution_no_progress_timeout_s = _NO_PROGRESS_TIMEOUT_S
     return ray.data
 
 
 def read_resources(ray: Any, device: str = "auto") -> Resources:
-    """Return what the connected cluster has.
+    """Return the resources of the connected cluster.
 
     Args:
-        device: `cpu`, `cuda`, or `auto`: GPUs if there are any. With `cuda`, a cluster that grows on demand is waited
-            for until its first GPU is there.
+        device: `cpu`, `cuda`, or `auto`: GPUs if there are any. With `cuda` this waits for the first GPU of a cluster
+            that grows on demand.
 
-    Raises ClusterError if it has no CPU, or no GPU comes within a quarter of an hour.
+    Raises ClusterError if the cluster has no CPU, or no GPU joins within 15 minutes.
     """
     total = ray.cluster_resources()
     if device == "auto":
@@ -118,14 +118,16 @@ def read_resources(ray: Any, device: str = "auto") -> Resources:
 
 
 def share_resources(total: dict[str, float], *, device: str, node_cpus: float, gpu_bytes: int) -> Resources:
-    """Return how transfer actors share a cluster with these resources (`ray.cluster_resources()`).
+    """Return the resources of a cluster (`ray.cluster_resources()`) with the share of each transfer actor.
 
-    On CPUs an actor asks for a little less than one: actors that fill them leave none for the reading stage, and the
+    On CPUs an actor takes a little less than one. Actors that take all CPUs leave none for the reading stage, and the
     pipeline hangs (ray-project/ray issue 44687).
     """
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
     if cpus < 1:
-        raise ClusterError(f"the cluster offers {cpus} CPUs; at least 1 is needed")
+        raise ClusterError(
+            f"expected a cluster with at least 1 CPU, got {cpus:g}; start it with more, or set --num-cpus"
+        )
     if device == "cuda":
         actors, actor_cpus, actor_gpus = max(1, int(gpus)), 0.5, 1.0
     else:
@@ -134,7 +136,7 @@ def share_resources(total: dict[str, float], *, device: str, node_cpus: float, g
 
 
 def _smallest_gpu(ray: Any) -> int:
-    """Return the memory, bytes, of the smallest GPU among the nodes that have one."""
+    """Return the memory of the smallest GPU of the cluster, in bytes."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def memory() -> int:
@@ -150,7 +152,7 @@ def _smallest_gpu(ray: Any) -> int:
         sizes += ray.get([measure.options(scheduling_strategy=s).remote() for s in there], timeout=_GPU_TIMEOUT_S)
     except ray.exceptions.GetTimeoutError as error:
         raise ClusterError(
-            f"no GPU answered within {_GPU_TIMEOUT_S / 60:.0f} minutes; see `ray status`, or run with --device cpu"
+            f"no GPU became available in {_GPU_TIMEOUT_S / 60:.0f} minutes; check `ray status`, or use --device cpu"
         ) from error
     except ray.exceptions.RayTaskError as error:
         raise ClusterError(f"PyTorch cannot use a GPU of the cluster: {error.cause}") from error
@@ -176,7 +178,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
 
 
 def _start_here(ray: Any, options: dict[str, Any]) -> None:
-    # "local" and not nothing: without an address Ray joins any cluster that it finds on the machine
+    # not None: without an address Ray joins any cluster that it finds on the machine
     options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     with _on_loopback(), _token_of_this_user():
         try:
@@ -187,9 +189,9 @@ def _start_here(ray: Any, options: dict[str, Any]) -> None:
 
 
 def _wait_for(address: str) -> None:
-    """Return when something answers at the address of a cluster: Ray itself tries for minutes and says little.
+    """Wait until a server answers at the address of a cluster. Ray itself would try for minutes without a message.
 
-    Raises ClusterError if nothing does within half a minute, ConnectionError if `auto` finds no cluster.
+    Raises ClusterError if none answers within 30 s, ConnectionError if `auto` finds no cluster.
     """
     from ray._private.services import canonicalize_bootstrap_address
 
@@ -201,17 +203,17 @@ def _wait_for(address: str) -> None:
         tell(f"cluster: waiting for {typed}")
     while error is not None:
         if time.monotonic() > deadline:
-            own = "; what auto found may be the own cluster of another run, which nobody else can join"
+            own = "; auto may have found the private cluster of another run, which cannot be joined"
             raise ClusterError(
-                f"no Ray cluster at {typed}: nothing answers there ({error}); see that its head runs, and that the "
-                f"network lets this machine in{own if address == 'auto' else ''}"
+                f"no Ray cluster at {typed}: no answer ({error}); check that its head node runs, and that the network "
+                f"lets this machine connect{own if address == 'auto' else ''}"
             ) from error
         time.sleep(_JOIN_PAUSE_S)
         error = _refusal(place)
 
 
 def _refusal(place: SplitResult) -> OSError | None:
-    """Return why nothing can be reached at a host and port, None if something answers."""
+    """Return the error of a connection to a host and port, None if it succeeds."""
     try:
         socket.create_connection((place.hostname or "", place.port or _CLIENT_PORT), timeout=5).close()
     except OSError as error:
@@ -221,11 +223,11 @@ def _refusal(place: SplitResult) -> OSError | None:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Let a Ray that starts in the block answer on the loopback interface only: whoever reaches its ports can run code.
+    """Restrict a Ray that starts in the block to the loopback interface: anyone who reaches its ports can run code.
 
-    Told to start at 127.0.0.1, Ray takes the address by which others reach the machine, and listens on all; it does not
-    where clusters are switched off, as they are on macOS. The environment has that switch
-    (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER), too, but it is read when Ray is imported, and other programs inherit it.
+    Even with the address 127.0.0.1 Ray replaces it by the machine's outward address and listens on all interfaces,
+    unless clusters are switched off, as they are on macOS. The switch is also an environment variable
+    (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER), but Ray reads that at import, and child processes would inherit it.
     """
     from ray._private import ray_constants
 
@@ -239,7 +241,7 @@ def _on_loopback() -> Iterator[None]:
 
 @contextmanager
 def _token_of_this_user() -> Iterator[None]:
-    """Let nobody else read a token that Ray makes in the block: who may, Ray leaves to the umask."""
+    """Make a token that Ray creates in the block readable for this user alone; Ray leaves that to the umask."""
     token = Path.home() / ".ray" / "auth_token"
     is_new = not token.exists()
     try:
@@ -264,8 +266,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _token_hint(error: BaseException) -> str:
-    """Return what to do if the cluster asked for a token: with an address Ray sends the one it has only if told to."""
+    """Return the remedy if the cluster requires a token, else "". With an address Ray sends no token by default."""
     causes = [error, error.__cause__, error.__context__]
     if not any(type(cause).__name__ == "AuthenticationError" for cause in causes):
         return ""
-    return "; it asks for a token: set RAY_AUTH_MODE=token, and have its ~/.ray/auth_token on this machine"
+    return "; the cluster requires a token: set RAY_AUTH_MODE=token, and copy its ~/.ray/auth_token to this machine"

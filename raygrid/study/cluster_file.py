@@ -1,4 +1,4 @@
-"""Whether a cluster file for `ray up` is right, without a cloud: Ray's own schema, and what it finds too late."""
+"""Checks of a cluster file for `ray up`, without a cloud: Ray's schema, and faults that Ray finds too late."""
 
 import json
 import re
@@ -23,12 +23,13 @@ _COMMANDS = (
 
 
 def check_cluster_file(path: Path, *, template: bool = False) -> list[str]:
-    """Return what is wrong with a cluster file, a sentence each; none if `ray up` has all that it needs.
+    """Return the faults of a cluster file, one sentence each; none if `ray up` can use it.
 
     Args:
-        template: values that the user has yet to fill in (`REPLACE`) are not wrong.
+        template: accept values that the user has yet to fill in (`REPLACE`).
 
-    Local paths count from the working folder, as in `ray up`. Raises DataError if it is no YAML, or cannot be read.
+    Local paths are relative to the working folder, as in `ray up`. Raises DataError if the file is not YAML or cannot
+    be read.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -37,15 +38,15 @@ def check_cluster_file(path: Path, *, template: bool = False) -> list[str]:
     if not isinstance(config, dict):
         raise DataError(f"{path}: expected a YAML mapping with cluster_name, provider and available_node_types")
     found = list(_against_schema(config))
-    if found:  # the rest takes the schema for granted
+    if found:  # the other checks rely on the schema
         return found
     found += _nodes(config)
     if not template:
         found += [
-            f"{where}: {value!r} is yours to fill in" for where, value in _strings(config) if PLACEHOLDER in value
+            f"{where}: {value!r} is still to be filled in" for where, value in _strings(config) if PLACEHOLDER in value
         ]
     found += [
-        f"file_mounts: {local} is not there (looked in {Path.cwd()})"
+        f"file_mounts: {local} does not exist (relative to {Path.cwd()})"
         for local in (config.get("file_mounts") or {}).values()
         if not Path(str(local)).expanduser().exists()
     ]
@@ -53,7 +54,7 @@ def check_cluster_file(path: Path, *, template: bool = False) -> list[str]:
 
 
 def _against_schema(config: dict[str, Any]) -> Iterator[str]:
-    # Ray has no public way to check a file: these two are what `ray up` itself calls first
+    # Ray has no public check of a file: `ray up` itself calls these two first
     import ray.autoscaler
     from jsonschema import ValidationError, validate
     from ray.autoscaler._private.util import prepare_config, validate_config
@@ -63,24 +64,24 @@ def _against_schema(config: dict[str, Any]) -> Iterator[str]:
         return
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text(encoding="utf-8"))
     try:
-        validate(config, schema)  # before Ray takes types for granted while it fills in defaults
+        validate(config, schema)  # first, because Ray relies on the types while it fills in defaults
         validate_config(prepare_config(config))
     except ValidationError as error:
         where = "/".join(str(part) for part in error.absolute_path)
         yield f"{where or 'top level'}: {error.message}{_hint(error)}"
-    except Exception as error:  # whatever else Ray's checks raise is about the file
+    except Exception as error:  # all other errors of Ray's checks are about the file, too
         yield f"{type(error).__name__}: {error}"
 
 
 def _nodes(config: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the types of nodes, which Ray would find when it starts one."""
+    """Yield the faults of node types that Ray would find only when it starts a node."""
     cloud = config["provider"].get("type")
     for name, node in (config.get("available_node_types") or {}).items():
         where = f"available_node_types/{name}"
         if cloud == "aws" and not node.get("node_config", {}).get("SecurityGroupIds"):
-            yield f"{where}: no SecurityGroupIds: the group that Ray makes is open to the world by SSH"
-        if cloud != "aws" and not node.get("resources"):  # of AWS alone Ray knows what its machines have
-            yield f"{where}: resources are empty, so none would start; expected such as {{CPU: 16, GPU: 1}}"
+            yield f"{where}: no SecurityGroupIds: the group that Ray creates opens SSH to the world"
+        if cloud != "aws" and not node.get("resources"):  # only on AWS Ray looks the resources up
+            yield f"{where}: resources are empty, so no node would start; expected for example {{CPU: 16, GPU: 1}}"
 
 
 def _hint(error: Any) -> str:
@@ -91,7 +92,7 @@ def _hint(error: Any) -> str:
 
 
 def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every string of a nested value with the place where it stands."""
+    """Yield the path and text of every string in a nested value."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, dict):
@@ -111,11 +112,11 @@ def _commands(config: dict[str, Any]) -> Iterator[str]:
     head = " ".join(str(command) for command in config.get("head_start_ray_commands") or [])
     if "ray start" in head and "--autoscaling-config" not in head:
         yield (
-            "head_start_ray_commands: ray start lacks --autoscaling-config=~/ray_bootstrap_config.yaml, so that no "
-            "worker would ever come"
+            "head_start_ray_commands: ray start lacks --autoscaling-config=~/ray_bootstrap_config.yaml, so no worker "
+            "would ever start"
         )
     if re.search(r"--dashboard-host[= ](?!127\.0\.0\.1|localhost)", head):
         yield (
-            "head_start_ray_commands: the dashboard runs any code that it is sent; expected --dashboard-host=127.0.0.1 "
-            "(ray dashboard brings it through SSH)"
+            "head_start_ray_commands: the dashboard runs any code sent to it; expected --dashboard-host=127.0.0.1 "
+            "(`ray dashboard` forwards it through SSH)"
         )

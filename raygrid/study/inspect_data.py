@@ -1,4 +1,4 @@
-"""Prepared images of a study as a person checks them: tables of counts and prevalence, and a contact sheet each."""
+"""Prepared images for a visual check: a table of counts and prevalence and a contact sheet per modality."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ _MOST_REJECTS = 5
 
 
 def inspect_samples(folder: StudyFolder) -> None:
-    """Print what is known of the prepared images of a study; write it and a contact sheet per modality to data/.
+    """Print counts, sizes and rejects of the prepared images; write a table and a contact sheet per modality to data/.
 
     Raises StoreError for a modality that is not prepared.
     """
@@ -51,7 +51,7 @@ def split_counts(samples: Samples) -> pd.DataFrame:
 
 
 def write_sheet(samples: Samples, modality: str, path: Path, *, count: int = SHEET_IMAGES) -> None:
-    """Write a PNG of `count` images, at even distances over the test part and the development part, with labels."""
+    """Write a PNG with `count` labelled images, evenly spaced over the development and test parts."""
     from raygrid.report.figures import contact_sheet
 
     manifest = samples.manifest
@@ -94,7 +94,7 @@ def _headlines(name: str, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _readable(table: pd.DataFrame) -> str:
-    """Return the table for a terminal; prevalences in per cent, many labels below each other."""
+    """Return the table for a terminal, with prevalences in per cent; more than four labels become rows."""
     labels = list(table.columns[4:])
     shown = table.copy()
     for label in labels:

@@ -1,8 +1,8 @@
-"""What a study will do and cost, before anything runs: trials, passes, device hours, storage, money.
+"""The work and cost of a study before it runs: trials, passes, device hours, storage, money.
 
-Counts follow from the declaration and the data; where the data are not there yet, from the published sizes of the data
-sets. Times come from a short calibration on this machine: each architecture is run a few times at the study's image
-size. They hold for machines like this one, and for GPUs if it has one.
+Counts follow from the declaration and the data, or from the published sizes of data sets that are not there yet. Times
+are measured on this machine: each architecture runs a few times at the study's image size. They hold for machines like
+this one, and for GPUs only if this machine has one.
 """
 
 import math
@@ -27,10 +27,13 @@ from raygrid.study.run import missing_work
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many images a modality has, and whether they were counted or are the published numbers.
+    """The number of images of a modality.
 
     Attributes:
         images: (split, role) -> images.
+        test: test images.
+        outputs: labels.
+        counted: whether the images were counted; if not, the numbers are the published ones.
     """
 
     images: dict[tuple[str, str], int]
@@ -41,9 +44,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done for one modality; passes are images through one network, forward or with gradient.
+    """The work for one modality.
 
-    `seconds` are of one device, `bytes` of storage at the end.
+    A pass is one image through one network, forward or with its gradient. Names end in their unit: `_s` is seconds on
+    one device, `_bytes` is storage at the end.
     """
 
     modality: str
@@ -63,14 +67,17 @@ class Work:
 
 
 def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: bool = True) -> pd.DataFrame:
-    """Return one row of `Work` per modality, pre-training sources included.
+    """Return the work and cost of a study: one row per modality, pre-training sources included.
 
-    Neither trained models nor complete scores of a modality are counted again; what is half done counts whole.
+    Trained models and modalities with complete scores are left out; half-done work counts as a whole. The columns are
+    the attributes of `raygrid.study.plan.Work`: counts of models, images and passes, seconds, bytes.
 
     Args:
-        timed: whether networks are run to tell seconds; without, those are NaN.
+        study_dir: the study folder; it need not exist.
+        data_root: folder of the raw data sets. A data set that is not there is planned with its published size.
+        timed: run each network a few times to measure seconds; False leaves them NaN.
 
-    Raises MissingDataError for a data set that is neither there nor of published size.
+    Raises MissingDataError for an absent data set without a published size.
     """
     folder = _opened(study, study_dir)
     sizes = {m.name: sizes_of(study, m, study_dir, data_root) for m in study.modalities}
@@ -93,7 +100,7 @@ def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: boo
 
 
 def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_root: Path) -> Sizes:
-    """Return how many images each split of a modality has. Raises MissingDataError if that cannot be known."""
+    """Return the number of images of each split of a modality. Raises MissingDataError if it cannot be known."""
     dataset = open_raw(modality, data_root)
     absent = dataset.missing()
     if not absent:
@@ -114,7 +121,7 @@ def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_roo
     num_test = (test or 0) if fraction is None else round(fraction * total)
     shares = {"d1": 0.5, "d2": 0.5, "d2_half": 0.25, "d1_tenth": 0.05, "development": 1.0}
     validation = modality.splits.validation_fraction
-    part = {("d2_half", "validation"): shares["d2"] * validation}  # it keeps the whole validation part of d2
+    part = {("d2_half", "validation"): shares["d2"] * validation}  # d2_half keeps the whole validation part of d2
     for split, share in shares.items():
         part[split, "train"] = share * (1 - validation)
         part.setdefault((split, "validation"), share * validation)
@@ -127,7 +134,7 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
 
     Args:
         price: of one device hour, in any currency; None leaves the cost out.
-        device: what the calibration ran on.
+        device: name of the device that the times were measured on.
     """
     shown = work.set_index("modality").T
     total_h = float(work[list(_HOURS)].to_numpy().sum()) / 3600
@@ -143,11 +150,11 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
         "",
         f"in all {f'{_readable(total_h)} device hours and ' if timed else ''}"
         f"{_readable(storage.to_numpy(dtype=float).sum())} GB of storage",
-        f"hours are of {device}" if timed else "no network was run, so hours are not known (--no-times)",
+        f"hours on {device}" if timed else "hours are not known: no network was run (--no-times)",
     ]
     if not work["counted"].all():
         absent = ", ".join(work.loc[~work["counted"].astype(bool), "modality"])
-        lines.append(f"not here yet, so planned with the published size: {absent}")
+        lines.append(f"planned with the published size, because the data are absent: {absent}")
     lines += [line for row in work.to_dict("records") for line in _external(study, row["modality"], row["test_images"])]
     if price is not None:
         lines.append(f"at {price:g} per device hour: {_readable(price * total_h)}")
@@ -155,11 +162,11 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
 
 
 def _external(study: StudySpec, modality: str, num_test: int) -> Iterator[str]:
-    """Yield what the targets that raygrid did not train are asked; how long they take to answer is not known."""
+    """Yield lines on the number of images and requests for each external target; their response time is unknown."""
     for target in study.external_targets(modality):
         plan = allowance(study, target, num_test)
         who = f"target {modality} {target.name} ({target.kind}):"
-        yield f"{who} {plan.num_images:,} images, its own time comes on top of the device hours"
+        yield f"{who} {plan.num_images:,} images; its response time comes on top of the device hours"
         if target.kind != "http":
             continue
         requests = num_requests(study, target, num_test, plan.num_asked)
@@ -167,7 +174,7 @@ def _external(study: StudySpec, modality: str, num_test: int) -> Iterator[str]:
         batch, rate = target.endpoint.batch_size, target.endpoint.requests_per_second
         yield (
             f"  {requests:,} requests of up to {batch}, at {rate:g} a second {hours:,.2f} hours at least; "
-            "answers that are there are not asked for again"
+            "answers that were kept are not requested again"
         )
         limit, more = limit_of(target), plan.num_images_of_all - plan.num_images
         covers = "no limit is set" if not limit else f"its budget of {limit:,} images covers"
@@ -195,14 +202,14 @@ _STORAGE = {
 
 
 def _readable(value: float) -> str:
-    """Return hours, gigabytes or money as somebody who plans reads them."""
+    """Return hours, gigabytes or money with the digits that a plan needs."""
     if 0 < value < 0.01:
         return "< 0.01"
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
 def _opened(study: StudySpec, study_dir: Path) -> StudyFolder | None:
-    """Return the study folder if it belongs to this very study: then some of its work may be done."""
+    """Return the study folder if it holds this very study, of which some work may be done."""
     if not exists(study_dir / "study.json"):
         return None
     folder = open_study(study_dir)

@@ -1,4 +1,4 @@
-"""Raw data sets to prepared samples: one Ray Data pipeline over all shards of all modalities."""
+"""The prepare stage: raw data sets to prepared samples, one Ray Data pipeline over all shards of all modalities."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,18 +22,17 @@ from raygrid.store.samples import IMAGE_FILES, SampleBatch, samples_dir, shard_r
 from raygrid.store.signatures import samples_signature
 from raygrid.study.cluster import ray_data
 
-_SHOWN = 5  # rejects that an error message names
-_COMPRESSED = 0.4  # share of their bytes that images take on disk at least, if they are photographs
+_SHOWN = 5  # rejects in an error message
+_COMPRESSED = 0.4  # smallest size on disk of compressed photographs, as a share of their decoded bytes
 _pull_once = cache(pull)  # in a process that prepares many shards: listing raw data can take seconds
 
 
 @dataclass(frozen=True)
 class PreparedModality:
-    """What is known of a modality before its images are read.
+    """A modality before its images are read: index, splits and signature.
 
     Attributes:
-        table: the rows of the index, with `part` set to `development` or `test`; patients that no split uses are
-            left out.
+        table: the rows of the index, with `part` set to `development` or `test`, without the patients of no split.
     """
 
     modality: ModalitySpec
@@ -53,10 +52,10 @@ class PreparedModality:
 def survey(
     study: StudySpec, study_dir: Path, data_root: Path, max_rejected_share: float = MAX_REJECTED_SHARE
 ) -> list[PreparedModality]:
-    """Return every modality with its index, splits and signature; no image is read yet.
+    """Return every modality with its index, splits and signature; no image is read.
 
-    Raises MissingDataError, listing the missing files of all data sets at once, and DataError if the label files
-    alone show that more than `max_rejected_share` of a modality's images cannot be used.
+    Raises MissingDataError, which lists the missing files of all data sets at once, and DataError if the label files
+    alone rule out more than `max_rejected_share` of a modality's images.
     """
     datasets = [(modality, open_raw(modality, data_root)) for modality in study.modalities]
     missing: list[str] = []
@@ -78,10 +77,9 @@ def survey(
 def prepare_missing(
     prepared: Sequence[PreparedModality], data_root: Path, max_rejected_share: float = MAX_REJECTED_SHARE
 ) -> None:
-    """Prepare every modality that is not complete; finished shards are kept, those with rejects are read again.
+    """Prepare every incomplete modality; finished shards stay, shards with rejects are read again.
 
-    Raises DataError if more than `max_rejected_share` of a modality's images is rejected; nothing that was prepared
-    is lost.
+    Raises DataError if more than `max_rejected_share` of a modality's images are rejected. Prepared shards stay.
     """
     todo = [p for p in prepared if not p.is_prepared]
     for one in todo:
@@ -101,14 +99,14 @@ def prepare_missing(
                 raise StoreError(row["error"])
             progress.advance(f"{row['file']}, {row['rows']} images")
     for one in todo:
-        pull(one.folder, without=IMAGE_FILES)  # what other nodes reported
+        pull(one.folder, without=IMAGE_FILES)  # reports of other nodes
         _finish(one, max_rejected_share)
 
 
 def open_raw(modality: ModalitySpec, data_root: Path) -> Dataset:
-    """Return the raw data set of a modality; raw data in object storage are first copied to this node, whole.
+    """Return the raw data set of a modality; a data set in object storage is copied to this node as a whole.
 
-    Raises StoreError if the storage refuses or does not answer, and what `open_dataset` raises.
+    Raises StoreError if the storage refuses or does not answer, and the errors of `open_dataset`.
     """
     for path in modality.splits.files.values():
         pull(data_root / path)
@@ -123,7 +121,7 @@ def _open(spec: DatasetSpec, data_root: Path, bring: Callable[[Path], None]) -> 
 
 
 def _noted(index: Index, modality: ModalitySpec) -> Index:
-    """Return the index, with a note if the data set comes divided and the study divides it anew."""
+    """Return the index, with a note if the study draws a test part although the data set has one."""
     if modality.splits.test_fraction is None or not index.table["part"].isin(("development", "test")).any():
         return index
     note = "the data set's own division is not used: test_fraction draws the test patients among all of them"
@@ -133,7 +131,7 @@ def _noted(index: Index, modality: ModalitySpec) -> Index:
 def survey_modality(
     study: StudySpec, modality: ModalitySpec, dataset: Dataset, index: Index, study_dir: Path, data_root: Path
 ) -> PreparedModality:
-    """Return one modality with its splits and signature. Raises DataError, SpecError for splits that cannot be used."""
+    """Return one modality with its splits and signature. Raises DataError or SpecError for unusable splits."""
     files = read_split_files(modality.splits.files, data_root)
     hashes = content_hashes(files)
     signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint(), hashes)
@@ -146,7 +144,7 @@ def survey_modality(
 
 
 def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
-    """One job per shard; plain values, so that Ray ships them to any worker."""
+    """Return one job per shard, of plain values, so that Ray can send it to any worker."""
     spec, labels = prepared.modality.dataset, prepared.index.labels
     jobs = []
     for part, rows in prepared.table.groupby("part", sort=True):
@@ -175,7 +173,7 @@ def _image_bytes(job: dict[str, Any]) -> int:
 
 
 def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
-    """Prepare a shard; what stops it travels as text, since Ray would bury it in a page of its own frames."""
+    """Prepare a shard; an error returns as text, because Ray would bury it in a page of its own frames."""
     try:
         return {**_prepare_shard(job, data_root), "error": ""}
     except RaygridError as error:
@@ -183,7 +181,7 @@ def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
 
 
 def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
-    """Read, prepare and write the images of one shard; images that cannot be read are rejected by name."""
+    """Read, prepare and write the images of one shard; unreadable images become rejects."""
     spec = DatasetSpec(**job["dataset"], options=job["options"])
     dataset = _open(spec, from_portable(data_root), _pull_once)
     images, kept, rejects = [], [], []
@@ -208,18 +206,18 @@ def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
         )
         path = from_portable(job["folder"]) / job["file"]
         write_shard(path, list(job["label_names"]), batch)
-        report["sha256"] = checksum(path)  # so that what is cached of a shard is known by its pixels
+        report["sha256"] = checksum(path)  # identifies a cached shard by its pixels
     write_json(_report_path(job), report)
     return {"file": f"{from_portable(job['folder']).name}/{job['file']}", "rows": len(kept)}
 
 
 def _report_path(job: dict[str, Any]) -> Path:
-    """The shard's done-marker: its counts and rejects."""
+    """Return the path of a shard's report, its counts and rejects, which marks it as done."""
     return from_portable(job["folder"]) / "shards" / f"{job['file']}.json"
 
 
 def _is_done(job: dict[str, Any]) -> bool:
-    """Whether a shard needs no reading; one with rejects does, since its files may have been mended."""
+    """Whether a shard is complete; a shard with rejects is not, because its files may have been repaired."""
     path = _report_path(job)
     if not path.exists():
         return False
@@ -257,20 +255,20 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
     write_json(prepared.folder / "manifest.json", manifest)
     if rejects:
         tell(
-            f"prepare: {prepared.modality.name}: {len(rejects)} images cannot be used and were left out, "
-            f"named in {prepared.folder / 'manifest.json'}"
+            f"prepare: {prepared.modality.name}: left out {len(rejects)} unusable images, listed in "
+            f"{prepared.folder / 'manifest.json'}"
         )
     if without:
         tell(
-            f"prepare: {prepared.modality.name}: no image can be used of some patients, so d1 and d2 may differ "
-            f"in patients: {'; '.join(without)}"
+            f"prepare: {prepared.modality.name}: some patients have no usable image, so d1 and d2 may differ in "
+            f"patients: {'; '.join(without)}"
         )
 
 
 def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted: float, folder: Path) -> None:
-    """Return nothing if at most the share `permitted` of `total` images is rejected.
+    """Raise DataError if more than the share `permitted` of `total` images is rejected.
 
-    Else raise DataError that counts the rejects and shows the first; all are written to a CSV file in `folder`.
+    The error counts the rejects and shows the first; a CSV file in `folder` lists all of them.
     """
     if len(rejects) <= permitted * total:
         return
@@ -279,23 +277,25 @@ def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted:
     first = "\n".join(f"  {reject.image_id}: {reject.reason}" for reject in rejects[:_SHOWN])
     raise DataError(
         f"{modality}: {len(rejects)} of {total} images cannot be used, more than the permitted {permitted:.1%}; "
-        f"all are named in {listing}, the first are\n{first}\n"
-        "Mend or fetch these files, or permit more with --max-rejected-share, and run again"
+        f"all are listed in {listing}, the first are\n{first}\n"
+        "Repair or re-download these files, or permit more with --max-rejected-share, and run again"
     )
 
 
 def _usable(prepared: PreparedModality, rejects: Sequence[Reject]) -> pd.DataFrame:
-    """Return the rows that were not rejected. Raises DataError if a part has none."""
+    """Return the rows without rejects. Raises DataError if a part has none left."""
     rejected = {reject.image_id for reject in rejects}
     usable = prepared.table[~prepared.table["image_id"].astype(str).isin(rejected)]
     for part in ("development", "test"):
         if not (usable["part"] == part).any():
-            raise DataError(f"{prepared.modality.name}: no image of the {part} part can be used; mend or fetch them")
+            raise DataError(
+                f"{prepared.modality.name}: no image of the {part} part can be used; repair or re-download them"
+            )
     return usable
 
 
 def _counts(usable: pd.DataFrame, labels: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return images, patients and positives per part, of the images that could be used."""
+    """Return the numbers of usable images, patients and positives per part."""
     return {
         str(part): {"images": len(rows), "patients": int(rows["patient_id"].nunique())}
         | {f"positive_{name}": int(rows[name].sum()) for name in labels}
@@ -304,7 +304,7 @@ def _counts(usable: pd.DataFrame, labels: Sequence[str]) -> dict[str, dict[str, 
 
 
 def _patients_without_images(prepared: PreparedModality, usable: pd.DataFrame) -> list[str]:
-    """Return, as "patient (split role)", those whose every image was rejected: the splits count them all the same."""
+    """Return, as "patient (split role)", the patients of the splits whose every image was rejected."""
     lost = set(prepared.table["patient_id"]) - set(usable["patient_id"])
     rows = prepared.splits[prepared.splits["patient_id"].isin(lost)]
     places = (rows["split"] + " " + rows["role"]).str.strip().where(rows["split"] != "", rows["part"])

@@ -1,6 +1,6 @@
-"""The stages of a study in order; each looks at what is there and does only what is missing.
+"""The stages of a study in order. Each stage computes only the missing files.
 
-Running the same command again is the resume: there is no other mechanism.
+Running the same command again is how a study resumes: there is no other mechanism.
 """
 
 from collections.abc import Callable
@@ -32,12 +32,20 @@ STAGES = ("prepare", "targets", "train", "transfer", "report", "track")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how fast a study is computed; no result depends on it.
+    """Where and how fast a study is computed. No result depends on it.
 
     Attributes:
+        study_dir: study folder, or URL of one in object storage; it is created.
+        data_root: folder of the raw data sets, or its URL.
+        address: of a running Ray cluster, such as `auto` or `ray://host:10001`. None starts one on this machine.
+        tracking_uri: of an MLflow tracking store. None uses SQLite in the study folder.
+        only: one stage of `prepare`, `targets`, `train`, `transfer`, `report`, `track`. None runs all.
+        num_cpus: CPUs of the cluster on this machine. None takes all.
         device: `cpu`, `cuda`, or `auto`: GPUs if the cluster has any.
-        trials_per_gpu: trainings that share a GPU; None packs by the memory that each is estimated to need.
-        max_rejected_share: share of a modality's images that may be unusable; more stop the study.
+        trials_per_gpu: trainings that share a GPU. None derives the number from an estimate of their memory.
+        max_rejected_share: largest permitted share of unusable images of a modality, 0 to below 1.
+
+    Raises SpecError for an unknown stage or device, or a number out of range.
     """
 
     study_dir: Path
@@ -66,15 +74,20 @@ class RunOptions:
             raise SpecError(f"max_rejected_share is {self.max_rejected_share}; expected from 0 to below 1")
 
     def wants(self, stage: str) -> bool:
-        """Whether this run is to do `stage`."""
+        """Whether this run includes `stage`."""
         return self.only in (None, stage)
 
 
 def run_study(study: StudySpec, options: RunOptions) -> None:
-    """Bring a study folder up to date: prepare, try targets, train, transfer, report, track.
+    """Run a study: prepare images, check targets, train, transfer, report, track.
 
-    Raises RaygridError with what is wrong; what was finished stays. A tracking store that does not answer stops nothing
-    but the tracking; it is raised at the end.
+    Files that exist are not computed again, so calling it again resumes a study that was stopped or failed:
+
+        rg.run_study(study, rg.RunOptions(study_dir="studies/mine", data_root="data"))
+
+    Raises a subclass of RaygridError; finished work stays. StoreError: another driver holds the folder, or units or
+    trainings failed. MissingDataError, DataError: raw data are absent or unusable. TrackingError: the tracking store
+    does not answer; it is raised last, after all results are written.
     """
     with lease(options.study_dir), run_log(options.study_dir), ExitStack() as stack:
         folder = _compute(study, options, stack)
@@ -88,7 +101,7 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
 
 
 def missing_work(folder: StudyFolder) -> dict[str, int]:
-    """Return how many models are not trained and how many units of each modality are not scored."""
+    """Return the number of untrained models and, by modality, of units without scores."""
     missing = {"models": len(folder.untrained())}
     for modality in folder.study.studied:
         if not folder.has_samples(modality.name):
@@ -99,7 +112,7 @@ def missing_work(folder: StudyFolder) -> dict[str, int]:
 
 
 def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFolder:
-    """Do the stages that need Ray, starting it only if one has work."""
+    """Run the stages that need Ray, which starts only if one of them has work."""
 
     def cluster() -> Any:
         return stack.enter_context(connected(options.address, options.num_cpus))
@@ -110,9 +123,11 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
     if options.only in ("report", "track"):
         return open_study(options.study_dir)
     if options.only == "targets" and not study.targets:
-        raise SpecError(f"study {study.name} declares no `targets`: the models of its zoo attack each other")
+        raise SpecError(
+            f"study {study.name} declares no `targets`, so there is none to check; its models attack each other"
+        )
     for target in study.targets:
-        target_identity(target)  # a file that is not there is named before anything is prepared
+        target_identity(target)  # an absent file is reported before anything is prepared
     refresh(options.study_dir)
     folder = _prepare(study, options, cluster)
     if study.targets and options.only != "prepare":
@@ -127,8 +142,8 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
             tell(f"train: {name} FAILED: {reason}")
         if options.wants("track"):
             try:
-                track(folder, options.tracking_uri, results=False)  # those there are of the last run
-            except TrackingError as error:  # asked again when all is done
+                track(folder, options.tracking_uri, results=False)  # results are still those of the last run
+            except TrackingError as error:  # retried at the end
                 tell(str(error))
         if failed:
             raise StoreError(
@@ -148,9 +163,7 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> StudyFolder
     write_record(options.study_dir, study, folder.sample_signatures, phantom=any(s.dataset.phantom for s in surveyed))
     if any(not s.is_prepared for s in surveyed):
         if not options.wants("prepare"):
-            raise StoreError(
-                "the samples are not prepared yet; prepare them first, with raygrid prepare or --only prepare"
-            )
+            raise StoreError("the samples are not prepared yet; run raygrid prepare, or the study with --only prepare")
         cluster()
         prepare_missing(surveyed, options.data_root, options.max_rejected_share)
     require_scorable(folder, only_told=options.only == "prepare")
@@ -171,10 +184,10 @@ def _transfer(folder: StudyFolder, resources: Callable[[], Resources]) -> None:
 
 
 def track(folder: StudyFolder, uri: str | None, *, results: bool = True) -> None:
-    """Write to the tracking store what it lacks of a study folder, and say how to look at it.
+    """Upload missing runs of a study to the tracking store, and print the command that shows them.
 
     Args:
-        results: the pairings too, as `results/` has them.
+        results: upload the pairings in results/, too.
 
     Raises TrackingError if the store does not answer.
     """
@@ -192,9 +205,9 @@ def track(folder: StudyFolder, uri: str | None, *, results: bool = True) -> None
 
 
 def _check_networks(folder: StudyFolder, *, to_train: bool) -> None:
-    """Find a misspelt architecture, and weights that cannot be had, before anything starts.
+    """Raise SpecError for an unknown architecture, WeightsError for unavailable weights, before anything starts.
 
-    Those of trained models were right. Raises SpecError or WeightsError.
+    Trained models are skipped.
     """
     untrained = folder.untrained()
     if not untrained:
@@ -206,7 +219,7 @@ def _check_networks(folder: StudyFolder, *, to_train: bool) -> None:
     sources = {(m.arch, weights) for m in untrained if (weights := folder.study.weights_of(m)) is not None}
     for arch, weights in sorted(sources) if to_train else ():
         if weights.startswith(HUB):
-            tell(f"weights: looking for those of {arch} on the hub, or in its cache")
+            tell(f"weights: looking for {arch} on the hub or in its cache")
         build_pretrained(arch, weights, channels=3, num_outputs=1, seed=0)
 
 

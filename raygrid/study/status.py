@@ -1,4 +1,4 @@
-"""How far a study is: what exists, what is missing, what failed and why, how fast it goes."""
+"""The state of a study: finished and missing work, failures, pace."""
 
 import time
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ from raygrid.spec import ModalitySpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import allowance, limit_of
 from raygrid.store.units import Unit, images_beyond_budgets, missing_files, score_files
-from raygrid.study.clean import find_leftovers
+from raygrid.study.clean import find_unused
 
-_RECENT_S = 600  # scores of the last ten minutes say how fast it goes; none at all, that nobody works
+_RECENT_S = 600  # the pace is that of the last ten minutes
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done at the last attempt, and the file that says why."""
+    """A model or unit that failed at the last attempt, and the file with its error."""
 
     what: str
     path: Path
 
     @property
     def reason(self) -> str:
-        """The first line of why."""
+        """The first line of the error."""
         return self.path.read_text(encoding="utf-8").strip().split("\n")[0]
 
 
@@ -32,16 +32,16 @@ def describe_status(folder: StudyFolder, *, whole: bool = False) -> str:
     """Return the state of a study as text for a terminal.
 
     Args:
-        whole: failures with all that is known of them, traceback included.
+        whole: show failures with their tracebacks.
     """
     study = folder.study
     sources = sum(len(study.models_of(m.name)) for m in study.modalities if m.source)
-    beside = f", {sources} of them only to start others from" if sources else ""
+    beside = f", {sources} of them only as starting points of others" if sources else ""
     lines = [f"study {study.name}: {len(study.models)} models{beside}; modalities: {len(study.studied)}"]
     lines += [f"  target {t.modality} {t.name}: {t.kind}, {t.source}" for t in study.targets]
     lines.append(f"  models: {len(study.models) - len(folder.untrained())} of {len(study.models)} trained")
     block = study.transfer.block_size
-    lines.append(f"  a unit: {block} test images, clean or attacked through one surrogate, answered by all targets")
+    lines.append(f"  a unit: {block} test images, clean or attacked through one surrogate, scored by all targets")
     units: list[Unit] = []
     for modality in study.studied:
         mine = _units(folder, modality)
@@ -51,19 +51,17 @@ def describe_status(folder: StudyFolder, *, whole: bool = False) -> str:
         lines.append(f"  {modality.name}: {prepared}")
     missing_count = len(missing_files(units))
     lines += [f"  {sentence}" for sentence in left_for_larger_budgets(folder)]
-    lines += [
-        f"  not used any more: {display_path(leftover.path)} ({leftover.why})" for leftover in find_leftovers(folder)
-    ]
-    if not folder.untrained():  # before, the few clean scores of others say nothing about the time that is left
+    lines += [f"  no longer used: {display_path(unused.path)} ({unused.why})" for unused in find_unused(folder)]
+    if not folder.untrained():  # until then the few clean scores of external targets do not show the pace
         lines += _pace([file.path for files in score_files(units) for file in files], missing_count)
     for failure in failures(folder, units):
         lines.append(f"  FAILED {failure.what}: {failure.reason}")
-        lines.append(failure.path.read_text(encoding="utf-8") if whole else f"    all of it: {failure.path}")
+        lines.append(failure.path.read_text(encoding="utf-8") if whole else f"    details: {failure.path}")
     return "\n".join(lines)
 
 
 def left_for_larger_budgets(folder: StudyFolder) -> list[str]:
-    """Return a sentence for each endpoint that is not asked all, as its budget does not cover it."""
+    """Return a sentence for each endpoint whose budget does not cover all its images."""
     sentences = []
     for modality in folder.study.studied:
         limited = [t for t in folder.study.external_targets(modality.name) if limit_of(t)]
@@ -83,7 +81,7 @@ def left_for_larger_budgets(folder: StudyFolder) -> list[str]:
 
 
 def failures(folder: StudyFolder, units: Sequence[Unit]) -> list[Failure]:
-    """Return what failed at its last attempt: models, then units."""
+    """Return the failures of the last attempts: models, then units."""
     models = [Failure(f"model {m.modality}/{m.name}", folder.model(m).failure_path) for m in folder.untrained()]
     blocks = [Failure(f"unit {unit.modality}/{unit.label}", unit.failure_path) for unit in units]
     return [failure for failure in (*models, *blocks) if failure.path.exists()]
@@ -94,7 +92,7 @@ def _units(folder: StudyFolder, modality: ModalitySpec) -> list[Unit]:
 
 
 def _pace(paths: Sequence[Path], num_missing: int) -> list[str]:
-    """Return a line on how many score files a minute were written lately, and how long the rest takes at that pace."""
+    """Return a line with the recent score files per minute and the time left at that pace."""
     now = time.time()
     recent = sorted(t for t in (path.stat().st_mtime for path in paths) if now - t < _RECENT_S)
     if len(recent) < 2 or not num_missing:

@@ -1,8 +1,8 @@
-"""The MLflow mirror of a study folder; the only room that knows MLflow.
+"""The track stage: the study's models, pairings and results as MLflow runs. No other module uses MLflow.
 
-One parent run per study, a child run per trained model and per pairing. Every run carries a key that is a hash of what
-it shows; a run whose key is there is left alone, so mirroring again changes nothing, and a tracking server that was
-lost is filled again from the folder.
+Each study has one parent run, with a child run per trained model and per pairing. Every run has a key, the hash of its
+content. A run with a known key stays as it is, so uploading again changes nothing, and a lost tracking server can be
+filled again from the folder.
 """
 
 import json
@@ -30,16 +30,18 @@ _DATABASE, _ARTEFACTS = "mlflow.db", "mlartifacts"  # of the study's own store
 _KEY = "raygrid.key"
 _PARENT_KEY = "raygrid.parent"
 _MAX_RESULTS = 1000
-_DIGEST_LENGTH = 36  # the most that MLflow takes of a data set's
+_DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
 _FACTORS = ("arch", "init", "split", "instance")
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What one MLflow run shows.
+    """The content of one MLflow run.
 
-    `steps` are metrics with a step (epoch); `late` are metrics that may become known after the run was written;
-    `used` is the prepared samples, by name and digest, and what for.
+    Attributes:
+        steps: metrics with a step, the epoch.
+        late: metrics that may become known after the run was written.
+        used: the prepared samples: name, signature, context (`training` or `evaluation`).
     """
 
     name: str
@@ -53,7 +55,7 @@ class _Run:
     used: tuple[str, str, str] | None = None
 
     def key(self, parent: str) -> str:
-        """Return the hash by which the run is found again."""
+        """Return the hash that identifies the run."""
         content: dict[str, Any] = {"params": {k: str(v) for k, v in self.params.items()}, "metrics": dict(self.metrics)}
         content["steps"] = [list(step) for step in self.steps]
         return digest({"parent": parent, "name": self.name, "kind": self.kind, **content})
@@ -65,9 +67,9 @@ def default_uri(study_dir: Path) -> str:
 
 
 def upload_runs(folder: StudyFolder, auc: pd.DataFrame, uri: str | None = None, *, phantom: bool) -> int:
-    """Write every model, pairing and result that the tracking store lacks; return how many runs were new.
+    """Write every model, pairing and result that the tracking store lacks; return the number of new runs.
 
-    Raises TrackingError if the store does not answer: what it has stays, and mirroring again adds the rest.
+    Raises TrackingError if the store does not answer: its runs stay, and uploading again adds the rest.
     """
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # MLflow's own 7 take four minutes
@@ -81,14 +83,14 @@ def upload_runs(folder: StudyFolder, auc: pd.DataFrame, uri: str | None = None, 
         return new
     except Exception as error:  # MLflow's, SQLAlchemy's, a driver's, a disk's: none of them may stop a study
         raise TrackingError(
-            f"mlflow: {without_password(uri or default_uri(folder.path))} does not answer as it must: "
-            f"{_first_line(error, uri)}\nNothing is lost: the study folder holds it all; run with --only track "
+            f"mlflow: {without_password(uri or default_uri(folder.path))} cannot be written: "
+            f"{_first_line(error, uri)}\nNothing is lost: the study folder holds all results; run with --only track "
             "once the store answers"
         ) from error
 
 
 def without_password(uri: str) -> str:
-    """Return a URI that can be shown: no password, and no query, which could hold one."""
+    """Return a URI without its password and its query, which could hold one."""
     if uri.startswith(("http://", "https://")):
         scheme, _, rest = uri.partition("://")
         user, at, place = rest.rpartition("@")
@@ -98,12 +100,12 @@ def without_password(uri: str) -> str:
 
     try:
         return make_url(uri).set(query={}).render_as_string(hide_password=True)
-    except ArgumentError:  # a folder, or a name that MLflow knows
+    except ArgumentError:  # a path, or a scheme of MLflow's own
         return uri
 
 
 def _first_line(error: Exception, uri: str | None) -> str:
-    """Return what an error says in one line; if the store has credentials, the kind of error alone."""
+    """Return the first line of an error; only its type if the URI of the store holds credentials."""
     if uri is not None and without_password(uri) != uri:
         return type(error).__name__
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
@@ -144,14 +146,14 @@ def _experiment(client: Any, name: str, study_dir: Path | None) -> str:
 
 
 def _move_artefacts(database: Path, before: str, now: str) -> None:
-    """Let a store that came from another folder or machine look for its artefacts here; MLflow cannot be asked to."""
+    """Point a store from another folder or machine to the artefacts here; MLflow has no call for it."""
     with closing(sqlite3.connect(database)) as connection, connection:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
             connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (before, now))
 
 
 def _known_runs(client: Any, experiment: str, parent_key: str) -> dict[str, Any]:
-    """Return every whole run by its key; what a killed driver left half-written is deleted."""
+    """Return every complete run by its key; delete the half-written runs of a killed driver."""
     known: dict[str, Any] = {}
     half_written: list[str] = []
     token = None
@@ -167,7 +169,7 @@ def _known_runs(client: Any, experiment: str, parent_key: str) -> dict[str, Any]
         token = page.token
         if not token:
             break
-    for run_id in half_written:  # not before: deleting one shifts the pages to come
+    for run_id in half_written:  # not earlier: each deletion shifts the next pages
         client.delete_run(run_id)
     return known
 
@@ -255,7 +257,7 @@ def _pairing_runs(auc: pd.DataFrame, samples: Mapping[str, str]) -> Iterable[_Ru
     for (modality, surrogate, target), rows in attacked.groupby(["modality", "surrogate", "target"], sort=False):
         first = rows.iloc[0]
         factors = {f"{role}_{name}": first[f"{role}_{name}"] for role in ("surrogate", "target") for name in _FACTORS}
-        known = first["surrogate_arch"] != EXTERNAL  # of what raygrid did not train it knows no factor
+        known = first["surrogate_arch"] != EXTERNAL  # the factors of an external network are unknown
         same = {
             f"same_{name}": bool(known and first[f"surrogate_{name}"] == first[f"target_{name}"])
             for name in _FACTORS[:3]
@@ -265,7 +267,7 @@ def _pairing_runs(auc: pd.DataFrame, samples: Mapping[str, str]) -> Iterable[_Ru
             where = f"{row.attack}.{row.epsilon:g}.{row.condition}"
             metrics[f"auc.{where}"] = float(row.auc)  # type: ignore[arg-type]
             metrics[f"relative_auc.{where}"] = float(row.relative_auc)  # type: ignore[arg-type]
-        metrics["clean_auc"] = float(first["clean_auc"])  # last: the UI draws the first one unasked
+        metrics["clean_auc"] = float(first["clean_auc"])  # last, because the UI plots the first metric by default
         yield _Run(
             name=f"{modality} {surrogate} → {target}",
             kind="pairing",
@@ -280,10 +282,10 @@ def _pairing_runs(auc: pd.DataFrame, samples: Mapping[str, str]) -> Iterable[_Ru
 
 
 def _attach_results(client: Any, parent: str, study_dir: Path) -> None:
-    """Copy the study's results to the parent run where they differ from what it has."""
+    """Copy the study's results to the parent run if they have changed."""
     results = study_dir / "results"
     files = sorted(p for p in results.rglob("*") if p.is_file() and not p.name.startswith("."))
-    if not (results / "summary.json").exists():  # it is written last
+    if not (results / "summary.json").exists():  # written last
         return
     state = digest({str(p.relative_to(results)): checksum(p) for p in files})
     if client.get_run(parent).data.tags.get("raygrid.results") == state:

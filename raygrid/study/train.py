@@ -1,4 +1,4 @@
-"""Training of the zoo: every missing model is one Ray Tune trial with a share of a GPU or a CPU."""
+"""The train stage: each missing model is one Ray Tune trial with a share of a GPU, or CPUs."""
 
 import shutil
 import traceback
@@ -20,12 +20,12 @@ from raygrid.store.samples import TEST_FILES, Samples
 from raygrid.study.cluster import Resources
 
 MOST_PER_GPU = 16
-MAX_DEATHS = 8  # of a trial's workers (lost nodes, spot instances) before it counts as failed
+MAX_DEATHS = 8  # workers that a trial may lose (lost nodes, spot instances) before it counts as failed
 
 
 @dataclass(frozen=True)
 class Request:
-    """A model to be trained, and the resources that its trial asks for."""
+    """A model to train, and the resources of its trial."""
 
     model: ModelSpec
     cpus: int
@@ -35,19 +35,19 @@ class Request:
 def train_missing(
     folder: StudyFolder, resources: Resources, provenance: dict[str, Any], trials_per_gpu: int | None = None
 ) -> dict[str, str]:
-    """Train every model that has no card yet; return the reason of each failure, by `<modality>/<name>`.
+    """Train every model without a card; return the reason of each failure, by `<modality>/<name>`.
 
     Args:
-        trials_per_gpu: trials that share a GPU; None packs by the memory that each is estimated to need.
+        trials_per_gpu: trials per GPU; None derives the number from an estimate of their memory.
 
-    Raises ClusterError if a trial asks for more than the cluster could ever give.
+    Raises ClusterError if a trial needs more than the largest node has.
     """
     missing = folder.untrained()
     if not missing:
         return {}
     requests = [request_of(folder, model, resources, trials_per_gpu) for model in missing]
     progress = Progress("train: models", len(folder.study.models), done=len(folder.study.models) - len(missing))
-    progress.note(f"{len(missing)} trials{_packing(requests)}", always=True)
+    progress.note(f"{len(missing)} trials{_gpu_shares(requests)}", always=True)
     job = {
         "study": folder.study.to_dict(),
         "study_dir": to_portable(folder.path),
@@ -60,7 +60,7 @@ def train_missing(
         tune.with_resources(tune.with_parameters(_trial, job=job), _bundle),
         tune_config=tune.TuneConfig(
             search_alg=SourcesFirst(folder, requests),
-            num_samples=-1,  # until the searcher has no more
+            num_samples=-1,  # until the searcher has no more models
             reuse_actors=True,  # a fresh actor per trial would import torch each time
             max_concurrent_trials=_most_at_once(requests, resources),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -74,21 +74,21 @@ def train_missing(
     )
     results = tuner.fit()
     pull(folder.path / "zoo", without=WEIGHT_FILES)
-    shutil.rmtree(scratch, ignore_errors=True)  # what resumes a study is the zoo, not Tune's record of it
+    shutil.rmtree(scratch, ignore_errors=True)  # a study resumes from its zoo, not from Tune's record
     reasons = _reasons(results)
     return {_label(m): _reason(folder, m, reasons.get(folder.study.models.index(m))) for m in folder.untrained()}
 
 
 def request_of(folder: StudyFolder, model: ModelSpec, resources: Resources, trials_per_gpu: int | None) -> Request:
-    """Return what the trial of a model asks for: a CPU per thread, and the share of a GPU that it fits into.
+    """Return the resources of a model's trial: one CPU per thread, and the share of a GPU that it fits into.
 
-    Raises ClusterError if no node has so many CPUs.
+    Raises ClusterError if no node has as many CPUs as the recipe has threads.
     """
     recipe = folder.study.recipe_of(model)
     if recipe.threads > resources.node_cpus:
         raise ClusterError(
-            f"{_label(model)} trains with {recipe.threads} threads, and the largest node has {resources.node_cpus:g} "
-            "CPUs; lower `threads` in its recipe, or use larger nodes"
+            f"{_label(model)}: expected a node with {recipe.threads} CPUs, one per thread of its recipe, the largest "
+            f"node has {resources.node_cpus:g}; lower `threads` in the recipe, or use larger nodes"
         )
     if resources.device == "cpu":
         return Request(model, recipe.threads, 0.0)
@@ -99,7 +99,7 @@ def request_of(folder: StudyFolder, model: ModelSpec, resources: Resources, tria
         dataset = folder.study.modality(model.modality).dataset
         try:
             needed = training_bytes(model.arch, dataset, recipe, num_outputs=len(samples.labels))
-        except (RuntimeError, NotImplementedError):  # a network that cannot run: its trial will say why
+        except (RuntimeError, NotImplementedError):  # the network cannot run: its trial reports why
             needed = resources.gpu_bytes
         trials_per_gpu = max(1, min(MOST_PER_GPU, resources.gpu_bytes // needed))
     return Request(model, recipe.threads, 1 / trials_per_gpu)
@@ -110,20 +110,20 @@ def _bundle(config: dict[str, Any]) -> Any:
 
 
 def _most_at_once(requests: Sequence[Request], resources: Resources) -> int:
-    """Return how many trials may run or wait for a place: as many as fit, or all if nodes may join."""
+    """Return the number of trials that may run or wait: as many as fit, or all if nodes may join."""
     if resources.may_grow or resources.device == "cuda":
         return len(requests)
     return max(1, int(resources.cpus // min(r.cpus for r in requests)))
 
 
-def _packing(requests: Sequence[Request]) -> str:
+def _gpu_shares(requests: Sequence[Request]) -> str:
     counts = Counter(round(1 / r.gpus) for r in requests if r.gpus)
     shared = ", ".join(f"{number} with 1/{share} of a GPU each" for share, number in sorted(counts.items()))
     return f": {shared}" if shared else ""
 
 
 def _reasons(results: Iterable[Any]) -> dict[int, str]:
-    """Return what Tune knows of trials that left no model, by the model's place in the study; of several the last."""
+    """Return Tune's last error for each model, by the model's position in the study."""
     reasons: dict[int, str] = {}
     for result in results:
         if result.config is not None:
@@ -135,16 +135,16 @@ def _reasons(results: Iterable[Any]) -> dict[int, str]:
 def _reason(folder: StudyFolder, model: ModelSpec, error: str | None) -> str:
     source = folder.study.source_model(model)
     if source is not None and not folder.model(source).is_trained:
-        return f"{_label(source)}, which it starts from, is not trained"
-    # an infeasible request ends without an error, so the zoo is asked, not the result grid
+        return f"its source model {_label(source)} is not trained"
+    # an infeasible request ends without an error, so the zoo decides, not the result grid
     return _last_line(error or "the trial ended without a model")
 
 
 class SourcesFirst(Searcher):  # type: ignore[misc]
-    """Hands Tune the missing models in declared order; one that starts from another waits until that is trained.
+    """Gives Tune the missing models in declared order; a model that starts from another waits until that is trained.
 
-    A trial that ran out of its share of GPU memory comes again with twice the share. Its batch stays what it is:
-    batch normalisation would make another one another model.
+    A trial that ran out of its share of GPU memory runs again with twice the share. Its batch size stays: with batch
+    normalisation another size gives another model.
     """
 
     def __init__(self, folder: StudyFolder, requests: Sequence[Request]) -> None:
@@ -153,7 +153,7 @@ class SourcesFirst(Searcher):  # type: ignore[misc]
         self._running: dict[str, Request] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of the next trial, None to be asked again, or FINISHED."""
+        """Return the configuration of the next trial, None while the next one has to wait, or FINISHED."""
         for request in self._waiting:
             source = self._folder.study.source_model(request.model)
             if source is None or self._folder.model(source).is_trained:
@@ -164,28 +164,28 @@ class SourcesFirst(Searcher):  # type: ignore[misc]
         return None if self._running else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Forget the trial, or put it up again with a larger share; whether it left a model is read from the zoo."""
+        """Forget the trial, or queue it again with a larger share. The zoo shows whether it left a model."""
         request = self._running.pop(trial_id, None)
         if request is not None:
             pull(self._folder.model(request.model).path, without=WEIGHT_FILES)  # it may have run on another node
         if request is not None and (result or {}).get("out_of_memory") and request.gpus < 1:
             larger = min(1.0, 2 * request.gpus)
-            tell(f"train: {_label(request.model)} ran out of {request.gpus:g} of a GPU; again with {larger:g}")
+            tell(f"train: {_label(request.model)} ran out of memory on {request.gpus:g} of a GPU; trying {larger:g}")
             self._waiting.insert(0, replace(request, gpus=larger))
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Accept any: the models are declared, not searched for."""
+        """Accept any properties: the models are declared, not searched for."""
         return True
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the zoo is the record of what is trained."""
+        """Save nothing: the zoo is the record of trained models."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing."""
 
 
 def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
-    """Train one model inside a Tune trial; what running it again would not mend is reported instead of raised."""
+    """Train one model inside a Tune trial; an error that a retry cannot fix is reported, not raised."""
     from raygrid.models.training import train
 
     study = StudySpec.from_dict(job["study"])
@@ -198,7 +198,7 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
         card = train(folder, model, samples, device=job["device"], provenance=job["provenance"], on_epoch=tune.report)
     except RaygridError as error:
         tune.report({"failed": str(error)})
-    except Exception as error:  # whatever it is, it would come again; only a worker that dies is worth another try
+    except Exception as error:  # a retry would end in the same error; only the death of a worker is worth one
         if is_out_of_memory(error):
             tune.report({"out_of_memory": True, "failed": f"out of memory with {config['gpus']:g} of a GPU: {error}"})
             return
@@ -206,12 +206,12 @@ def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
         write_text(trace, traceback.format_exc())
         tune.report({"failed": f"{type(error).__name__}: {error} (traceback in {trace})"})
     else:
-        # a trial that was finished before it started has reported no epoch, and Tune wants one
+        # a trial of a finished model reports no epoch, and Tune needs one report
         tune.report({"epoch": card["best_epoch"], "validation_auc": card["validation_auc"], "finished": True})
 
 
 def _pull_for(folder: StudyFolder, model: ModelSpec) -> Samples:
-    """Bring what a training reads to this node: images, what is left of an earlier try, the model it starts from."""
+    """Fetch the inputs of a training to this node: images, resume state, source model."""
     pull(folder.samples_dir(model.modality), without=TEST_FILES)
     pull(folder.model(model).path)
     source = folder.study.source_model(model)
@@ -221,17 +221,17 @@ def _pull_for(folder: StudyFolder, model: ModelSpec) -> Samples:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the memory of a GPU ran out; the libraries below PyTorch say so in words of their own."""
+    """Whether a GPU ran out of memory, in the words of PyTorch or of the libraries below it."""
     return "out of memory" in str(error).lower() or "ALLOC_FAILED" in str(error)
 
 
 def _cap_memory(share: float) -> None:
-    """Keep this process within its share of the GPU, so that it cannot make its neighbours run out of memory."""
+    """Limit this process to its share of the GPU memory, to protect the other trials on the GPU."""
     import torch
 
     from raygrid.models.memory import CONTEXT_BYTES
 
-    torch.cuda.empty_cache()  # of the trial that this process ran before
+    torch.cuda.empty_cache()  # left by the previous trial of this process
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(max(0.01, share - CONTEXT_BYTES / total))
 

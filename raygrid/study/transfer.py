@@ -1,8 +1,8 @@
 """The transfer stage: one Ray Data pipeline per modality, units of work in, score files out.
 
-A unit (block of test images x surrogate) is read by a task and attacked and scored inside one actor call; what leaves
-the actor is one small row per unit. Units are fixed by the study, not by how Ray batches rows, so any number of
-workers, in any order, killed and resumed or not, gives the same files (docs/design.md, invariant 4).
+A task reads a unit (a block of test images and a surrogate); one actor call attacks and scores it and returns one small
+row. The study fixes the units, Ray's batching does not, so any number of workers, in any order, killed and resumed or
+not, gives the same files (docs/design.md, invariant 4).
 """
 
 import json
@@ -22,28 +22,28 @@ from raygrid.store.scores import expected_bytes
 from raygrid.store.units import ScoreFile, Tile, Unit, missing_files
 from raygrid.study.cluster import Resources, ray_data
 
-_READER_CPUS = 0.01  # what the actors of a CPU cluster leave of each CPU is room enough
+_READER_CPUS = 0.01  # fits into the rest that the actors of a CPU cluster leave of each CPU
 _MOST_ACTORS = 256  # a pool grows with its cluster
 
 
 def transfer_missing(folder: StudyFolder, modality: ModalitySpec, resources: Resources) -> int:
-    """Attack and score whatever a modality has no score file of; return how many files were missing.
+    """Write the missing score files of a modality; return how many were missing.
 
-    Raises StoreError if some cannot be scored, ClusterError if some are still missing afterwards.
+    Raises StoreError if units fail, ClusterError if files are still missing afterwards.
     """
     return _score_missing(folder, modality, resources, missing_files)
 
 
 def score_external_clean(folder: StudyFolder, modality: ModalitySpec, resources: Resources) -> int:
-    """Score the clean images by the targets that raygrid did not train; return how many files were missing.
+    """Score the clean images with the external targets; return how many files were missing.
 
-    No model of the zoo is opened, so this can be done before any is trained. Raises as `transfer_missing` does.
+    This opens no model of the zoo, so it works before any is trained. Raises as `transfer_missing` does.
     """
     return _score_missing(folder, modality, resources, partial(missing_external_clean, folder.study))
 
 
 def missing_external_clean(study: StudySpec, units: Sequence[Unit]) -> list[ScoreFile]:
-    """Return the files of clean scores that targets raygrid did not train still lack."""
+    """Return the missing files of clean scores of the external targets."""
     clean = [unit for unit in units if unit.surrogate is None]
     own = {target.name for unit in clean for target in study.external_targets(unit.modality)}
     missing = [(file.unit, [t for t in file.tile.targets if t[0] in own]) for file in missing_files(clean)]
@@ -60,14 +60,16 @@ def _score_missing(
         return 0
     wanted_bytes = _bytes_of(missing, len(samples.labels))
     require_room(folder.path, wanted_bytes, f"the scores of {modality.name}", ROOM_REMEDY)
-    kinds = {file.unit.surrogate for file in missing}  # clean images alone, where nothing is attacked yet
+    kinds = {file.unit.surrogate for file in missing}  # only None while nothing is attacked yet
     done = sum(unit.surrogate in kinds for unit in units) - len({id(file.unit) for file in missing})
     progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)
     num_models = len(_names_used(folder, missing))
     progress.note(f"{resources.num_actors} actors, each loads {num_models} model{'s'[: num_models > 1]}", always=True)
     failed: dict[str, str] = {}
     number_of = {id(unit): number for number, unit in enumerate(units)}
-    for row in _told(_scored(folder, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])):
+    for row in _with_cluster_errors(
+        _scored(folder, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])
+    ):
         label = units[int(row["unit"])].label
         if row["error"]:
             failed[label] = row["error"]
@@ -78,7 +80,7 @@ def _score_missing(
         reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed.values()))
         raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
     for kind in ("scores", "perceptibility"):
-        pull(folder.path / kind / f"modality={modality.name}")  # what other nodes wrote
+        pull(folder.path / kind / f"modality={modality.name}")  # files of other nodes
     left = lacking(units)
     if left:
         raise ClusterError(
@@ -95,18 +97,18 @@ def _bytes_of(missing: Sequence[ScoreFile], num_outputs: int) -> int:
 
 
 def _names_used(folder: StudyFolder, files: Sequence[ScoreFile]) -> list[str]:
-    """Return the models that score files are made with: what is attacked, and what is attacked through."""
+    """Return the names of the networks that score files need: surrogates and targets."""
     through = [m.surrogate_key for f in files if f.unit.surrogate for m in folder.study.members_of(f.unit.surrogate)]
     return sorted({*through, *(name for file in files for name in file.tile.names)})
 
 
-def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a pipeline. Raises ClusterError for what Ray raises: workers that hang, or die without end."""
+def _with_cluster_errors(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a pipeline. Raises ClusterError if Ray stops it: workers hang, or die again and again."""
     try:
         yield from rows
-    except Exception as error:  # Ray raises many unrelated kinds of errors; nothing expected comes here
+    except Exception as error:  # Ray raises many unrelated kinds of errors; the actors return the expected ones as text
         raise ClusterError(
-            "the transfer stage stopped; what was scored stays, run the same command to continue. Ray says:\n"
+            "the transfer stage stopped; finished scores stay, run the same command to continue. Ray reports:\n"
             f"{type(error).__name__}: {error}"
         ) from error
 
@@ -118,7 +120,7 @@ def _scored(
     samples: Samples,
     numbered: Sequence[tuple[int, ScoreFile]],
 ) -> Iterator[dict[str, Any]]:
-    """Run the pipeline over score files and the numbers of their units; yield what `Scorer` says of each."""
+    """Run the pipeline over score files and the numbers of their units; yield one row of `Scorer` for each."""
     job = {
         "study": folder.study.to_dict(),
         "study_dir": to_portable(folder.path),
@@ -142,9 +144,9 @@ def run_pipeline(
     job: dict[str, Any],
     resources: Resources,
 ) -> Iterator[dict[str, Any]]:
-    """Read every row in a task, and hand it to one of the actors `scorer(job)`; yield what they return, row by row."""
+    """Read every row in a task and pass it to one of the actors `scorer(job)`; yield the rows that they return."""
     data = ray_data()
-    # a reader takes milliseconds per unit, its process seconds to import torch: few are enough
+    # a reader takes milliseconds per unit but seconds to start: a few are enough
     readers = data.TaskPoolStrategy(size=max(1, resources.num_actors // 4))
     first = min(resources.num_actors, len(wanted))
     rows = (
@@ -154,7 +156,7 @@ def run_pipeline(
             scorer,
             fn_constructor_args=(job,),
             batch_size=1,
-            # never below what the cluster had at the start, above it once nodes have joined
+            # at least as many actors as the cluster had room for at the start, more once nodes join
             compute=data.ActorPoolStrategy(min_size=first, max_size=max(first, min(_MOST_ACTORS, len(wanted)))),
             num_cpus=resources.actor_cpus,
             num_gpus=resources.actor_gpus,
@@ -165,7 +167,7 @@ def run_pipeline(
 
 
 def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
-    """Read the images of one unit, in a task of its own; what cannot be read costs this unit alone."""
+    """Read the images of one unit in a task of its own; a read error fails this unit alone."""
     block, error = b"", ""
     try:
         samples_dir = from_portable(samples_folder)

@@ -173,7 +173,7 @@ def test_commands_take_the_url(
     url = server.url(remote.folder)
     said = subprocess.run([sys.executable, "-c", STATUS, url], capture_output=True, text=True, timeout=120, check=True)
     assert "models: 5 of 5 trained" in said.stdout
-    assert f"not used any more: s3://{BUCKET}/{remote.folder}/zoo/pathology/old-0123456789ab" in said.stdout
+    assert f"no longer used: s3://{BUCKET}/{remote.folder}/zoo/pathology/old-0123456789ab" in said.stdout
     clean = STATUS.replace("'status'", "'clean', '--delete'")
     subprocess.run([sys.executable, "-c", clean, url], capture_output=True, text=True, timeout=120, check=True)
     assert not [name for name in server.objects(remote.folder) if "old-0123456789ab" in name]

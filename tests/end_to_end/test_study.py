@@ -204,7 +204,7 @@ def test_what_a_study_lacks_is_listed_by_modality_and_the_demo_is_pointed_to(
     said = capsys.readouterr().err
     assert said.startswith(f"error: the study cannot start: files are missing below {tmp_path} (--data-root)\n")
     assert re.findall(r"^  (\w+):$", said, re.MULTILINE) == ["ophthalmology", "radiology", "pathology"]
-    assert said.endswith("--preset demo needs no data: it shows the tool on phantoms\n")
+    assert said.endswith("--preset demo needs no data: it runs on generated images\n")
 
 
 def test_a_study_without_targets_has_none_to_check(

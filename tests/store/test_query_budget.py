@@ -14,7 +14,7 @@ from raygrid.spec import EndpointSpec, EnsembleSpec, StudySpec, TargetSpec, Tran
 from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import allowance, likeliest_first, num_requests, strongest_first
 from raygrid.store.units import Unit, images_beyond_budgets, missing_files, not_asked
-from raygrid.study.clean import find_leftovers
+from raygrid.study.clean import find_unused
 from raygrid.study.plan import _external
 from raygrid.study.status import describe_status
 
@@ -168,7 +168,7 @@ def test_answers_are_no_leftovers_while_the_study_names_their_target(tmp_path: P
     write_text(zoo.answers(ENDPOINT) / "answers", "dear")
     write_text(tmp_path / "answers" / "toy" / "external-old" / "answers", "of another")
     write_text(tmp_path / "answers" / "toy" / "notes" / "mine", "of the user")
-    assert [leftover.path for leftover in find_leftovers(zoo)] == [tmp_path / "answers" / "toy" / "external-old"]
+    assert [unused.path for unused in find_unused(zoo)] == [tmp_path / "answers" / "toy" / "external-old"]
 
 
 def test_pairings_that_were_not_asked_are_not_missing() -> None:

@@ -26,7 +26,7 @@ def test_ours_are_right_but_for_what_is_to_be_filled_in(path: Path) -> None:
     assert check_cluster_file(path, template=True) == []
     faults = check_cluster_file(path)
     assert faults
-    assert all("yours to fill in" in fault for fault in faults)
+    assert all("still to be filled in" in fault for fault in faults)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -71,11 +71,11 @@ def test_a_new_machine_is_made_ready(path: Path) -> None:
         (("head_start_ray_commands",), ["ray start --head --dashboard-host 0.0.0.0"], "runs any code"),
         (("head_start_ray_commands",), ["ray start --head"], "lacks --autoscaling-config"),
         (("file_mounts",), ["~/x"], "is not of type 'object'"),
-        (("available_node_types",), {"head": {"resources": {}, "node_config": {}}}, "open to the world by SSH"),
+        (("available_node_types",), {"head": {"resources": {}, "node_config": {}}}, "opens SSH to the world"),
         (
             ("provider",),
             {"type": "gcp", "project_id": "p", "region": "r", "availability_zone": "z"},
-            "none would start",
+            "no node would start",
         ),
     ],
 )
@@ -112,4 +112,4 @@ def test_the_command_exits_with_what_is_wrong(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as stopped:
         main(["check-cluster", "cluster.yaml"])
     assert stopped.value.code == 1
-    assert "SecurityGroupIds[0]: 'sg-REPLACE' is yours to fill in" in capsys.readouterr().err
+    assert "SecurityGroupIds[0]: 'sg-REPLACE' is still to be filled in" in capsys.readouterr().err

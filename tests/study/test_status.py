@@ -14,7 +14,7 @@ from raygrid.models.training import train
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
 from raygrid.store.units import missing_files
-from raygrid.study.clean import find_leftovers
+from raygrid.study.clean import find_unused
 from raygrid.study.status import describe_status
 
 
@@ -54,7 +54,7 @@ def test_pace_and_failures_are_told(
     outdated = units[0].folder.with_name("plan-000000000000")
     outdated.mkdir()
     text = describe_status(small)
-    assert f"not used any more: {outdated}" in text
+    assert f"no longer used: {outdated}" in text
     assert str(units[0].folder) not in text
     assert "toy: 3 of 12 units scored" in text
     assert "pace: 3 score files a minute over the last 1 minutes, 9 are left: about 3 minutes" in text
@@ -97,9 +97,9 @@ def test_leftovers_are_listed_and_go_only_when_asked(zoo: StudyFolder, capsys: p
 def test_scores_are_no_leftovers_while_their_models_are_not_trained(zoo: StudyFolder) -> None:
     make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
     write_text(zoo.path / "scores/modality=toy/surrogate=clean/plan-333333333333/block-00000-x.parquet", "scores")
-    assert find_leftovers(zoo) == []
+    assert find_unused(zoo) == []
     write_json(zoo.model(MODEL).path / "card.json", {"weights_sha256": "0" * 64})
-    assert len(find_leftovers(zoo)) == 1
+    assert len(find_unused(zoo)) == 1
 
 
 def _parts(text: str) -> list[str]:
