@@ -154,7 +154,7 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
     ]
     if not work["counted"].all():
         absent = ", ".join(work.loc[~work["counted"].astype(bool), "modality"])
-        lines.append(f"planned with the published size, because the data are absent: {absent}")
+        lines.append(f"planned with the published size: {absent} (no data there yet)")
     lines += [line for row in work.to_dict("records") for line in _external(study, row["modality"], row["test_images"])]
     if price is not None:
         lines.append(f"at {price:g} per device hour: {_readable(price * total_h)}")

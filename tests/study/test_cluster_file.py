@@ -65,7 +65,7 @@ def test_a_new_machine_is_made_ready(path: Path) -> None:
         (("head_node_type",), "haed", "`head_node_type` must be one of"),
         (("max_workers",), "eight", "'eight' is not of type 'integer'"),
         (("provider",), "aws", "expected a mapping with a type"),
-        (("file_mounts",), {"~/x": "no/such/folder"}, "no/such/folder is not there"),
+        (("file_mounts",), {"~/x": "no/such/folder"}, "no/such/folder does not exist"),
         (("setup_commands",), ["echo 'never closed"], "setup_commands[0]: the shell cannot read it"),
         (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "runs any code"),
         (("head_start_ray_commands",), ["ray start --head --dashboard-host 0.0.0.0"], "runs any code"),

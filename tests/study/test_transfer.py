@@ -12,7 +12,7 @@ from ray import cloudpickle
 from raygrid.errors import ClusterError
 from raygrid.study import cluster
 from raygrid.study.cluster import read_resources
-from raygrid.study.transfer import _told, run_pipeline
+from raygrid.study.transfer import _with_cluster_errors, run_pipeline
 
 Row = dict[str, Any]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
@@ -40,7 +40,7 @@ def read(row: Row) -> Row:
 
 def run(ray: Any, whats: list[str], read: Any = read) -> Iterator[Row]:
     wanted = [{"number": number, "what": what} for number, what in enumerate(whats)]
-    return _told(run_pipeline(wanted, read, Doubler, {"factor": 2}, read_resources(ray, "cpu")))
+    return _with_cluster_errors(run_pipeline(wanted, read, Doubler, {"factor": 2}, read_resources(ray, "cpu")))
 
 
 def test_with_an_actor_on_every_cpu_each_row_comes_out_once(ray_session) -> None:
