@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raygrid.cli.exit_status import exit_status
-from raygrid.interrupts import Terminated, sigterm_as_interrupt
+from raygrid.interrupts import Terminated, preserve_handlers, sigterm_as_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
