@@ -78,7 +78,7 @@ def test_out_of_memory_comes_again_with_a_larger_share_up_to_a_whole_gpu(tmp_pat
 def test_a_trial_asks_for_a_cpu_per_thread(tmp_path: Path) -> None:
     zoo = make_zoo(tmp_path, Recipe(epochs=1, threads=3))
     assert request_of(zoo, MODEL, CPU, None) == Request(MODEL, 3, 0.0)
-    with pytest.raises(ClusterError, match="expected a node with 3 CPUs.*the largest node has 2"):
+    with pytest.raises(ClusterError, match=r"expected a node with 3 CPUs.*the largest node has 2"):
         request_of(zoo, MODEL, dataclasses.replace(CPU, node_cpus=2), None)
 
 
