@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from raygrid.data.datasets.base import INDEX_COLUMNS, Index
-from raygrid.data.phantoms.base import Phantom, paint_blobs, smooth_noise
+from raygrid.data.phantoms.base import Phantom
+from raygrid.data.phantoms.drawing import paint_blobs, smooth_noise
 from raygrid.data.phantoms.fundus import RADIUS, PhantomFundus
 from raygrid.data.phantoms.textures import PhantomTextures
 from raygrid.data.phantoms.tissue import CENTRE, PATCHES, PhantomTissue

@@ -1,3 +1,3 @@
-"""Generated images that stand for each data set."""
+"""Generated images that take the place of each data set."""
 
-import raygrid.data.datasets  # noqa: F401, first: its table imports the phantoms, and they its base class
+import raygrid.data.datasets  # noqa: F401  must come first: it imports the phantoms, and they import its base module

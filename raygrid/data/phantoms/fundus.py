@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from raygrid.data.phantoms.base import (
+from raygrid.data.phantoms.base import Phantom
+from raygrid.data.phantoms.drawing import (
     Floats,
-    Phantom,
     Plane,
     blur,
     bump,
@@ -17,7 +17,7 @@ from raygrid.data.phantoms.base import (
     wander,
 )
 
-PREVALENCE_CUT = 0.2  # of a standard normal disease state: 42 % lie above
+PREVALENCE_CUT = 0.2  # of a standard normal disease state: 42 % of the eyes lie above
 RADIUS = 0.475  # of the field of view
 STEPS = 14  # of a vessel
 
@@ -25,8 +25,8 @@ STEPS = 14  # of a vessel
 class PhantomFundus(Phantom):
     """Fundus photographs, both eyes of each patient; the label is referable retinopathy.
 
-    Lesions (microaneurysms, haemorrhages, exudates) grow in number with a disease state that both eyes
-    mostly share; below the cut a few microaneurysms are allowed, so that mild and referable disease touch.
+    Lesions (microaneurysms, haemorrhages, exudates) grow in number with a disease state, which both eyes mostly share.
+    Below the cut a few microaneurysms are possible, so that mild and referable disease overlap.
     """
 
     title = "Fundus phantom (generated, not medical evidence)"
@@ -38,7 +38,7 @@ class PhantomFundus(Phantom):
         return [f"{patient_id}-0", f"{patient_id}-1"]
 
     def truth(self, image_id: str) -> tuple[int, ...]:
-        """Return 1 where the disease state is above the cut."""
+        """Return 1 if the disease state is above the cut."""
         return (int(self._state(image_id) > PREVALENCE_CUT),)
 
     def draw(self, image_id: str) -> Plane:
@@ -122,7 +122,7 @@ class PhantomFundus(Phantom):
         return picture + yellow * (np.array([0.98, 0.86, 0.42], np.float32) - picture)
 
     def _add_confusers(self, picture: Plane, rng: np.random.Generator) -> Plane:
-        """Return the picture with drusen, pigment and specular reflexes, drawn whatever the disease state."""
+        """Return the picture with drusen, pigment and specular reflexes, which do not depend on the disease state."""
         drusen, moles, glints = rng.poisson([2.5, 0.4, 0.6])
         pale = paint_blobs(self.size, rng.normal(0.5, 0.12, (drusen, 2)), np.full((drusen, 2), 0.013), 0.28, edge=2.0)
         picture = picture + pale[:, :, None] * (np.array([0.95, 0.75, 0.4], np.float32) - picture)
@@ -139,7 +139,7 @@ def _darken(picture: Plane, mask: Plane, amount: tuple[float, float, float]) -> 
 
 
 def _retina_points(rng: np.random.Generator, count: int, disc: Floats) -> Floats:
-    """Return (count, 2) places in the field of view, pushed off the optic disc."""
+    """Return points (count, 2) in the field of view; points on the optic disc are mirrored away from it."""
     radius, angle = 0.41 * np.sqrt(rng.uniform(0, 1, count)), rng.uniform(0, 2 * np.pi, count)
     points = 0.5 + np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
     on_disc = np.hypot(*(points - disc).T) < 0.1

@@ -1,11 +1,11 @@
-"""Generated natural-looking textures, a public task for pre-training: test phantoms, not medical evidence."""
+"""Generated natural-looking textures, a task for pre-training: test phantoms, not medical evidence."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from raygrid.data.phantoms.base import (
-    Phantom,
+from raygrid.data.phantoms.base import Phantom
+from raygrid.data.phantoms.drawing import (
     Plane,
     blur,
     paint_blobs,
@@ -29,7 +29,7 @@ class PhantomTextures(Phantom):
     labels = ("stripes", "checks", "spots", "branches", "rings", "cells", "clouds", "dots")
 
     def patient_id(self, number: int) -> str:
-        """Return the id that image and patient share."""
+        """Return the id of one patient, which is also the id of the image."""
         return f"t{number:06d}"
 
     def image_ids(self, patient_id: str) -> list[str]:
@@ -55,7 +55,7 @@ class PhantomTextures(Phantom):
 
 
 def _turned(rng: Rng, size: int) -> tuple[Plane, Plane]:
-    """Return coordinates (size, size) that are rotated and slightly warped."""
+    """Return rotated and slightly warped coordinates (size, size)."""
     y, x = pixel_grid(size)
     angle = np.float32(rng.uniform(0, 2 * np.pi))
     warp = [0.015 * smooth_noise(rng, size, 3) for _ in range(2)]

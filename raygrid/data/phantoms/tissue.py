@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raygrid.data.phantoms.base import Floats, Phantom, Plane, blur, paint_blobs, pixel_grid, sensor_noise, smooth_noise
+from raygrid.data.phantoms.base import Phantom
+from raygrid.data.phantoms.drawing import Floats, Plane, blur, paint_blobs, pixel_grid, sensor_noise, smooth_noise
 
 CENTRE = 1 / 6  # half side of the central square that decides the label
 PATCHES = 8
@@ -13,7 +14,12 @@ PITCH = 0.095  # between tumour nuclei
 
 @dataclass(frozen=True)
 class Cells:
-    """Where the nuclei of one patch lie, (n, 2) as y, x in [0, 1] each, and how atypical the tumour is (0 to 1)."""
+    """The nuclei of one patch.
+
+    Attributes:
+        normal, tumour: positions (n, 2) as y, x in [0, 1].
+        atypia: atypia of the tumour nuclei, 0 to 1.
+    """
 
     normal: Floats
     tumour: Floats
@@ -21,9 +27,9 @@ class Cells:
 
 
 class PhantomTissue(Phantom):
-    """Tissue patches, eight per slide; the label is tumour nuclei in the centre, as in PatchCamelyon.
+    """Tissue patches, eight per slide; positive if a tumour nucleus lies in the central square, as in PatchCamelyon.
 
-    Nests of tumour (larger, darker, irregular, crowded nuclei) that only reach the border are negatives.
+    Patches with a nest of tumour (larger, darker, irregular, crowded nuclei) at the border alone are negative.
     """
 
     title = "Tissue phantom (generated, not medical evidence)"
@@ -35,14 +41,14 @@ class PhantomTissue(Phantom):
         return [f"{patient_id}-{number}" for number in range(PATCHES)]
 
     def truth(self, image_id: str) -> tuple[int, ...]:
-        """Return 1 where a tumour nucleus lies in the central square."""
+        """Return 1 if a tumour nucleus lies in the central square."""
         return (int(bool((_from_centre(self._tumour(image_id)) < CENTRE).any())),)
 
     def cells(self, image_id: str) -> Cells:
-        """Return where the nuclei of one patch lie."""
+        """Return the nuclei of one patch."""
         rng, tumour = self.generator(image_id, "cells"), self._tumour(image_id)
         normal = _lattice(rng, rng.uniform(0.07, 0.1))
-        # Lymphocytes crowd in follicles too, which must not be taken for tumour.
+        # Lymphocytes crowd in follicles too: crowding alone must not reveal a tumour.
         follicle, wide = rng.uniform(0.2, 0.8, 2), rng.uniform(0.12, 0.4) * (rng.random() < 0.5)
         crowded = np.hypot(*(normal - follicle).T) < wide
         normal = normal[rng.random(len(normal)) < np.where(crowded, 1.0, rng.uniform(0.25, 0.85))]
@@ -50,7 +56,7 @@ class PhantomTissue(Phantom):
         return Cells(normal[gaps > 0.06], tumour, float(rng.uniform(0, 1)))
 
     def _tumour(self, image_id: str) -> Floats:
-        """Return the tumour nuclei (n, 2): a nest about the centre, one at the border, or none."""
+        """Return the positions of the tumour nuclei (n, 2): a nest near the centre, one at the border, or none."""
         share = self.generator(image_id[:-2], "tumour").uniform(0.2, 0.65)
         rng = self.generator(image_id, "tumour")
         draw, places, angle = rng.random(), _lattice(rng, PITCH), rng.uniform(0, 2 * np.pi)
@@ -102,12 +108,12 @@ class PhantomTissue(Phantom):
 
 
 def _lattice(rng: np.random.Generator, pitch: float) -> Floats:
-    """Return jittered places (n, 2) about `pitch` apart, a little beyond the patch, none on top of another."""
+    """Return positions (n, 2) on a jittered grid of spacing `pitch`, which reaches a little beyond the patch."""
     line = np.arange(-0.05, 1.05, pitch)
     grid = np.stack(np.meshgrid(line, line, indexing="ij"), axis=2).reshape(-1, 2)
     return np.asarray(grid + rng.uniform(0, pitch, 2) + rng.uniform(-0.33, 0.33, grid.shape) * pitch)
 
 
 def _from_centre(places: Floats) -> Floats:
-    """Return how far (n,) places lie from the centre, along the axis on which they are farther."""
+    """Return the Chebyshev distance (n,) of positions from the centre of the patch."""
     return np.asarray(np.abs(places - 0.5).max(axis=1))

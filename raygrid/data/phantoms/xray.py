@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raygrid.data.phantoms.base import (
+from raygrid.data.phantoms.base import Phantom
+from raygrid.data.phantoms.drawing import (
     Floats,
-    Phantom,
     Plane,
     blur,
     bump,
@@ -20,7 +20,7 @@ from raygrid.data.phantoms.base import (
 )
 
 LABELS = ("effusion", "nodule", "cardiomegaly", "infiltration")
-CUTS = np.array([0.524, 0.674, 0.842, 0.385])  # of standard normal states: 30, 25, 20 and 35 % lie above
+CUTS = np.array([0.524, 0.674, 0.842, 0.385])  # of standard normal states: 30, 25, 20 and 35 % of the images lie above
 # Effusion comes with a large heart and with infiltrates, as in heart failure and pneumonia.
 MIXING = np.linalg.cholesky(
     np.array([[1.0, 0.0, 0.4, 0.3], [0.0, 1.0, 0.0, 0.1], [0.4, 0.0, 1.0, 0.1], [0.3, 0.1, 0.1, 1.0]])
@@ -30,7 +30,7 @@ LETTERS = {"L": ("100", "100", "100", "100", "111"), "R": ("110", "101", "110", 
 
 @dataclass(frozen=True)
 class Body:
-    """One patient's anatomy, in shares of the picture's side."""
+    """The anatomy of one patient at one visit; lengths in shares of the side of the picture."""
 
     middle: float
     lung_top: float
@@ -43,7 +43,7 @@ class Body:
 
 
 class PhantomXray(Phantom):
-    """Chest X-rays, one to four per patient; four findings that partly come together and are graded."""
+    """Chest X-rays, one to four per patient, with four graded and correlated findings."""
 
     title = "Chest X-ray phantom (generated, not medical evidence)"
     kind = "xray"
@@ -52,12 +52,12 @@ class PhantomXray(Phantom):
     labels = LABELS
 
     def image_ids(self, patient_id: str) -> list[str]:
-        """Return one to four examinations."""
+        """Return the ids of one to four examinations."""
         count = int(self.generator(patient_id, "visits").integers(1, 5))
         return [f"{patient_id}-{number}" for number in range(count)]
 
     def truth(self, image_id: str) -> tuple[int, ...]:
-        """Return 1 for every finding whose state is above its cut."""
+        """Return 1 for each finding whose state is above its cut, else 0."""
         return tuple(int(above) for above in self._states(image_id) > CUTS)
 
     def draw(self, image_id: str) -> Plane:
@@ -150,7 +150,10 @@ class PhantomXray(Phantom):
         return shadow * soft_step(body.dome + 0.06 - y, 0.05)
 
     def _infiltrates(self, rng: np.random.Generator, grade: float) -> Plane:
-        """Return patchy opacities in one or two zones; drawn at no strength too, to keep later draws in step."""
+        """Return patchy opacities in one or two zones.
+
+        They are computed for grade 0 too, so that every grade takes equally many random numbers.
+        """
         patch = np.clip(0.6 + 0.55 * smooth_noise(rng, self.size, 9), 0, 1.6)
         zones = [
             bump(self.size, rng.uniform(0.35, 0.65), 0.5 + s * rng.uniform(0.15, 0.25), 0.1, 0.08) for s in (-1, 1)
@@ -159,7 +162,7 @@ class PhantomXray(Phantom):
         return np.asarray(0.3 * grade * patch * (share[0] * zones[0] + share[1] * zones[1]))
 
     def _fluid(self, rng: np.random.Generator, body: Body, grade: float) -> Plane:
-        """Return the share of lung filled from below, with a meniscus that climbs the chest wall."""
+        """Return the fluid, 0 to 1: it fills the lung from below, with a meniscus that climbs the chest wall."""
         y, x = pixel_grid(self.size)
         sides = rng.permutation([1.0, float(rng.random() < 0.35)]) * grade
         total = np.zeros((self.size, self.size), np.float32)
@@ -170,7 +173,7 @@ class PhantomXray(Phantom):
         return total
 
     def _nodules(self, rng: np.random.Generator, body: Body, grade: float) -> Plane:
-        """Return nodules (with the finding only) and small nipple or end-on vessel shadows (always possible)."""
+        """Return nodules, only if `grade` is above 0, and possible shadows of nipples and end-on vessels."""
         count = 1 + rng.poisson(0.7) if grade else 0
         faint = rng.poisson(0.8)
         places = np.stack([rng.uniform(0.25, 0.68, count + faint), rng.uniform(0.11, 0.27, count + faint)], axis=1)
