@@ -15,7 +15,7 @@ import pandas as pd
 from raygrid.analysis.auc import Floats, half_width, interval, mean_influence
 from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon
 from raygrid.errors import DataError
-from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, StudySpec, TargetSpec, init_label
+from raygrid.spec import MODEL, AttackSpec, StudySpec, TargetSpec, init_label
 from raygrid.store.query_budget import Cell
 
 GREY_LEVELS = 127.5  # per unit of the image scale [-1, 1]
@@ -27,7 +27,7 @@ _DATA = {
     "development": "all of the patients",
 }
 # what is compared with what, of the surrogate: column, level before, level after; None is any other
-_CONTRASTS: Sequence[tuple[str, str | None, str | None]] = (
+_PAIRED: Sequence[tuple[str, str | None, str | None]] = (
     ("surrogate_init", "random", None),
     ("surrogate_split", "d1", "d2"),
     ("surrogate_split", "d2", "d2_half"),
@@ -48,10 +48,11 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Through:
+class SurrogateResult:
     """What attacks through one surrogate leave of the model's AUC."""
 
     name: str
+    kind: str
     arch: str
     init: str
     split: str
@@ -67,11 +68,11 @@ class Damage:
     num_surrogates: int
     adversarial: Number
     control: Number
-    best: Through
+    best: SurrogateResult
 
 
 @dataclass(frozen=True)
-class Contrast:
+class PairedDifference:
     """How the model's AUC under attack differs between two kinds of surrogates that are alike in all else."""
 
     words: str
@@ -145,10 +146,10 @@ class Assessment:
         return self.mean(rows) if len(rows) else None
 
     @cached_property
-    def surrogates(self) -> list[Through]:
+    def surrogates(self) -> list[SurrogateResult]:
         """What the reference attacks do through each surrogate, most damage first."""
         rows = self.at_reference("adversarial").groupby("surrogate", sort=False)
-        return sorted((self._through(part) for _, part in rows), key=lambda through: through.auc.value)
+        return sorted((self._result(part) for _, part in rows), key=lambda result: result.auc.value)
 
     def damage(self) -> list[Damage]:
         """Return what each attack does at each epsilon, in the study's order."""
@@ -157,24 +158,24 @@ class Assessment:
             adversarial, control = (self._of(self._rows(c), [attack]) for c in ("adversarial", "control"))
             if not len(adversarial):
                 continue
-            throughs = [self._through(part) for _, part in adversarial.groupby("surrogate", sort=False)]
-            best = min(throughs, key=lambda through: through.auc.value)
+            results = [self._result(part) for _, part in adversarial.groupby("surrogate", sort=False)]
+            best = min(results, key=lambda result: result.auc.value)
             numbers = self.mean(adversarial), self.mean(control)
-            found.append(Damage(attack.name, attack.epsilon, len(throughs), *numbers, best))
+            found.append(Damage(attack.name, attack.epsilon, len(results), *numbers, best))
         return found
 
-    def contrasts(self) -> list[Contrast]:
+    def paired_differences(self) -> list[PairedDifference]:
         """Return what made a difference, each level against its counterpart with all else alike."""
         rows = self.at_reference("adversarial")
-        rows = rows[~rows["surrogate_arch"].isin((ENSEMBLE, EXTERNAL))]
+        rows = rows[rows["surrogate_kind"] == MODEL]
         found = []
-        for column, before, after in _CONTRASTS:
+        for column, before, after in _PAIRED:
             levels = list(dict.fromkeys(rows[column]))
             first = before or (levels[0] if levels else "")
             for level in [after] if after else [level for level in levels if level != first]:
-                contrast = self._contrast(rows, column, first, level)
-                if contrast is not None:
-                    found.append(contrast)
+                difference = self._paired_difference(rows, column, first, level)
+                if difference is not None:
+                    found.append(difference)
         return found
 
     def decided(self) -> pd.DataFrame:
@@ -234,11 +235,12 @@ class Assessment:
         wanted = [key in keys for key in zip(rows["attack"], rows["epsilon"], strict=True)]
         return rows[np.array(wanted, dtype=bool)]
 
-    def _through(self, rows: pd.DataFrame) -> Through:
-        name, arch, init, split = (str(rows[f"surrogate{c}"].iloc[0]) for c in ("", "_arch", "_init", "_split"))
-        return Through(name, arch, init, split, self.mean(rows))
+    def _result(self, rows: pd.DataFrame) -> SurrogateResult:
+        columns = ("surrogate", *(f"surrogate_{fact}" for fact in ("kind", "arch", "init", "split")))
+        name, kind, arch, init, split = (str(rows[column].iloc[0]) for column in columns)
+        return SurrogateResult(name, kind, arch, init, split, self.mean(rows))
 
-    def _contrast(self, rows: pd.DataFrame, column: str, before: str, after: str) -> Contrast | None:
+    def _paired_difference(self, rows: pd.DataFrame, column: str, before: str, after: str) -> PairedDifference | None:
         """Return after less before, mean over the cells that both have; None where they share none."""
         alike = [c for c in ("surrogate_arch", "surrogate_init", "surrogate_split", "attack", "epsilon") if c != column]
         sides = [dict(list(rows[rows[column] == level].groupby(alike))) for level in (before, after)]
@@ -248,7 +250,7 @@ class Assessment:
         one, two = ([self.mean(side[key]) for key in shared] for side in sides)
         pairs = list(zip(one, two, strict=True))
         words = f"{_LEVELS[column]}: {_word(column, after)} instead of {_word(column, before)}"
-        return Contrast(words, mean_difference([(b, a) for a, b in pairs]), len(pairs))
+        return PairedDifference(words, mean_difference([(b, a) for a, b in pairs]), len(pairs))
 
     def _point(self, condition: str, attack: str, epsilon: float, number: Number) -> dict[str, Any]:
         names = {"modality": self.target.modality, "condition": condition, "attack": attack, "epsilon": epsilon}

@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 
 from raygrid.analysis.auc import Floats, effective_patients, half_width, ratio_influence, standard_error
+from raygrid.analysis.frames import of_single_models
 from raygrid.analysis.random_effects import fewest_instances, freedom, half_width_of_sum, spread_of_draws
 from raygrid.errors import DataError
 from raygrid.hashing import keyed_generator
-from raygrid.spec import ENSEMBLE, EXTERNAL
 
 Outcome = Literal["relative", "logit"]
 OUTCOMES: tuple[Outcome, ...] = ("relative", "logit")
@@ -92,9 +92,9 @@ def all_effects(auc: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 def _rows_of(auc: pd.DataFrame, outcome: Outcome) -> _Rows:
     clean = {r["target"]: r for r in auc[auc["condition"] == "clean"].to_dict("records")}
-    of_zoo = ~auc["surrogate_arch"].isin((ENSEMBLE, EXTERNAL)) & (auc["target_arch"] != EXTERNAL)
-    chosen = (auc["condition"] == "adversarial") & ~auc["white_box"] & of_zoo
-    rows = auc[chosen & auc["target"].isin(list(clean))].reset_index(drop=True)
+    models = of_single_models(auc)
+    chosen = (models["condition"] == "adversarial") & ~models["white_box"] & models["target"].isin(list(clean))
+    rows = models[chosen].reset_index(drop=True)
     made = [_outcome_of(row, clean[row["target"]], outcome) for row in rows.to_dict("records")]
     table = pd.DataFrame(
         {
@@ -106,8 +106,8 @@ def _rows_of(auc: pd.DataFrame, outcome: Outcome) -> _Rows:
             "other_architecture": rows["target_arch"] != rows["surrogate_arch"],
             "target": rows["target"],
             "surrogate": rows["surrogate"],
-            "target_kind": _kinds(rows, "target"),
-            "surrogate_kind": _kinds(rows, "surrogate"),
+            "target_family": _families(rows, "target"),
+            "surrogate_family": _families(rows, "surrogate"),
         }
     )
     return _Rows(
@@ -136,7 +136,7 @@ def _data(target: str, surrogate: str) -> str:
     return _OTHER if share >= 1 else _HALF if share == 0.5 else _FEW
 
 
-def _kinds(rows: pd.DataFrame, side: str) -> list[str]:
+def _families(rows: pd.DataFrame, side: str) -> list[str]:
     columns = [rows[f"{side}_{name}"].astype(str) for name in ("arch", "init", "split")]
     return ["/".join(parts) for parts in zip(*columns, strict=True)]
 

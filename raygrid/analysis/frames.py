@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from raygrid.analysis.auc import AucEstimate, auc_with_influence, interval, ratio_influence, ratio_interval
 from raygrid.analysis.operating_point import decide, thresholds_of
 from raygrid.errors import StoreError
-from raygrid.spec import ENSEMBLE, EXTERNAL, MEASURES, AnyTarget, Case, EnsembleSpec, SurrogateSpec, TargetSpec
+from raygrid.spec import (
+    ENSEMBLE,
+    EXTERNAL,
+    MEASURES,
+    MODEL,
+    AnyTarget,
+    Case,
+    EnsembleSpec,
+    SurrogateSpec,
+    TargetSpec,
+)
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import Samples
 from raygrid.store.scores import cases_of, read_logits, read_perceptibility
@@ -104,6 +114,24 @@ def external_clean(
             auc = float(block.auc.auc[k])
             found.append((target, auc, *interval(auc, block.auc.influence[k], degenerate_n=counts)))
     return found
+
+
+def of_zoo(frame: pd.DataFrame, auc: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the rows with neither an external surrogate nor an external target.
+
+    Args:
+        frame: AUC rows, or decision rows.
+        auc: the AUC frame of the same study, for decision rows: they have no column of kinds.
+    """
+    kinds, keep = frame if auc is None else auc, pd.Series(True, index=frame.index)
+    for side in ("surrogate", "target"):
+        keep &= ~frame[side].isin(set(kinds.loc[kinds[f"{side}_kind"] == EXTERNAL, side]))
+    return frame[keep]
+
+
+def of_single_models(auc: pd.DataFrame) -> pd.DataFrame:
+    """Return the AUC rows of single models of the study on both sides, and of their clean images."""
+    return auc[auc["surrogate_kind"].isin(("", MODEL)) & (auc["target_kind"] == MODEL)]
 
 
 def _read_block(folder: StudyFolder, surrogate: SurrogateSpec | None, units: Sequence[Unit], test: _Test) -> _Block:
@@ -245,18 +273,17 @@ def _model_columns(role: str, model: SurrogateSpec | TargetSpec | None, folder: 
     Of a target that raygrid did not train nothing is known but its name and identity.
     """
     if model is None:
-        return {
-            role: "",
-            **{f"{role}_{name}": "" for name in ("arch", "init", "split", "signature")},
-            f"{role}_instance": -1,
-        }
+        blank = {f"{role}_{name}": "" for name in ("kind", "arch", "init", "split", "signature")}
+        return {role: "", **blank, f"{role}_instance": -1}
+    kind = model.surrogate_kind
     if isinstance(model, TargetSpec):
-        facts = {"arch": EXTERNAL, "init": "", "split": "", "signature": folder.identity(model)}
+        facts = {"kind": kind, "arch": EXTERNAL, "init": "", "split": "", "signature": folder.identity(model)}
         return {role: model.name, **{f"{role}_{name}": v for name, v in facts.items()}, f"{role}_instance": -1}
     members = folder.study.members_of(model)
     init, split = ({getattr(m, name) for m in members} for name in ("init", "split"))
     return {
         role: model.name,
+        f"{role}_kind": kind,
         f"{role}_arch": ENSEMBLE if isinstance(model, EnsembleSpec) else model.arch,
         f"{role}_init": init.pop() if len(init) == 1 else MIXED,
         f"{role}_split": split.pop() if len(split) == 1 else MIXED,

@@ -1,7 +1,7 @@
-"""How much effects vary between trainings: surrogates and targets as crossed random effects.
+"""The variation of effects between trainings, with surrogates and targets as crossed random effects.
 
-Tables have a row per pairing and case, with the columns target, surrogate and, of each, its kind: what all trainings of
-a cell of the zoo share.
+Each table has a row per pairing and case, with the columns target, surrogate, target_family and surrogate_family. A
+family is all trainings of one cell of the zoo (architecture, initialisation, split).
 
 Source: Owen 2007, Annals of Applied Statistics 1:386 (the pigeonhole bootstrap).
 """
@@ -20,16 +20,16 @@ _DRAWS = 500
 
 
 def fewest_instances(table: pd.DataFrame) -> int:
-    """Return the fewest trainings of a kind, on the side, target or surrogate, with less."""
+    """Return the number of trainings in the smallest family of targets or surrogates."""
     return min(
-        int(table[[side, f"{side}_kind"]].drop_duplicates().groupby(f"{side}_kind").size().min()) for side in SIDES
+        int(table[[side, f"{side}_family"]].drop_duplicates().groupby(f"{side}_family").size().min()) for side in SIDES
     )
 
 
 def freedom(table: pd.DataFrame, weight: Floats) -> float:
     """Return the degrees of freedom of the variation between trainings in an effect.
 
-    A contrast of a few kinds of model rests on the trainings of those kinds, not on all.
+    A contrast of a few families rests on the trainings of those families, not on all.
 
     Args:
         weight: (n,) of each row in the effect.
@@ -38,17 +38,17 @@ def freedom(table: pd.DataFrame, weight: Floats) -> float:
     """
     variances, squares = 0.0, 0.0
     for side in SIDES:
-        models = table.assign(weight=weight).groupby([f"{side}_kind", side])["weight"].sum().pow(2)
-        of_kind = models.groupby(level=0).agg(["sum", "size"])
-        variances += float(of_kind["sum"].sum())
-        squares += float((of_kind["sum"] ** 2 / (of_kind["size"] - 1)).sum())
+        models = table.assign(weight=weight).groupby([f"{side}_family", side])["weight"].sum().pow(2)
+        of_family = models.groupby(level=0).agg(["sum", "size"])
+        variances += float(of_family["sum"].sum())
+        squares += float((of_family["sum"] ** 2 / (of_family["size"] - 1)).sum())
     return variances**2 / squares if squares else math.inf
 
 
 def spread_of_draws(
     table: pd.DataFrame, outcome: Floats, design: Floats, contrasts: Floats, generator: np.random.Generator
 ) -> Floats:
-    """Return the standard deviation of each contrast over draws of trainings, NaN where too few say anything of it."""
+    """Return the standard deviation of each contrast over draws of trainings; NaN if too few draws identify it."""
     drawn = np.stack([_drawn(table, side, generator) for side in SIDES])
     rank, found = np.linalg.matrix_rank(design), []
     for weight in drawn.prod(axis=0):
@@ -62,10 +62,10 @@ def spread_of_draws(
 
 
 def _drawn(table: pd.DataFrame, side: str, generator: np.random.Generator) -> Floats:
-    """Return how often each row's model was drawn, (draws, n): from the instances of its kind, with replacement."""
+    """Return how often each row's model was drawn, (draws, n), from the instances of its family, with replacement."""
     counts = np.zeros((_DRAWS, len(table)))
-    for _, kind in table.groupby(f"{side}_kind")[side]:
-        models = sorted(kind.unique())
+    for _, family in table.groupby(f"{side}_family")[side]:
+        models = sorted(family.unique())
         draws = generator.multinomial(len(models), [1 / len(models)] * len(models), size=_DRAWS)
         for place, model in enumerate(models):
             counts[:, table[side] == model] = draws[:, [place]]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from raygrid.report.figures import ModelFacts, models_in_order, short_name
-from raygrid.spec import ENSEMBLE, EXTERNAL, StudySpec, init_label
+from raygrid.spec import EXTERNAL, MODEL, StudySpec, init_label
 from raygrid.store.query_budget import NotAsked
 
 
@@ -120,19 +120,18 @@ def _grid(
     passed_over: Set[tuple[str, str]],
 ) -> PairingGrid:
     found = {(row["surrogate"], row["target"]): row for row in auc.to_dict("records")}
-    of_zoo = bool((auc["target_arch"] != EXTERNAL).any())
-    targets = [model for model in models if model[1] == EXTERNAL or (of_zoo and model[1] != ENSEMBLE)]
-    through, rows = set(auc["surrogate"]), []
-    for surrogate in (model for model in models if model[1] != EXTERNAL or model[0] in through):
-        pairs = [(surrogate[0], target[0]) for target in targets]
+    wanted = {EXTERNAL, *auc["target_kind"]}
+    targets = [model for model in models if model.kind in wanted]
+    surrogates, rows = set(auc["surrogate"]), []
+    for surrogate in (model for model in models if model.kind != EXTERNAL or model.name in surrogates):
+        pairs = [(surrogate.name, target.name) for target in targets]
         rows.append((_head(surrogate, anchors), [_cell(found.get(p), asked=p not in passed_over) for p in pairs]))
     return PairingGrid(title, [_head(model, anchors) for model in targets], rows)
 
 
 def _head(model: ModelFacts, anchors: Mapping[str, str]) -> Head:
-    name, arch, *_ = model
-    text = short_name(model) if arch in (ENSEMBLE, EXTERNAL) else f"{arch} {short_name(model)}"
-    return Head(text, name, anchors.get(name, ""))
+    text = f"{model.arch} {short_name(model)}" if model.kind == MODEL else short_name(model)
+    return Head(text, model.name, anchors.get(model.name, ""))
 
 
 def _cell(row: Mapping[Any, Any] | None, *, asked: bool) -> Cell:

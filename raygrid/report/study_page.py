@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raygrid.analysis import tables
 from raygrid.analysis.claims import judge_claims, sum_up
+from raygrid.analysis.frames import of_zoo
 from raygrid.report import figures, table_text
 from raygrid.report.html import Picture, as_png, as_svg, render
 from raygrid.report.operational import practice_tables
@@ -83,7 +84,7 @@ def render_report(inputs: ReportInput) -> str:
     Raises:
         DataError: the AUC frame is malformed, or `reference_epsilon` is not among its epsilons.
     """
-    study, auc, everything = inputs.study, tables.of_zoo(inputs.auc), inputs.auc
+    study, auc, everything = inputs.study, of_zoo(inputs.auc), inputs.auc
     epsilon = inputs.reference_epsilon or tables.default_epsilon(a.epsilon for a in study.transfer.attacks)
     options: dict[str, Any] = {"study": study, "instances": inputs.instances}
     cells = {
@@ -105,7 +106,7 @@ def render_report(inputs: ReportInput) -> str:
         tables=[_table(number, part, inputs.phantom) for number, part in cells.items()],
         practice=[]
         if inputs.decisions is None or inputs.perceptibility is None or not study.zoo_as_targets
-        else practice_tables(auc, tables.of_zoo(inputs.decisions), inputs.perceptibility, epsilon),
+        else practice_tables(auc, of_zoo(inputs.decisions, inputs.auc), inputs.perceptibility, epsilon),
         claims=_claims(judged),
         modalities=list(sum_up(judged).columns[2:]),
         judged=judged.to_dict("records"),
@@ -241,7 +242,7 @@ def _claims(judged: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _pictures(inputs: ReportInput, cells: pd.DataFrame, epsilon: float) -> dict[str, list[Picture]]:
-    auc, phantom = tables.of_zoo(inputs.auc), inputs.phantom
+    auc, phantom = of_zoo(inputs.auc), inputs.phantom
     pictures: dict[str, list[Picture]] = {"examples": [], "curves": [], "heat_maps": [], "clean": [], "learning": []}
     pictures |= {"practice": [], "effects": []}
     if inputs.examples:

@@ -79,8 +79,8 @@ def render_assessment(inputs: PageInput) -> str:
         damage=[_damage_row(d) for d in one.damage()],
         reference=words_of_attacks(one.reference),
         surrogates=_surrogates(inputs),
-        others_among_them=any(through.arch == EXTERNAL for through in one.surrogates),
-        contrasts=one.contrasts(),
+        others_among_them=any(result.kind == EXTERNAL for result in one.surrogates),
+        contrasts=one.paired_differences(),
         received=_received(target),
         perceptibility=one.perceptibility_of_attacks().to_dict("records"),
         curves=_curves(one, inputs.phantom),
@@ -99,7 +99,7 @@ def headline(one: Assessment) -> str:
     if attacked is None:
         return f"Nothing was attacked yet: on clean images this model's AUC is {_with_interval(clean)}."
     who = "An attacker who trains a look-alike on other patients' images"
-    if any(through.arch == EXTERNAL for through in one.surrogates):
+    if any(result.kind == EXTERNAL for result in one.surrogates):
         who = "An attacker who has a look-alike"
     who += " and may change each image by "
     who += words_of_budget(one.reference[0])
@@ -205,15 +205,15 @@ def _surrogates(inputs: PageInput) -> list[dict[str, Any]]:
     one = inputs.assessment
     return [
         {
-            "name": through.name,
-            "arch": _ARCHITECTURES.get(through.arch, through.arch),
-            "start": words_of_init(through.init) if through.arch != EXTERNAL else "not known",
-            "data": words_of_data(through.split) if through.arch != EXTERNAL else "not known",
-            "own": inputs.surrogate_auc.get(through.name),
-            "auc": through.auc,
-            "loss": mean_difference([(one.clean, through.auc)]),
+            "name": result.name,
+            "arch": _ARCHITECTURES.get(result.kind, result.arch),
+            "start": words_of_init(result.init) if result.kind != EXTERNAL else "not known",
+            "data": words_of_data(result.split) if result.kind != EXTERNAL else "not known",
+            "own": inputs.surrogate_auc.get(result.name),
+            "auc": result.auc,
+            "loss": mean_difference([(one.clean, result.auc)]),
         }
-        for through in one.surrogates
+        for result in one.surrogates
     ]
 
 

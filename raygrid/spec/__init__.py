@@ -23,6 +23,7 @@ from raygrid.spec.data import SplitSpec as SplitSpec
 from raygrid.spec.margins import Margins as Margins
 from raygrid.spec.models import AUGMENTATIONS as AUGMENTATIONS
 from raygrid.spec.models import ENSEMBLE as ENSEMBLE
+from raygrid.spec.models import MODEL as MODEL
 from raygrid.spec.models import PRECISIONS as PRECISIONS
 from raygrid.spec.models import PRETRAINED_ON as PRETRAINED_ON
 from raygrid.spec.models import SCHEDULES as SCHEDULES

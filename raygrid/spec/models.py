@@ -22,7 +22,8 @@ PRECISIONS = (
     "bfloat16",  # autocast; weights and optimiser stay float32
 )
 PRETRAINED_ON = "pretrained_on:"
-ENSEMBLE = "ensemble"  # where a table names the architecture of a surrogate
+MODEL = "model"  # kinds of surrogates and targets in the AUC frame: one model of the study,
+ENSEMBLE = "ensemble"  # several that are attacked through together,
 WEIGHTS = "weights:"
 SurrogateKind = Literal["model", "ensemble", "external"]
 

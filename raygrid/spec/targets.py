@@ -23,7 +23,7 @@ TARGET_KINDS = (
 ANSWERS = ("logit", "probability")
 RECEIVED = ("exact", "png", "dicom", "jpeg:<quality>")
 WITH_GRADIENTS = ("checkpoint", "export")
-EXTERNAL = "external"  # where a table names the architecture of such a target
+EXTERNAL = "external"  # the kind of such a target, or surrogate, in the AUC frame
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _FUNCTION = re.compile(r"[\w.]+:\w+")

@@ -14,6 +14,7 @@ import pandas as pd
 from raygrid.errors import StoreError
 from raygrid.io.files import atomic_path
 from raygrid.io.mirror import display_path
+from raygrid.spec import ENSEMBLE, EXTERNAL, MODEL
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ class Results:
                 f"its scores yield with: raygrid report {where}"
             )
         try:
-            return pd.read_parquet(file)
+            frame = pd.read_parquet(file)
         except (OSError, ValueError) as error:  # pyarrow's errors are among them
             raise StoreError(
                 f"{display_path(file)} cannot be read ({error}); make it again with raygrid report"
             ) from error
+        return _with_kinds(frame) if name == "auc" else frame
 
     def write(self, name: str, frame: pd.DataFrame) -> Path:
         """Write the frame `auc`, `decisions` or `visibility` atomically; return its path."""
@@ -72,3 +74,13 @@ class Results:
         files = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         items = "".join(f"<li><code>{escape(str(file))}</code></li>" for file in files) or "<li>nothing yet</li>"
         return f"<p><code>{escape(str(self.path))}</code></p><ul>{items}</ul>"
+
+
+def _with_kinds(auc: pd.DataFrame) -> pd.DataFrame:
+    """Add surrogate_kind and target_kind to the AUC frame of a study that was made without these columns."""
+    for side in ("surrogate", "target"):
+        if f"{side}_kind" not in auc:
+            arch = auc[f"{side}_arch"]
+            kind = arch.where(arch.isin(["", ENSEMBLE, EXTERNAL]), MODEL)
+            auc.insert(list(auc.columns).index(f"{side}_arch"), f"{side}_kind", kind)
+    return auc

@@ -13,6 +13,7 @@ from raygrid.analysis.assessment import Assessment
 from raygrid.analysis.claims import judge_claims
 from raygrid.analysis.effects import all_effects
 from raygrid.analysis.frames import (
+    of_zoo,
     perceptibility_frame,
     result_frames,
 )
@@ -53,7 +54,7 @@ def publish(folder: StudyFolder, *, again: bool = False) -> None:
         tell("report: computing AUCs, tables and figures")
         remove(results)
         auc = _write_results(folder, samples, about)
-        summed_up = tables.of_zoo(auc) if folder.study.zoo_as_targets else auc
+        summed_up = of_zoo(auc) if folder.study.zoo_as_targets else auc
         write_json(summary_path, {"state": state, **_summary(summed_up)})
     _tell_results(folder)
 

@@ -257,7 +257,7 @@ def _pairing_runs(auc: pd.DataFrame, samples: Mapping[str, str]) -> Iterable[_Ru
     for (modality, surrogate, target), rows in attacked.groupby(["modality", "surrogate", "target"], sort=False):
         first = rows.iloc[0]
         factors = {f"{role}_{name}": first[f"{role}_{name}"] for role in ("surrogate", "target") for name in _FACTORS}
-        known = first["surrogate_arch"] != EXTERNAL  # the factors of an external network are unknown
+        known = first["surrogate_kind"] != EXTERNAL  # the factors of an external network are unknown
         same = {
             f"same_{name}": bool(known and first[f"surrogate_{name}"] == first[f"target_{name}"])
             for name in _FACTORS[:3]

@@ -60,7 +60,7 @@ def test_every_pairing_is_scored(finished: Path) -> None:
     num_models = len(zoo.study.models_of("pathology"))
     assert len(attacked) == (num_models + 1) * num_models * per_pairing  # one ensemble
     assert attacked["white_box"].sum() == (num_models + 2) * per_pairing  # of two models
-    assert set(attacked.loc[attacked["surrogate_arch"] == "ensemble", "surrogate_split"]) == {"mixed"}
+    assert set(attacked.loc[attacked["surrogate_kind"] == "ensemble", "surrogate_split"]) == {"mixed"}
     report = (finished / "results" / "report.html").read_text()
     assert "Generated phantoms" in report
     assert (finished / "mlflow.db").exists()

@@ -175,7 +175,7 @@ def _differences(folder: Path) -> pd.Series:
     auc = pd.read_parquet(folder / "results" / "auc.parquet")
     keys = ["surrogate", "attack", "epsilon", "condition"]
     own = auc[auc["target"] == MAKERS.name].set_index(keys)["auc"]
-    forms = auc[auc["target_arch"] == "external"]
+    forms = auc[auc["target_kind"] == "external"]
     assert len(own) == 1 + 2 * 2 * 2
     assert own.nunique() > 4
     return forms.groupby("target").apply(lambda rows: (rows.set_index(keys)["auc"] - own).abs().max())

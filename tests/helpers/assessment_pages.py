@@ -80,6 +80,8 @@ def _row(
         "condition": condition,
         **dict(zip(("surrogate", "surrogate_arch", "surrogate_init", "surrogate_split"), side, strict=True)),
         "target": TARGET.name,
+        "surrogate_kind": "" if surrogate is None else "model",
+        "target_kind": "external",
         "target_arch": "external",
         "attack": attack,
         "epsilon": epsilon,

@@ -74,7 +74,12 @@ def with_ensemble(frame: pd.DataFrame, members: Sequence[ModelSpec], auc: float)
     for target in dict.fromkeys(frame["target"]):
         mine = frame[(frame["target"] == target) & (frame["surrogate"] == members[0].name)]
         held = target in [m.name for m in members]
-        sides = {"surrogate": "ensemble-some", "surrogate_arch": "ensemble", "surrogate_instance": -1}
+        sides = {
+            "surrogate": "ensemble-some",
+            "surrogate_kind": "ensemble",
+            "surrogate_arch": "ensemble",
+            "surrogate_instance": -1,
+        }
         rows.append(mine.assign(**sides, auc=auc, white_box=held))
     return pd.concat([frame, *rows], ignore_index=True)
 
@@ -108,10 +113,11 @@ def _row(
 
 def _side(side: str, spec: ModelSpec | None) -> dict[str, object]:
     if spec is None:
-        blank: dict[str, object] = {f"{side}_{c}": "" for c in ("arch", "init", "split", "signature")}
+        blank: dict[str, object] = {f"{side}_{c}": "" for c in ("kind", "arch", "init", "split", "signature")}
         return {side: "", **blank, f"{side}_instance": -1}
     return {
         side: spec.name,
+        f"{side}_kind": "model",
         f"{side}_arch": spec.arch,
         f"{side}_init": spec.init,
         f"{side}_split": spec.split,

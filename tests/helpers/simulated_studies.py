@@ -65,7 +65,7 @@ def _row(
     for side, model in (("surrogate", surrogate), ("target", target)):
         arch, init, split, instance = model or ("", "", "", -1)
         row |= {side: "-".join(map(str, model)) if model else "", f"{side}_arch": arch, f"{side}_init": init}
-        row |= {f"{side}_split": split, f"{side}_instance": instance}
+        row |= {f"{side}_split": split, f"{side}_instance": instance, f"{side}_kind": "model" if model else ""}
     return row | {
         "white_box": False,
         "auc": auc,

@@ -176,7 +176,13 @@ def test_pairings_that_were_not_asked_are_not_missing() -> None:
     endpoint = replace(ENDPOINT, modality="eye")
     study: StudySpec = replace(small_study([first, second]), targets=(endpoint,))
     frame = small_frame([first, second])
-    target = {"target": "external-clinic", "target_arch": "external", "target_init": "", "target_split": ""}
+    target = {
+        "target": "external-clinic",
+        "target_kind": "external",
+        "target_arch": "external",
+        "target_init": "",
+        "target_split": "",
+    }
     mine = frame[frame["target"] == first.name].assign(**target, white_box=False)
     there = mine[(mine["surrogate"] != second.name) | (mine["attack"] == "pgd")]
     whole = pd.concat([frame, there], ignore_index=True)

@@ -15,8 +15,8 @@ from target_models import LABELS, SIZE, function, make_network, specs, target
 from torch import Tensor, nn
 from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
-from raygrid.analysis.frames import result_frames
-from raygrid.analysis.tables import of_zoo, table1
+from raygrid.analysis.frames import of_zoo, result_frames
+from raygrid.analysis.tables import table1
 from raygrid.attacks import Bfloat16
 from raygrid.errors import SpecError
 from raygrid.io.files import read_json, write_json
@@ -247,7 +247,13 @@ def test_the_page_tells_what_an_attacker_does_who_has_the_model() -> None:
     without, frame = assessment(), small_frame()
     assert without.white_box is None
     own = frame[frame["surrogate"] == MODELS[0].name]
-    own = own.assign(surrogate=TARGET.name, surrogate_arch="external", surrogate_init="", surrogate_split="")
+    own = own.assign(
+        surrogate=TARGET.name,
+        surrogate_kind="external",
+        surrogate_arch="external",
+        surrogate_init="",
+        surrogate_split="",
+    )
     held = assessment(pd.concat([frame, own.assign(white_box=True, auc=0.25)], ignore_index=True))
     assert held.white_box is not None
     assert held.white_box.value == pytest.approx(0.25)
@@ -260,10 +266,19 @@ def test_the_page_tells_what_an_attacker_does_who_has_the_model() -> None:
 def test_anothers_network_among_the_look_alikes_is_named_as_that() -> None:
     frame = small_frame()
     other = frame[frame["surrogate"] == MODELS[0].name]
-    other = other.assign(surrogate="external-public", surrogate_arch="external", surrogate_init="", surrogate_split="")
+    other = other.assign(
+        surrogate="external-public",
+        surrogate_kind="external",
+        surrogate_arch="external",
+        surrogate_init="",
+        surrogate_split="",
+    )
     shown = page(assessment(pd.concat([frame, other], ignore_index=True)))
     assert "external-public" in shown
     assert "not trained by raygrid" in shown
     assert "An attacker who has a look-alike and may change each image by" in shown
     assert "whom the others saw is not known" in shown
-    assert assessment(pd.concat([frame, other])).contrasts()[0].num_pairs == assessment().contrasts()[0].num_pairs
+    assert (
+        assessment(pd.concat([frame, other])).paired_differences()[0].num_pairs
+        == assessment().paired_differences()[0].num_pairs
+    )

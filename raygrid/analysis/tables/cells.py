@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from raygrid.analysis.auc import Floats, interval, mean_influence, ratio_influence, ratio_interval
+from raygrid.analysis.frames import of_single_models
 from raygrid.errors import DataError
 from raygrid.hashing import digest
-from raygrid.spec import ENSEMBLE, EXTERNAL, ModelSpec, StudySpec
+from raygrid.spec import ModelSpec, StudySpec
 
 Instances = Literal["published", "all"]
 Pair = tuple[ModelSpec | None, ModelSpec]  # (surrogate or None on clean images, target)
@@ -105,9 +106,7 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
     """Return the AUC frame addressable by model; what should be there comes from the study, else from the frame."""
     if instances not in ("published", "all"):
         raise DataError(f"instances is {instances!r}; expected 'published' or 'all'")
-    # the paper's tables compare models of the zoo with each other
-    of_zoo = ~auc["surrogate_arch"].isin((ENSEMBLE, EXTERNAL)) & (auc["target_arch"] != EXTERNAL)
-    frame = auc[of_zoo].reset_index(drop=True)
+    frame = of_single_models(auc).reset_index(drop=True)  # the paper has neither ensembles nor external models
     targets, surrogates = _models_of(frame, "target"), _models_of(frame, "surrogate")
     if None in targets:
         raise DataError(f"row {targets.index(None)} of the AUC frame names no target")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raygrid.analysis.frames import of_zoo
 from raygrid.analysis.tables.cells import (
     CELL_COLUMNS,
     INFLUENCES,
@@ -24,7 +25,7 @@ from raygrid.analysis.tables.cells import (
     rounded,
 )
 from raygrid.errors import DataError
-from raygrid.spec import EXTERNAL, SPLITS, StudySpec
+from raygrid.spec import SPLITS, StudySpec
 from raygrid.store.query_budget import NotAsked
 
 PAPER_EPSILON = 0.02  # of Tables 2 and 3; docs/protocol.md, Experiments
@@ -147,12 +148,6 @@ def unlearned(auc: pd.DataFrame, bound: float = LEARNED_BOUND) -> list[str]:
     """Return the models of the zoo, as modality/name, whose lower bound of clean AUC is not above `bound`."""
     clean = of_zoo(auc[(auc["condition"] == "clean") & ~(auc["auc_low"] > bound)])
     return sorted(f"{m}/{t}" for m, t in zip(clean["modality"], clean["target"], strict=True))
-
-
-def of_zoo(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows, of AUCs or decisions, that have nothing that raygrid did not train on either side."""
-    others = [frame[side].str.startswith(f"{EXTERNAL}-") for side in ("surrogate", "target")]
-    return frame[~(others[0] | others[1])]
 
 
 def missing_pairings(auc: pd.DataFrame, study: StudySpec, not_asked: NotAsked | None = None) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
 
 def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
     """Return a forest plot of the clean AUC of every model with its 95% interval, chance and the learning bound."""
-    clean = auc[(auc["condition"] == "clean") & (auc["target_arch"] != EXTERNAL)]
+    clean = auc[(auc["condition"] == "clean") & (auc["target_kind"] != EXTERNAL)]
     modalities = list(clean["modality"].unique())
     most = max((len(models_in_order(clean[clean["modality"] == m])) for m in modalities), default=1)
     figure = new_figure(2.6 + 3.2 * max(1, len(modalities)), 1.7 + 0.27 * most, phantom)
@@ -93,7 +93,7 @@ def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
             axes.plot([value], [k], "o" if low > LEARNED_BOUND else "X", color=colour, markersize=5)
         axes.axvline(0.5, color=GREY, linewidth=1)
         axes.axvline(LEARNED_BOUND, color=GREY, linewidth=1, linestyle="--")
-        axes.set_yticks(range(len(models)), [f"{m[1]}  {short_name(m)}" for m in models], fontsize=8)
+        axes.set_yticks(range(len(models)), [f"{m.arch}  {short_name(m)}" for m in models], fontsize=8)
         axes.set(title=modality, xlim=(lowest, 1.0), ylim=(len(models) - 0.4, -0.6), xlabel="clean AUC (test images)")
         axes.grid(axis="x", alpha=0.3)
     marks = [

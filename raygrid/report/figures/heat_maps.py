@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raygrid.report.figures.canvas import GREY, OUTLINE, legend_below, new_figure
 from raygrid.report.figures.model_order import ModelFacts, models_in_order, short_name
-from raygrid.spec import ENSEMBLE, EXTERNAL
+from raygrid.spec import EXTERNAL, MODEL
 
 
 def heat_map(
@@ -30,11 +30,11 @@ def heat_map(
     Args:
         auc: the AUC frame; pairings without a row are drawn grey with a cross.
     """
-    here = auc[(auc["modality"] == modality) & (auc["target_arch"] != EXTERNAL)]
+    here = auc[(auc["modality"] == modality) & (auc["target_kind"] != EXTERNAL)]
     surrogates = models_in_order(here)
-    targets = [model for model in surrogates if model[1] not in (ENSEMBLE, EXTERNAL)]
+    targets = [model for model in surrogates if model.kind == MODEL]
     chosen = here[(here["attack"] == attack) & (here["condition"] == condition) & np.isclose(here["epsilon"], epsilon)]
-    rows, columns = [model[0] for model in surrogates], [model[0] for model in targets]
+    rows, columns = [model.name for model in surrogates], [model.name for model in targets]
     matrix = chosen.pivot(index="surrogate", columns="target", values="auc").reindex(index=rows, columns=columns)
     marked = {*zip(columns, columns, strict=True)}
     holding = chosen[chosen["white_box"]]
@@ -68,12 +68,12 @@ def _group_axes(axes: Axes, rows: Sequence[ModelFacts], columns: Sequence[ModelF
     axes.set_yticks(range(len(rows)), [short_name(m) for m in rows], fontsize=9)
     words: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
     for first, end in _same_architecture(columns):
-        axes.text((first + end - 1) / 2, -0.7, columns[first][1], ha="center", va="bottom", **words)
+        axes.text((first + end - 1) / 2, -0.7, columns[first].arch, ha="center", va="bottom", **words)
         if first:
             axes.axvline(first - 0.5, color="white", linewidth=3)
     for first, end in _same_architecture(rows):
         beside = {"ha": "left", "va": "center", "rotation": 270} if end - first > 1 else {"ha": "left", "va": "center"}
-        axes.text(len(columns) - 0.3, (first + end - 1) / 2, rows[first][1], **beside, **words)
+        axes.text(len(columns) - 0.3, (first + end - 1) / 2, rows[first].arch, **beside, **words)
         if first:
             axes.axhline(first - 0.5, color="white", linewidth=3)
     axes.set_xlim(-0.5, len(columns) - 0.5)
@@ -83,7 +83,7 @@ def _group_axes(axes: Axes, rows: Sequence[ModelFacts], columns: Sequence[ModelF
 
 def _same_architecture(models: Sequence[ModelFacts]) -> Iterable[tuple[int, int]]:
     """Return the first and the end of every run of models with one architecture."""
-    starts = [k for k in range(len(models)) if k == 0 or models[k][1] != models[k - 1][1]]
+    starts = [k for k in range(len(models)) if k == 0 or models[k].arch != models[k - 1].arch]
     return pairwise([*starts, len(models)])
 
 
