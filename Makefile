@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
 
-.PHONY: demo test test-slow lint validate-cluster api audit real real-splits peers
+.PHONY: demo test test-slow lint docs validate-cluster api audit real real-splits peers
 
 demo: $(READY)
 	$(BIN)/python experiments/full_grid.py --preset demo
@@ -23,8 +23,13 @@ lint: $(READY)
 	git ls-files "*.py" ":!tests" | xargs $(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The pages of docs/ as one site, without the network; a broken link, or a page outside the navigation, fails.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open build/site/index.html, or with search: $(BIN)/mkdocs serve"
+
 validate-cluster: $(READY)
-	$(BIN)/raygrid check-cluster --template cluster.yaml docs/cluster-gcp.yaml
+	$(BIN)/raygrid check-cluster --template cluster.yaml docs/how-to/cluster-gcp.yaml
 
 # The reference of every public name, from the docstrings.
 api: $(READY)

@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md from the result files: what was measured, how, and what came out. Run after a benchmark."""
+"""Write docs/explanation/benchmarks.md from the result files. Run it after a benchmark."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_ROOT = Path(__file__).parents[1]
+PAGE = _ROOT / "docs" / "explanation" / "benchmarks.md"
 _HEAD = """\
 # Benchmarks
 
@@ -19,7 +20,7 @@ ran in turn, and ratios are taken within a round. Each runs with `python benchma
 def main() -> None:
     """Write the page."""
     PAGE.write_text(page(), encoding="utf-8")
-    print(f"written to {PAGE.relative_to(PAGE.parents[1])}")
+    print(f"written to {PAGE.relative_to(_ROOT)}")
 
 
 def page() -> str:
