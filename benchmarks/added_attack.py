@@ -1,8 +1,8 @@
-"""What an attack costs that is added to a finished study: its units alone are computed.
+"""The cost of an attack added to a finished study: raygrid computes only its units.
 
-A copy of a finished study (`make demo` leaves one) gets MI-FGSM at the largest ε of the study; the transfer stage runs,
-then once more with nothing to do. Counted are score files, gradients and seconds before and after; scores that were
-there must stay the same files.
+A copy of a finished study (`make demo` leaves one) gets MI-FGSM at the largest ε of the study. The transfer stage runs,
+then runs once more with nothing to do. The benchmark counts score files, gradients and seconds before and after. The
+existing score files must stay the same.
 
     python benchmarks/added_attack.py studies/demo
 """

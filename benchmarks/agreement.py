@@ -1,8 +1,9 @@
-"""Do raygrid's attacks do what those of the usual libraries do? Pixels after FGSM, AUC under attack after PGD-20.
+"""Agreement of raygrid's attacks with the usual libraries: pixels after FGSM, AUC under attack after PGD-20.
 
-Two small networks learn phantom tissue patches; 240 others are attacked through the one and scored by both. FGSM's
-pixels must agree but for signs of gradients near zero. PGD amplifies rounding, so its pixels differ; what must agree is
-the white-box AUC, and the transferred AUC within the interval of the difference between both sets of scores.
+Two small networks learn phantom tissue patches. 240 other patches are attacked through one network and scored by both.
+FGSM's pixels must agree, except for signs of gradients near zero. PGD amplifies rounding, so its pixels differ. The
+white-box AUC must agree, and the transferred AUC must agree within the interval of the difference between both sets of
+scores.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""How often the intervals of factor effects hold the truth, in simulated studies with random surrogates and targets.
+"""Coverage of the intervals of factor effects, in simulated studies with random surrogates and targets.
 
-Eight kinds of model, each trained three times, 24 in all; surrogates and targets have effects of their own with a
-standard deviation of 0.05 of relative AUC, patients add an error of 0.01. Half of the studies are null, half have
-planted effects. Stated per effect: how often a 95 % interval misses the truth (nominal 5 %).
+There are eight kinds of model, each trained three times, 24 in all. Surrogates and targets have effects of their own
+with a standard deviation of 0.05 of relative AUC; patients add an error of 0.01. Half of the studies are null, half
+have planted effects. For each effect, the result states how often a 95 % interval misses the truth (nominal 5 %).
 """
 
 import os

@@ -1,7 +1,7 @@
-"""One epoch of one trial per modality at the paper's resolution, on phantoms: that it runs, how long, in what memory.
+"""One epoch of one trial per modality at the paper's resolution, on phantoms: whether it runs, its time, its memory.
 
-The recipe, network and image size are those of `full_grid.py --preset paper`; the images are generated, and few. Each
-trial runs in a process of its own, whose peak resident memory is read at the end.
+The recipe, network and image size are those of `full_grid.py --preset paper`. The images are generated, and few. Each
+trial runs in a process of its own; the benchmark reads its peak resident memory at the end.
 """
 
 import argparse

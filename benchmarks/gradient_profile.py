@@ -1,16 +1,16 @@
-"""What an input gradient spends its time on: convolutions by kind and direction, and everything between them.
+"""The time of an input gradient, by kind and direction of convolution, and everything between the convolutions.
 
-The networks of benchmarks/crafting.py, folded and packed as raygrid attacks through them; float32, two threads. Every
-call of a convolution is timed (median over rounds of the sum over its kind), with its operations, 2 per multiplication
-and addition, and the bytes of its maps and weights, each once. Beside the measured time stands what this machine
-allows:
+The networks are those of benchmarks/crafting.py, folded and packed as raygrid attacks through them; float32, two
+threads. The benchmark times every call of a convolution (median over rounds of the sum over its kind). It counts its
+operations, 2 per multiplication and addition, and the bytes of its maps and weights, each once. Limits of this machine
+stand beside the measured time:
 
-matrix product   the rate of a float32 matrix product of 2048 x 2048, the most that oneDNN reaches here
-memory           bytes per second of a sum of two tensors that fit into no cache
-roofline         for each call the larger of operations / rate of the matrix product and bytes / memory; summed
+matrix product:  the rate of a float32 matrix product of 2048 x 2048, the most that oneDNN reaches here;
+memory:          bytes per second of a sum of two tensors that fit into no cache;
+roofline:        for each call the larger of operations / rate of the matrix product and bytes / memory, summed.
 
-What no convolution does (pooling, joining of branches, additions of gradients, normalisations that could not be folded,
-autograd) is `the rest`.
+`the rest` is all other work: pooling, joining of branches, additions of gradients, normalisations that could not be
+folded, autograd.
 """
 
 import statistics

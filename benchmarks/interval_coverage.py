@@ -1,16 +1,16 @@
-"""How often the 95 % intervals hold the truth, in simulated test sets whose true AUCs are known.
+"""Coverage of the 95 % intervals, in simulated test sets with known true AUCs.
 
-Patients have several images each with one label; the score of an image is separation x label + effect of the patient +
+Each patient has several images with one label. The score of an image is separation x label + effect of the patient +
 noise, both of one variance, so the AUC of images of different patients is known in closed form. Attacked scores share
-the patient's effect and half of the noise with the clean ones. In the first settings patients have three images and the
-variance is 0.7; by them the effective number of patients was chosen. The last ones, two images, variance 1, were not
-looked at for that. Per setting:
+the patient's effect and half of the noise with the clean ones. In the first settings, patients have three images and
+the variance is 0.7; the effective number of patients was chosen with these settings. The last settings (two images,
+variance 1) were not used for that choice. Columns per setting:
 
-AUC           one finding, clean images
-macro AUC     mean of three findings of different separation and prevalence
-relative AUC  attacked / clean
-difference    clean - attacked, on its own scale
-unclustered   the AUC, as if every image were of another patient: what ignoring patients would do
+AUC:           one finding, clean images;
+macro AUC:     mean of three findings of different separation and prevalence;
+relative AUC:  attacked / clean;
+difference:    clean - attacked, on its own scale;
+unclustered:   the AUC as if every image were of another patient, which shows the cost of ignoring patients.
 """
 
 import math

@@ -1,9 +1,9 @@
-"""What the transfer stage puts into Ray's object store: at the peak, and in all, for 2,000 to 40,000 test images.
+"""Use of Ray's object store by the transfer stage: at the peak, and in all, for 2,000 to 40,000 test images.
 
-Noise at 96 pixels in blocks of 64, one surrogate, two actors that take 0.5 s for a block and compute nothing: readers
-could run far ahead of them, and Ray stops them at a share of the store. The store is sampled ten times a second.
-Adversarial images never enter it; what does is each block once on its way from a reader to an actor, and some bytes of
-bookkeeping per unit.
+The images are noise at 96 pixels in blocks of 64. There are one surrogate and two actors that take 0.5 s for a block
+and compute nothing. Readers could run far ahead of the actors, and Ray stops them at a share of the store. The
+benchmark samples the store ten times a second. Adversarial images never enter it. Each block enters it once on its way
+from a reader to an actor, together with some bytes of bookkeeping per unit.
 """
 
 import tempfile

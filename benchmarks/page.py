@@ -11,9 +11,9 @@ PAGE = _ROOT / "docs" / "explanation" / "benchmarks.md"
 _HEAD = """\
 # Benchmarks
 
-Made by `benchmarks/page.py` from `benchmarks/results/`. Where there were rounds: median (lowest to highest); contenders
-ran in turn, and ratios are taken within a round. Each runs with `python benchmarks/NAME.py`; peers come with
-`make peers`.
+`benchmarks/page.py` writes this page from `benchmarks/results/`. A value from several rounds is the median (lowest to
+highest). Contenders ran in turn, and ratios are taken within a round. `python benchmarks/NAME.py` runs a benchmark;
+`make peers` installs the libraries to compare with.
 """
 
 

@@ -1,16 +1,17 @@
-"""The transfer stage as it runs against the bare engine: the same units, models and images, with Ray Data and without.
+"""The transfer stage against the bare engine: the same units, models and images, with Ray Data and without.
 
 Four small networks (test_resnet and test_efficientnet on d1 and d2) at 64 pixels, the paper's six attacks, blocks of 64
-images of noise, one thread per worker; with one worker and with two on two cores. Rates are units per second from the
-first finished unit to the last, so loading is left out; it is stated beside them.
+images of noise, one thread per worker; with one worker, and with two on two cores. Rates are units per second from the
+first finished unit to the last, without loading, which is stated beside them.
 
-bare      processes that read each block, attack it, score it and forget it; no Ray
-pipeline  the transfer stage: Ray, a reading stage, an actor per worker, score and perceptibility files, hashes, checks
+bare:      processes that read each block, attack it, score it and forget it; no Ray;
+pipeline:  the transfer stage: Ray, a reading stage, an actor per worker, score and perceptibility files, hashes,
+           checks.
 
-For each number of workers: bare, pipeline, bare, pipeline, bare; the pipeline runs for at least three minutes, and is
-compared with the faster of the bare runs before and after it: other work on the machine only slows them. Beside the
-rates stands who had the CPUs meanwhile: two workers on two cores share them with Ray's own processes and the driver,
-one worker leaves them a core.
+The order for each number of workers is bare, pipeline, bare, pipeline, bare. The pipeline runs for at least three
+minutes. The ratio compares it with the faster of the bare runs before and after it, because other work on the machine
+only slows them. The use of the CPUs stands beside the rates: two workers on two cores share them with Ray's own
+processes and the driver; one worker leaves them a core.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """Images prepared per second and core: raygrid on one Ray CPU against plain loops over images in one process.
 
-The three official layouts are made of enlarged phantoms, at the sizes and in the formats of the originals: fundus JPEG
-of 2592 x 3888, radiographs PNG of 1024 x 1024, patches in uncompressed HDF5. The plain loops read, crop at a threshold
-and resize with Pillow and NumPy, image after image. One stores what raygrid stores, Parquet with zstd in shards of the
-same size; the other stores one uncompressed .npy. raygrid also writes ids, labels, checksums and done-markers. Ray is
-started before, one unmeasured run makes its workers import what they need, and labels and splits are read before.
-`raygrid, start-up excluded` leaves out what preparing two images takes.
+Enlarged phantoms fill the three official layouts, at the sizes and in the formats of the originals: fundus JPEG of 2592
+x 3888, radiographs PNG of 1024 x 1024, patches in uncompressed HDF5. The plain loops read, crop at a threshold and
+resize with Pillow and NumPy, image after image. One loop stores the same files as raygrid, Parquet with zstd in shards
+of the same size; the other stores one uncompressed .npy. raygrid also writes ids, labels, checksums and done-markers.
+Before the measurement Ray starts, one unmeasured run makes its workers import their modules, and labels and splits are
+read. `raygrid, start-up excluded` subtracts the time of preparing two images.
 """
 
 import shutil

@@ -1,7 +1,7 @@
-"""Peak memory while 20,000 PatchCamelyon patches are prepared: the driver, Ray and its workers together, on two CPUs.
+"""Peak memory while raygrid prepares 20,000 PatchCamelyon patches: driver, Ray and its workers, on two CPUs.
 
-Proportional set size, summed over the driver and all its descendants five times a second, less what they held when
-nothing was being prepared. Pages shared by several processes are counted once; Linux only.
+The benchmark sums the proportional set size of the driver and all its descendants five times a second, and subtracts
+their size when nothing was being prepared. Pages shared by several processes are counted once; Linux only.
 """
 
 import tempfile

@@ -1,14 +1,14 @@
-"""How many actors one driver keeps busy: the transfer stage's own pipeline with actors that only wait.
+"""The number of actors that one driver keeps busy: the transfer stage's own pipeline with actors that only wait.
 
 A unit takes as long as a real one on a GPU: a block of 32 images of 299 pixels through Inception-v3, 52 gradients
 (three forward passes each) and 13 conditions to 12 targets, at 11.5 GFLOP a forward pass and 40 TFLOP per second, 60 %
-of what an H100 gives in float32: about 3 s. The actors import no torch. Each block has the bytes of such images.
-Efficiency is the share of the time between its first and its last unit that an actor was at work, over all actors: what
-is missing it waited for the driver.
+of the float32 rate of an H100: about 3 s. The actors import no torch. Each block has the bytes of such images.
+Efficiency is the share of the time between its first and its last unit that an actor was at work, over all actors. In
+the rest of the time the actor waited for the driver.
 
-Then 64 actors with units too short for them all to be kept at work: the rate, over the middle half of the units, is
-what one driver can hand out, and so how many GPUs it could serve. Driver, readers and actors share the cores of this
-machine.
+Then 64 actors get units too short to keep them all at work. The rate over the middle half of the units is the most that
+one driver can hand out, and so gives the number of GPUs it could serve. Driver, readers and actors share the cores of
+this machine.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""How fast training gets its batches: raygrid's mapped images against ImageFolder with a DataLoader, same decode.
+"""The rate of training batches: raygrid's mapped images against ImageFolder with a DataLoader, same decoding.
 
 2,000 prepared images of random texture are stored twice: as raygrid's Parquet shards, mapped through the node's cache,
 and as PNG files in one folder per class. Each contender delivers one epoch of random batches of 32 as uint8 tensors.

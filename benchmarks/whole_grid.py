@@ -4,11 +4,11 @@ Twelve EfficientNet-Lite at 64 pixels, alternately -Lite0 and -Lite1, the paper'
 images, float32, one thread. A grid of twelve surrogates is twelve times this work for each contender, so the ratios are
 those of the whole grid.
 
-published   for every pairing the six attacks are crafted anew with torchattacks, and the target scores them and their
-            shuffled copies (the perturbation is reused for the control); as in the paper's code
-craft once  the same six attacks with torchattacks, crafted once; every target scores them while they are in memory
-raygrid     the engine of the transfer stage: folded networks, shared gradients, every target in one pass; it also
-            hashes the adversarial images and measures how visible they are
+published:   torchattacks crafts the six attacks anew for every pairing, and the target scores them and their shuffled
+             copies (the perturbation is reused for the control), as in the paper's code;
+craft once:  torchattacks crafts the same six attacks once; every target scores them while they are in memory;
+raygrid:     the engine of the transfer stage: folded networks, shared gradients, every target in one pass; it also
+             hashes the adversarial images and measures their visibility.
 """
 
 from functools import partial

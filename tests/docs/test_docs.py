@@ -201,6 +201,13 @@ def test_the_design_page_names_files_that_exist() -> None:
     assert sorted(name for name in named if not (ROOT / "raygrid" / name).exists()) == []
 
 
+def test_design_and_glossary_define_a_word_alike() -> None:
+    words = prose("docs/explanation/design.md").split("\n## Words\n")[1].split("\n## ")[0]
+    rows = [row for row in words.splitlines() if row.startswith("| ")]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in prose("docs/reference/glossary.md").splitlines()] == []
+
+
 def test_the_pages_name_things_instead_of_saying_what() -> None:
     words = [word.lower() for page in PAGES for word in re.findall(r"[A-Za-z']+", prose(page))]
     assert 1000 * words.count("what") / len(words) < MOST_WHATS
