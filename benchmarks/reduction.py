@@ -1,8 +1,8 @@
 """Half a billion scores to 50 AUCs with intervals: time, and peak memory (Linux).
 
 There are 10 million images of a million patients, one finding, and 50 score sets in float32 (2 GB). The scores lie in a
-file and are mapped, not read. This is the work of the analysis for one surrogate, at a size far above any study's. One
-process, one thread. Memory is the process's own, sampled ten times a second; the system can take back pages of the
+file and are mapped, not read. This is the work of `raygrid.analysis.frames` for one surrogate, at a size far above any
+study's. One process, one thread. Memory is the process's own, sampled ten times a second; the system can take back pages of the
 mapped file.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from common import write_result
 
-from raygrid.metrics import auc_with_influence, interval
+from raygrid.analysis.auc import auc_with_influence, interval
 
 IMAGES, PATIENTS, SETS = 10_000_000, 1_000_000, 50
 
