@@ -2,8 +2,8 @@
 
 There are 10 million images of a million patients, one finding, and 50 score sets in float32 (2 GB). The scores lie in a
 file and are mapped, not read. This is the work of `raygrid.analysis.frames` for one surrogate, at a size far above any
-study's. One process, one thread. Memory is the process's own, sampled ten times a second; the system can take back pages of the
-mapped file.
+study's. One process, one thread. Memory is the process's own, sampled ten times a second; the system can take back
+pages of the mapped file.
 """
 
 import tempfile
