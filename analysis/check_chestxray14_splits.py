@@ -20,13 +20,14 @@ from raygrid.errors import DataError
 from raygrid.spec import SPLITS, SplitSpec
 
 PUBLISHED = {"d1": "d1", "d2": "d2", "d2_half": "d3", "d1_tenth": "d0"}  # raygrid's name -> the authors'
-EXPECTED = {  # training and validation patients; docs/protocol.md, Splits
+EXPECTED = {  # training and validation patients; docs/explanation/protocol.md, Splits
     "d1": (12604, 1400),
     "d2": (12604, 1400),
     "d2_half": (6302, 1400),
     "d1_tenth": (1260, 140),
 }
-EXPECTED_PARTS = {"development": (86524, 28008), "test": (25596, 2797)}  # images, patients; docs/protocol.md, Data
+# images, patients; docs/explanation/protocol.md, Data
+EXPECTED_PARTS = {"development": (86524, 28008), "test": (25596, 2797)}
 SEED = 0
 
 

@@ -11,7 +11,7 @@ Cost      training the zoo is nearly all of it; an endpoint is asked for (1 + 2 
           --plan says how many, and EndpointSpec.max_images sets a limit.
 
 presets
-  own     your images (a table, docs/data.md) and your model: TABLE, LABELS, TARGET below
+  own     your images (a table, docs/how-to/own-images.md) and your model: TABLE, LABELS, TARGET below
   demo    generated tissue and a classifier of three lines, stain_meter.py; minutes on two CPU cores. It shows the
           page, it is no medical evidence:
               python experiments/assess_target.py --preset demo
@@ -33,7 +33,7 @@ TARGET = rg.TargetSpec(
     label="deployed",
     kind="http",  # or checkpoint, export, onnx, callable
     source="http://127.0.0.1:8000/predict",
-    received="png",  # what docs/targets.md has a server for; "exact" sends the array
+    received="png",  # what docs/how-to/endpoints.md has a server for; "exact" sends the array
     answer=rg.AnswerSpec(kind="probability"),
 )
 

@@ -9,7 +9,7 @@ Pairings  every surrogate against every target of its modality, the white-box re
 
 presets
   paper      Inception-v3 and DenseNet-121, ImageNet weights, the three full data sets. Days of GPU time.
-  published  paper, with the radiology splits that the paper's authors published (docs/data.md, Splits).
+  published  paper, with the radiology splits that the paper's authors published (docs/how-to/splits.md).
   demo       the same shape on generated phantoms with two tiny networks, pre-trained on a phantom texture task.
              Minutes on two CPU cores. It shows the tool, it is no medical evidence.
 """
@@ -22,7 +22,7 @@ EPSILONS = (0.02, 0.04, 0.06)
 
 
 def zoo_of(modality: str, architectures: tuple[str, ...], pretrained: str) -> tuple[rg.ModelSpec, ...]:
-    """Return the 12 models of one modality (docs/protocol.md, Models): six per architecture."""
+    """Return the 12 models of one modality (docs/explanation/protocol.md, Models): six per architecture."""
     return rg.model_grid(
         modality,
         architectures,

@@ -2,7 +2,7 @@
 
 Claim     how vulnerable are classifiers of these images to transferred attacks, and does pre-training change it?
 Data      a table (CSV or Parquet) under --data-root, one row per image: its file, its patient, a 0/1 column per label
-          (docs/data.md, Your own images). PNG, JPEG, TIFF and DICOM.
+          (docs/how-to/own-images.md). PNG, JPEG, TIFF and DICOM.
 Zoo       per architecture: random weights on d1 twice (target and retrained twin), on d2, and ImageNet weights twice.
 Attacks   FGSM and PGD-20, epsilon 0.02, 0.04, 0.06, all pairings.
 

@@ -28,6 +28,6 @@ def keyed_generator(seed: int, *key: str | int) -> np.random.Generator:
     """Return a fresh counter-based generator for (`seed`, *`key`).
 
     The same key gives the same numbers in every process and in any order of calls, so that a
-    resumed run or a run on more workers draws what an undisturbed one draws (docs/design.md, invariant 4).
+    resumed run or a run on more workers draws what an undisturbed one draws (docs/explanation/design.md, invariant 4).
     """
     return np.random.Generator(np.random.Philox(keyed_seed(seed, *key)))

@@ -7,7 +7,7 @@ The published tables go through the same code; they have no intervals, so there 
 alone.
 
 All intervals are conditional on the trained models: variation between trainings is not in them. Source of the claims:
-docs/protocol.md, Claims.
+docs/explanation/protocol.md, Claims.
 """
 
 import math

@@ -2,7 +2,7 @@
 them.
 
 A direction that the paper reports for one of its modalities is stated for modalities of that name alone. Source:
-docs/protocol.md, Claims.
+docs/explanation/protocol.md, Claims.
 """
 
 from collections.abc import Iterator, Mapping

@@ -23,7 +23,7 @@ def control(images: Tensor, adversarial: Tensor, permutations: Tensor) -> Tensor
     """Return images with the same perturbation shuffled over the image, clipped to [-1, 1].
 
     Permutations over height x width places move whole pixels; over channel x height x width, single values, as the
-    paper did (2.1, "spatially shuffled"; docs/protocol.md, Attacks).
+    paper did (2.1, "spatially shuffled"; docs/explanation/protocol.md, Attacks).
     """
     perturbation = adversarial - images
     num_places = permutations.shape[1]

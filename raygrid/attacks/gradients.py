@@ -65,7 +65,7 @@ def loss_gradient(
     The loss is binary cross-entropy with the true labels, summed over labels. Its derivative by a logit rounds to
     exactly 0 for a confident positive (z > 16.6 in float32), which would leave the image unattacked; the backward
     pass is therefore seeded with the same derivative in log space, scaled so that its largest entry is 1
-    (docs/design.md, invariant 3).
+    (docs/explanation/design.md, invariant 3).
     """
     images = images.detach().requires_grad_(True)
     logits = surrogate(images if contrast == 1 else images * contrast)

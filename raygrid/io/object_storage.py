@@ -153,7 +153,7 @@ class Remote:
                 if _is_refusal(said) or isinstance(error, ValueError):
                     raise StoreError(
                         f"{self.url} refuses ({doing}): {said}\nSee to the credentials (environment, profile or role "
-                        "of this machine), to the policy of the bucket and to the URL (docs/cluster.md)"
+                        "of this machine), to the policy of the bucket and to the URL (docs/how-to/object-storage.md)"
                     ) from None  # the cause may hold what is masked here
             if attempt < ATTEMPTS:
                 longest = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (attempt - 1))

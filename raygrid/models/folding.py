@@ -20,7 +20,7 @@ def fold(network: nn.Module, images: Tensor) -> nn.Module:
     The pairs are seen in a forward pass over `images`, and the folded copy is held against the original in float64;
     a network in which they differ (a convolution whose output something else reads as well) is returned unfolded.
     Logits move by rounding alone; crafted pixels may move more (PGD amplifies rounding), so the execution plan is
-    part of the study (docs/design.md, invariant 4).
+    part of the study (docs/explanation/design.md, invariant 4).
 
     Args:
         images: (batch, channel, height, width) in [-1, 1], as the network will get them; one image is enough.

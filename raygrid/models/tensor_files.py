@@ -1,4 +1,4 @@
-"""Files of tensors by name, read without executing anything in them (docs/design.md, invariant 7)."""
+"""Files of tensors by name, read without executing anything in them (docs/explanation/design.md, invariant 7)."""
 
 import pickle
 from pathlib import Path

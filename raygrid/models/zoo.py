@@ -44,7 +44,7 @@ def load_frozen(folder: StudyFolder, model: ModelSpec) -> nn.Module:
 def freeze(folder: StudyFolder, model: ModelSpec, classifier: Classifier) -> nn.Module:
     """Return a frozen copy of a model's network on the CPU, with its normalisation folded.
 
-    This is part of the execution plan, which every result depends on (docs/design.md, invariant 4).
+    This is part of the execution plan, which every result depends on (docs/explanation/design.md, invariant 4).
     """
     dataset = folder.study.modality(model.modality).dataset
     shape = (1, dataset.channels, dataset.image_size, dataset.image_size)

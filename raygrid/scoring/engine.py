@@ -1,7 +1,7 @@
 """One block of test images through one surrogate to every target, without Ray.
 
 Each attack is crafted once and every target scores it while it is in device memory: adversarial images never leave
-this function (docs/design.md, invariant 1). Only their hashes do.
+this function (docs/explanation/design.md, invariant 1). Only their hashes do.
 """
 
 import hashlib

@@ -64,7 +64,8 @@ class AttackSpec:
         targeted: go towards the opposite of every true label, instead of away from the true labels.
         label_weights: weight of each label in the loss, empty for all alike; (0, 1) attacks the second label alone.
         eight_bit: round the adversarial image to 256 levels inside the budget, as a file could hold it.
-        options: (name, value) pairs for an attack of another package (docs/attacks.md), which may ignore other fields.
+        options: (name, value) pairs for an attack of another package, which may ignore other fields
+            (docs/how-to/attacks.md).
     """
 
     name: str
@@ -148,13 +149,13 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferSpec:
-    """How test images are attacked and scored; all of it is part of the result (docs/design.md, invariant 4).
+    """How test images are attacked and scored; all of it is part of the result.
 
     Attributes:
         attacks: every (attack, epsilon).
         shuffle: what the control does to a perturbation: `flat` moves each value to any place and channel of the image
             (the paper), `spatial` moves whole pixels.
-        crafting: precision of gradients; `bfloat16` turns some of their signs (docs/attacks.md, Precision).
+        crafting: precision of gradients; `bfloat16` turns some of their signs (docs/reference/attacks.md, Precision).
         scoring: precision of targets; `bfloat16` moves logits, by how much stands in the files of clean scores.
         block_size: images crafted as one batch.
         threads: CPU threads of one actor.
@@ -200,7 +201,7 @@ def attack(name: str, epsilon: float, *, suffix: str = "", **changes: Any) -> At
 
 
 def attack_grid(epsilons: Sequence[float], *, alpha: float = 0.01, steps: int = 20) -> tuple[AttackSpec, ...]:
-    """Return FGSM and PGD at every epsilon: the paper's attacks (docs/protocol.md, Attacks)."""
+    """Return FGSM and PGD at every epsilon: the paper's attacks (docs/explanation/protocol.md, Attacks)."""
     fgsm = [attack("fgsm", e) for e in epsilons]
     pgd = [replace(attack("pgd", e), alpha=alpha, steps=steps) for e in epsilons]
     return (*fgsm, *pgd)

@@ -2,7 +2,7 @@
 
 A task reads a unit (a block of test images and a surrogate); one actor call attacks and scores it and returns one small
 row. The study fixes the units, Ray's batching does not, so any number of workers, in any order, killed and resumed or
-not, gives the same files (docs/design.md, invariant 4).
+not, gives the same files (docs/explanation/design.md, invariant 4).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Classifiers that raygrid did not train, asked as an attacker's victim would be (docs/targets.md).
+"""Classifiers that raygrid did not train, asked as an attacker's victim would be (docs/how-to/targets.md).
 
 target_identity   what stands for a target in a signature
 open_target       the target as a network: images in [-1, 1] -> logits

@@ -56,7 +56,7 @@ class Endpoint:
             got = self._poster.excerpt(str(reply))
             raise DataError(
                 f'{who}: expected {{"answers": [[...], ...]}} with {num_images} rows, got {got}; '
-                "docs/targets.md has a server to compare with"
+                "docs/how-to/endpoints.md has a server to compare with"
             )
         try:
             return as_rows(who, reply["answers"], num_images, self._num_outputs)

@@ -22,7 +22,7 @@ def published(**margins: float) -> pd.DataFrame:
 
 def test_the_published_tables_support_the_papers_conclusions() -> None:
     verdicts = sum_up(published()).set_index("claim").drop(columns="says")
-    alike = verdicts.loc["C3"].to_dict()  # docs/protocol.md: its own cells differ by up to .12
+    alike = verdicts.loc["C3"].to_dict()  # docs/explanation/protocol.md: its own cells differ by up to .12
     assert alike == {"ophthalmology": "contradicted", "radiology": "contradicted", "pathology": "supported"}
     others = verdicts.drop(index="C3")
     assert list(others.index) == ["C1", "C2", "C4a", "C4b", "C4c", "C4d", "C5", "C6", "C7"]

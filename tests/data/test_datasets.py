@@ -69,7 +69,7 @@ def test_kaggle_says_what_is_missing_and_where_to_get_it(tmp_path):
     for name, line in zip(("train", "trainLabels.csv", "test", "retinopathy_solution.csv"), lines[:4], strict=True):
         assert f"{tmp_path / 'kaggle_dr' / name}:" in line
     assert "diabetic-retinopathy-detection" in lines[4]
-    assert "docs/data.md" in lines[4]
+    assert "docs/how-to/data-sets.md" in lines[4]
     assert len(lines) == 5
     with pytest.raises(MissingDataError, match=r"trainLabels\.csv: not found"):
         kaggle_dr(tmp_path / "kaggle_dr").index()
@@ -124,7 +124,8 @@ def test_an_unreadable_image_is_named(kaggle, content):
     path = kaggle / "train" / "10_left.jpeg"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(DataError, match=r"10_left\.jpeg: expected a complete PNG, JPEG.*, got .*docs/data\.md"):
+    message = r"10_left\.jpeg: expected a complete PNG, JPEG.*, got .*docs/how-to/data-sets\.md"
+    with pytest.raises(DataError, match=message):
         kaggle_dr(kaggle).read("train/10_left.jpeg")
 
 

@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 import raygrid as rg
-from raygrid import attacks, spec
 from raygrid.attacks import to_unit_range
 from raygrid.targets import check_target, open_target
 
@@ -31,8 +30,6 @@ API = {
     *("InputSpec", "AnswerSpec", "EndpointSpec", "Margins", "main", "run_study", "RunOptions", "plan_study"),
     *("open_study", "StudyFolder", "RaygridError", "__version__"),
 }
-HAS_API = hasattr(rg, "__all__")
-IS_MAPPED = "docs/how-to/cluster.md" in (ROOT / "cluster.yaml").read_text()
 MOST_WHATS = 1.5  # per 1,000 words; the docstrings of httpx and foolbox have fewer
 
 
@@ -61,25 +58,6 @@ def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", prose(path.relative_to(ROOT).as_posix()), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {re.sub(r"[-\s]+", "-", heading).strip("-") for heading in plain}
-
-
-@pytest.fixture
-def _public_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the package the names that the documents use, until it has them itself."""
-    if HAS_API:
-        return
-
-    def model_grid(modality: str, architectures: Any, cells: Any) -> tuple[spec.ModelSpec, ...]:
-        return tuple(
-            spec.ModelSpec(modality=modality, arch=arch, init=init, split=split, instance=instance)
-            for arch in architectures
-            for init, split, instance in cells
-        )
-
-    for name in API & set(spec.__all__):
-        monkeypatch.setattr(rg, name, getattr(spec, name), raising=False)
-    monkeypatch.setattr(rg, "run_class_attack", attacks.run_class_attack, raising=False)
-    monkeypatch.setattr(rg, "model_grid", model_grid, raising=False)
 
 
 def test_symptoms_are_quoted_as_the_program_words_them() -> None:
@@ -114,7 +92,6 @@ def test_every_page_is_in_the_navigation_and_reachable_from_the_index() -> None:
     assert {path.relative_to(DOCS).as_posix() for path in seen} == pages
 
 
-@pytest.mark.xfail(not IS_MAPPED, reason="messages and docstrings still name the documents by their old paths")
 def test_the_code_names_documents_that_exist() -> None:
     folders = ("raygrid", "experiments", "analysis", "benchmarks")
     files = [*(path for folder in folders for path in (ROOT / folder).rglob("*.py")), ROOT / "cluster.yaml"]
@@ -169,7 +146,6 @@ def test_snippets_import_the_names_that_they_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_PYTHON)
-@pytest.mark.usefixtures("_public_api")
 def test_declarations_are_accepted(page: str) -> None:
     for code in snippets(page):
         unknown = set(re.findall(r"\brg\.(\w+)", code)) - API
@@ -187,9 +163,8 @@ def test_the_reference_has_every_public_name() -> None:
     assert [name for name, text in described.items() if len(text.split("\n## ")[0].split()) < 8] == []
 
 
-@pytest.mark.xfail(not HAS_API, reason="the package has no public API yet")
 def test_the_public_names_are_those_of_the_reference() -> None:
-    assert set(rg.__all__) == API  # type: ignore[attr-defined]
+    assert set(rg.__all__) == API
 
 
 def test_the_design_page_is_the_import_contract() -> None:
@@ -242,7 +217,6 @@ def test_the_page_of_benchmarks_is_that_of_the_result_files() -> None:
     assert made["PAGE"].read_text() == made["page"](), "run python benchmarks/page.py"
 
 
-@pytest.mark.usefixtures("_public_api")
 def test_the_server_that_the_page_on_endpoints_shows_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declared: dict[str, Any] = {}
     exec(snippets("docs/how-to/targets.md")[0], declared)

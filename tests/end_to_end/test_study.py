@@ -68,7 +68,8 @@ def test_every_pairing_is_scored(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_random_cells_are_traced_to_the_score_files_as_the_docs_say(finished: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "results.md").read_text().replace("STUDY", str(finished))
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "trace-a-number.md"
+    text = page.read_text().replace("STUDY", str(finished))
     (recipe,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     before, _, after = re.split(r"^(cell = .*\n.*\n)", recipe, flags=re.MULTILINE)
     attacked = auc_of(finished).query("condition != 'clean'")

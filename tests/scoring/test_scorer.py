@@ -152,7 +152,7 @@ def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: StudyFolder, crafted,
         one = pq.read_table(path, partitioning=None)
         twice = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * len(one), np.float32)), 2)  # two findings
         pq.write_table(one.set_column(one.schema.get_field_index("logits"), "logits", twice), path)
-    text = (Path(__file__).parents[2] / "docs" / "scores.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "read-scores.md").read_text()
     blocks = re.findall(r"```(python|sql)\n(.*?)```", text.replace("STUDY", str(tmp_path)), re.DOTALL)
     found = []
     for language, block in blocks:

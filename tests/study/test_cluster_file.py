@@ -13,7 +13,7 @@ from raygrid.errors import DataError
 from raygrid.study.cluster_file import check_cluster_file
 
 ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "cluster-gcp.yaml"]
+FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "how-to" / "cluster-gcp.yaml"]
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_a_fault_is_named(tmp_path: Path, place: tuple[str, ...], value: object,
 
 
 def test_the_recipes_of_the_guide_can_be_read() -> None:
-    text = (ROOT / "docs" / "cluster.md").read_text()
+    text = (ROOT / "docs" / "how-to" / "cluster.md").read_text()
     blocks = re.findall(r"^( *)```(bash|yaml)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     assert [language for _, language, _ in blocks].count("yaml") == 1
     for _, language, block in blocks:

@@ -191,7 +191,7 @@ def allowed_pairs(
 ) -> Groups:
     """The allowed instance pairs of every architecture pair; targets are trained on d1.
 
-    Source: docs/protocol.md, Pairings.
+    Source: docs/explanation/protocol.md, Pairings.
     """
     groups: Groups = []
     for target_arch in grid.architectures(modality):

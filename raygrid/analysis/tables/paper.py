@@ -28,7 +28,7 @@ from raygrid.errors import DataError
 from raygrid.spec import SPLITS, StudySpec
 from raygrid.store.query_budget import NotAsked
 
-PAPER_EPSILON = 0.02  # of Tables 2 and 3; docs/protocol.md, Experiments
+PAPER_EPSILON = 0.02  # of Tables 2 and 3; docs/explanation/protocol.md, Experiments
 
 
 def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Instances = "published") -> pd.DataFrame:
@@ -37,9 +37,10 @@ def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Inst
     Args:
         auc: the AUC frame, one row per (modality, condition, surrogate, target, attack, epsilon).
         study: what should be there; without it, what the frame mentions anywhere.
-        instances: "published" pairs instances as docs/protocol.md says, "all" averages over all allowed instance pairs.
+        instances: "published" pairs instances as the paper did (docs/explanation/protocol.md), "all" averages over all
+            allowed pairs of instances.
 
-    Source: paper, section 4.1; docs/protocol.md, Experiments 1.
+    Source: paper, section 4.1; docs/explanation/protocol.md, Experiments 1.
     """
     grid = read_grid(auc, study, instances)
     cells = []
@@ -67,7 +68,7 @@ def table2(
     Rows with surrogate_init "mean" average over the surrogate inits. `reference_epsilon` is 0.02 by default, as in the
     paper, or the smallest of a study without it.
 
-    Source: paper, section 4.2; docs/protocol.md, Experiments 2.
+    Source: paper, section 4.2; docs/explanation/protocol.md, Experiments 2.
     """
     grid = read_grid(auc, study, instances)
     at = _attacked(grid, reference_epsilon)
@@ -99,7 +100,7 @@ def table3(
 ) -> pd.DataFrame:
     """Return the cells of Table 3, disparity: random init, target on d1; surrogate split × same or other architecture.
 
-    Source: paper, section 4.3; docs/protocol.md, Experiments 3.
+    Source: paper, section 4.3; docs/explanation/protocol.md, Experiments 3.
     """
     grid = read_grid(auc, study, instances)
     at = _attacked(grid, reference_epsilon)
@@ -126,7 +127,7 @@ def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -
     Table 1 at Table 2's epsilon averaged over the attacks = Table 2 random/random = Table 3 d1 averaged over the
     architecture pairs. Columns: modality, table1, table2, table3, difference.
 
-    Source: docs/protocol.md, Experiments.
+    Source: docs/explanation/protocol.md, Experiments.
     """
     rows = []
     for modality in one["modality"].unique():

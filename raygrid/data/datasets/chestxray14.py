@@ -46,7 +46,7 @@ _ENTRIES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
 _ADVICE = (
     "Get ChestX-ray14 from the NIH Clinical Center (nihcc.app.box.com/v/ChestXray-NIHCC): the twelve image archives, "
-    "Data_Entry_2017 and both lists; docs/data.md shows the layout."
+    "Data_Entry_2017 and both lists; docs/how-to/data-sets.md shows the layout."
 )
 
 
@@ -55,7 +55,7 @@ class ChestXray14:
 
     Option `findings`: the names (of `FINDINGS`) to keep as labels; they keep the order of `FINDINGS`. Option
     `no_finding=True`: `no_finding`, 1 where the report named none of the 14, is the last label.
-    Source: docs/protocol.md, Data.
+    Source: docs/explanation/protocol.md, Data.
     """
 
     title = "NIH ChestX-ray14"

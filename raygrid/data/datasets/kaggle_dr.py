@@ -31,7 +31,7 @@ _GRADES = ("0", "1", "2", "3", "4", "5")  # Kaggle grades 0 to 4; others add 5, 
 _REFERABLE = 2  # moderate non-proliferative retinopathy, the grade from which a patient is referred
 _ADVICE = (
     'Get "diabetic-retinopathy-detection" from Kaggle (www.kaggle.com/c/diabetic-retinopathy-detection), '
-    "join and unpack the archives; docs/data.md shows the layout."
+    "join and unpack the archives; docs/how-to/data-sets.md shows the layout."
 )
 
 
@@ -40,7 +40,7 @@ class KaggleDR:
 
     The competition's own division is not used (`part` is empty); label `referable` is grade >= 2.
     Option `central_field`: share of the field of view's diameter that is kept, all of it by default.
-    Source: docs/protocol.md, Data.
+    Source: docs/explanation/protocol.md, Data.
     """
 
     title = "Kaggle Diabetic Retinopathy Detection"

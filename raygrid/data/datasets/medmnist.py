@@ -16,7 +16,7 @@ from raygrid.hashing import Json
 from raygrid.spec import DatasetSpec
 
 _PARTS = {"train": "development", "val": "development", "test": "test"}
-_ADVICE = "Get the .npz files of MedMNIST from Zenodo (medmnist.com); docs/data.md shows the layout."
+_ADVICE = "Get the .npz files of MedMNIST from Zenodo (medmnist.com); docs/how-to/data-sets.md shows the layout."
 
 Labels = dict[str, NDArray[np.int64]]  # part -> (n, columns)
 

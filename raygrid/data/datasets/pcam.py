@@ -21,11 +21,11 @@ _SLICE = 256  # patches read at once: 7 MB
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)  # what h5py raises on it
 _ADVICE = (
     "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
-    "them with gunzip; docs/data.md shows the layout."
+    "them with gunzip; docs/how-to/data-sets.md shows the layout."
 )
 _NO_SLIDES = (
     "PatchCamelyon without its _meta.csv files: each patch counts as its own patient, so patches of one slide can be "
-    "in both d1 and d2 (docs/data.md, Slides as patients)"
+    "in both d1 and d2 (docs/how-to/data-sets.md, Slides as patients)"
 )
 
 
@@ -33,7 +33,7 @@ class PCam:
     """The data set in `data_root/pcam`; a patient is a slide where `_meta.csv` files are there, else each patch.
 
     An object can be pickled at any time; open files stay behind and are opened again by the first read.
-    Source: docs/protocol.md, Data.
+    Source: docs/explanation/protocol.md, Data.
     """
 
     title = "PatchCamelyon"

@@ -41,7 +41,7 @@ _PARTS = {
 }
 _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _CROPS = ("field_of_view",)
-_ADVICE = "Paths in the table are relative to the table's folder; docs/data.md shows the layout."
+_ADVICE = "Paths in the table are relative to the table's folder; docs/how-to/own-images.md shows the layout."
 
 
 class OwnTable:
@@ -82,7 +82,9 @@ class OwnTable:
 
     def missing(self) -> list[str]:
         """Return a line if the table is not there."""
-        return absent_paths([self._path], "Option table names a file relative to the data root; see docs/data.md.")
+        return absent_paths(
+            [self._path], "Option `table` is a path below the data root; see docs/how-to/own-images.md."
+        )
 
     def index(self) -> Index:
         """Return the table of all images; one whose file is absent or empty is a reject.

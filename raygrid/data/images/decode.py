@@ -29,7 +29,7 @@ from raygrid.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _EXPECTED = "a complete PNG, JPEG, TIFF or DICOM image"
-_HOW = "fetch or export this file again (docs/data.md says where each data set comes from)"
+_HOW = "fetch or export this file again (docs/how-to/data-sets.md says where each data set comes from)"
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _PREFIX_END = 132  # bytes: 128 of preamble, then the letters DICM
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width

@@ -34,7 +34,7 @@ def assign_splits(table: pd.DataFrame, labels: tuple[str, ...], spec: SplitSpec,
     number of images of a patient change nothing. With few patients d2_half or d1_tenth can lack training patients.
 
     Raises DataError if there are too few patients, a label is not 0 or 1, or the official division is asked for and
-    absent or overlapping. Source: docs/protocol.md, Splits.
+    absent or overlapping. Source: docs/explanation/protocol.md, Splits.
     """
     strata = strata_of(table, labels)
     test = official_test(table) if spec.test_fraction is None else _drawn_test(strata, spec.test_fraction, seed)
