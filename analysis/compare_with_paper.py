@@ -3,9 +3,9 @@
 Writes STUDY/figures/beside_published_table<n>.<format> and STUDY/results/beside_published.csv.
 
 The published scripts differ from the paper's text, which raygrid follows, in ways that move numbers
-(docs/explanation/protocol.md, Where the published scripts differ): radiology crops 224 of 256 pixels, has 15 outputs and shuffles control noise over
-the whole batch; ophthalmology stores adversarial images as truncated 8 bits; pathology broadcasts one label over two
-outputs.
+(docs/explanation/protocol.md, Where the published scripts differ): radiology crops 224 of 256 pixels, has 15
+outputs and shuffles control noise over the whole batch; ophthalmology stores adversarial images as truncated 8 bits;
+pathology broadcasts one label over two outputs.
 """
 
 import argparse

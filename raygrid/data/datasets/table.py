@@ -83,7 +83,7 @@ class OwnTable:
     def missing(self) -> list[str]:
         """Return a line if the table is not there."""
         return absent_paths(
-            [self._path], "Option `table` is a path below the data root; see docs/how-to/own-images.md."
+            [self._path], "Option `table` is relative to the data root; see docs/how-to/own-images.md."
         )
 
     def index(self) -> Index:
