@@ -82,9 +82,7 @@ class OwnTable:
 
     def missing(self) -> list[str]:
         """Return a line if the table is not there."""
-        return absent_paths(
-            [self._path], "Option `table` is relative to the data root; see docs/how-to/own-images.md."
-        )
+        return absent_paths([self._path], "Option `table` is relative to the data root; see docs/how-to/own-images.md.")
 
     def index(self) -> Index:
         """Return the table of all images; one whose file is absent or empty is a reject.
