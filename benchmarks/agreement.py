@@ -17,8 +17,9 @@ from peer_attacks import PEERS
 from torch import Tensor, nn
 
 from raygrid.analysis.auc import auc_with_influence, standard_error
-from raygrid.attacks import Crafter, freeze, to_unit_range
+from raygrid.attacks import Crafter, freeze
 from raygrid.data.datasets import open_dataset
+from raygrid.data.images.scale import to_unit_range
 from raygrid.models.architectures import build_classifier
 from raygrid.models.epoch import start, step
 from raygrid.models.folding import fold

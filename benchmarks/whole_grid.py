@@ -19,7 +19,8 @@ from common import compare, write_result
 from peer_attacks import with_torchattacks
 from torch import Tensor, nn
 
-from raygrid.attacks import control, freeze, shuffles, to_unit_range
+from raygrid.attacks import control, freeze, shuffles
+from raygrid.data.images.scale import to_unit_range
 from raygrid.models.architectures import build_classifier
 from raygrid.models.folding import fold
 from raygrid.models.numerics import set_numerics

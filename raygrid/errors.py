@@ -13,10 +13,10 @@ RaygridError
 └── TrackingError     the MLflow store does not answer
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-_MOST_LISTED = 24
+_MOST_LISTED = 24  # known names
 
 
 class RaygridError(Exception):
@@ -71,12 +71,21 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     hint = did_you_mean(name, names)
-    listed = ", ".join(names[:_MOST_LISTED]) or "none"
+    first = ", ".join(names[:_MOST_LISTED]) or "none"
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return f"unknown {what} {name!r};{hint} Known: {listed}{more}"
+    return f"unknown {what} {name!r};{hint} Known: {first}{more}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " did you mean ...?" with the near misses of `name`, empty without any."""
     near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     return f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def listed(names: Sequence[str], limit: int = 5, separator: str = ", ") -> str:
+    """Return the first `limit` names as one text, with an ellipsis if there are more.
+
+    >>> listed(["p1", "p2", "p3"], limit=2)
+    'p1, p2, …'
+    """
+    return separator.join([*names[:limit], *(["…"] if len(names) > limit else [])])

@@ -14,11 +14,11 @@ import pandas as pd
 
 from raygrid.analysis.auc import Floats, half_width, interval, mean_influence
 from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon
+from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.errors import DataError
 from raygrid.spec import MODEL, AttackSpec, StudySpec, TargetSpec, init_label
 from raygrid.store.query_budget import Cell
 
-GREY_LEVELS = 127.5  # per unit of the image scale [-1, 1]
 _DATA = {
     "d1": "one half of the patients (d1)",
     "d2": "the other half (d2)",
@@ -206,7 +206,7 @@ class Assessment:
         mine = self.perceptibility["condition"].eq("adversarial") & self.perceptibility["surrogate"].isin(asked)
         rows = self.perceptibility[mine & (self.perceptibility["modality"] == self.target.modality)]
         means = rows.groupby(["attack", "epsilon"], sort=False)[["linf", "psnr", "ssim"]].mean().reset_index()
-        return means.assign(grey_levels=means["linf"] * GREY_LEVELS).drop(columns="linf")
+        return means.assign(grey_levels=means["linf"] * GREY_LEVELS_PER_UNIT).drop(columns="linf")
 
     def curve(self) -> pd.DataFrame:
         """Return AUC against epsilon as `figures.epsilon_curves` draws it."""

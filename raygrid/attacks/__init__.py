@@ -5,7 +5,6 @@ from raygrid.attacks.crafter import Crafter
 from raygrid.attacks.ensemble import Ensemble
 from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, logit_seed, loss_gradient
 from raygrid.attacks.plugins import run_class_attack
-from raygrid.data.images.scale import round_to_levels, round_towards, to_unit_range
 
 __all__ = [
     "Bfloat16",
@@ -16,9 +15,6 @@ __all__ = [
     "freeze",
     "logit_seed",
     "loss_gradient",
-    "round_to_levels",
-    "round_towards",
     "run_class_attack",
     "shuffles",
-    "to_unit_range",
 ]

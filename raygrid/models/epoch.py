@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.attacks import to_unit_range
+from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import TrainingError
 from raygrid.hashing import keyed_generator, keyed_seed
 from raygrid.models.architectures import Classifier

@@ -7,7 +7,6 @@ from typing import Any
 
 from raygrid.analysis import tables
 from raygrid.analysis.assessment import (
-    GREY_LEVELS,
     Assessment,
     Damage,
     Number,
@@ -16,6 +15,7 @@ from raygrid.analysis.assessment import (
     words_of_init,
 )
 from raygrid.analysis.operating_point import SPECIFICITY
+from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.report import figures, table_text
 from raygrid.report.html import Picture, as_png, as_svg, render
 from raygrid.scoring.examples import TargetExample
@@ -121,7 +121,7 @@ def words_of_budget(attack: AttackSpec) -> str:
     """Return what an attack may change, in words."""
     if attack.norm == "l2":
         return f"a Euclidean length of {attack.epsilon:g} at most (images in [-1, 1])"
-    return f"at most {attack.epsilon * GREY_LEVELS:.3g} of 255 grey levels in each pixel"
+    return f"at most {attack.epsilon * GREY_LEVELS_PER_UNIT:.3g} of 255 grey levels in each pixel"
 
 
 def words_of_attacks(attacks: Sequence[AttackSpec]) -> str:
@@ -193,7 +193,7 @@ def _damage_row(damage: Damage) -> dict[str, Any]:
     return {
         "attack": damage.attack.upper(),
         "epsilon": damage.epsilon,
-        "grey_levels": damage.epsilon * GREY_LEVELS,
+        "grey_levels": damage.epsilon * GREY_LEVELS_PER_UNIT,
         "num_surrogates": damage.num_surrogates,
         "mean": damage.adversarial,
         "control": damage.control,

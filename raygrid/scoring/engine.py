@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raygrid.attacks import Bfloat16, Crafter, control, round_towards, shuffles, to_unit_range
+from raygrid.attacks import Bfloat16, Crafter, control, shuffles
 from raygrid.attacks.perceptibility import perceptibility
+from raygrid.data.images.scale import round_towards, to_unit_range
 from raygrid.errors import DataError, RaygridError
 from raygrid.spec import Case, TransferSpec
 from raygrid.store.samples import SampleBatch

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raygrid.attacks import Crafter, Ensemble, round_towards, to_unit_range
+from raygrid.attacks import Crafter, Ensemble
+from raygrid.data.images.scale import round_towards, to_unit_range
 from raygrid.errors import SpecError, unknown_name
 from raygrid.io.mirror import pull
 from raygrid.models.numerics import set_numerics

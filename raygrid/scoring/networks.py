@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from raygrid.attacks import to_unit_range
+from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, RaygridError, SpecError, unknown_name
 from raygrid.io.mirror import pull
 from raygrid.models.zoo import load_frozen

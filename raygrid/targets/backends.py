@@ -4,7 +4,7 @@ Each `open_*` returns what answers an image batch: a module or function from ima
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.errors import SpecError, WeightsError
+from raygrid.errors import SpecError, WeightsError, listed
 from raygrid.models.tensor_files import read_tensors
 from raygrid.spec import TargetSpec
 from raygrid.store.target_identity import external_data, module_path, target_file
@@ -146,10 +146,6 @@ def _require_same(who: str, own: dict[str, Tensor], file: dict[str, Tensor]) -> 
         "not of the network": [name for name in file if name not in own],
         "of another shape": [name for name in own if name in file and own[name].shape != file[name].shape],
     }
-    found = [f"{len(names)} {what} ({_few(names)})" for what, names in wrong.items() if names]
+    found = [f"{len(names)} {what} ({listed(names, _MOST_NAMED)})" for what, names in wrong.items() if names]
     if found:
         raise WeightsError(f"{who}: the weights do not fit what the factory makes: {'; '.join(found)}")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raygrid.attacks import to_unit_range
+from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, SpecError
 from raygrid.models.checks import like_probabilities
 from raygrid.spec import TargetSpec

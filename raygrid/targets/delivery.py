@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from raygrid.attacks import to_unit_range
+from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT, to_unit_range
 from raygrid.errors import DataError
 from raygrid.hashing import digest
 from raygrid.spec import TargetSpec
 
-_HALF = 127.5  # grey levels per unit
 _DICOM_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage
 _DICOM_WRITER = "2.25.152463297706914206190813418702418391"  # names raygrid as the program that wrote a file
 
@@ -28,14 +27,14 @@ def as_received(images: Tensor, spec: TargetSpec) -> Tensor:
     if spec.received == "exact":
         return images
     if spec.jpeg_quality is None:
-        return ((images + 1) * _HALF).round_().clamp_(0, 255).div_(_HALF).sub_(1)
+        return ((images + 1) * GREY_LEVELS_PER_UNIT).round_().clamp_(0, 255).div_(GREY_LEVELS_PER_UNIT).sub_(1)
     read = [_read_jpeg(encode(image, spec)) for image in to_levels(images)]
     return to_unit_range(np.stack(read), str(images.device))
 
 
 def to_levels(images: Tensor) -> NDArray[np.uint8]:
     """Return images in [-1, 1] as grey levels, rounded to nearest: uint8 (batch, height, width, channel)."""
-    levels = ((images + 1) * _HALF).round_().clamp_(0, 255).to(torch.uint8)
+    levels = ((images + 1) * GREY_LEVELS_PER_UNIT).round_().clamp_(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 

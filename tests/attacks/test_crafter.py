@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from raygrid.attacks import Crafter, control, logit_seed, loss_gradient, shuffles, to_unit_range
+from raygrid.attacks import Crafter, control, logit_seed, loss_gradient, shuffles
+from raygrid.data.images.scale import to_unit_range
 from raygrid.models.architectures import build_classifier
 from raygrid.spec import AttackSpec, attack_grid
 

@@ -9,17 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.attacks import (
-    Crafter,
-    Ensemble,
-    control,
-    logit_seed,
-    loss_gradient,
-    round_to_levels,
-    run_class_attack,
-    shuffles,
-)
+from raygrid.attacks import Crafter, Ensemble, control, logit_seed, loss_gradient, run_class_attack, shuffles
 from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
+from raygrid.data.images.scale import round_to_levels
 from raygrid.errors import SpecError
 from raygrid.spec import ATTACKS, AttackSpec, attack, attack_grid
 

@@ -11,8 +11,8 @@ from small_data import ENTRIES, fundus, make_chest, make_kaggle, make_pcam, save
 
 from raygrid.data.datasets.chestxray14 import FINDINGS, ChestXray14
 from raygrid.data.datasets.kaggle_dr import KaggleDR
-from raygrid.data.datasets.label_files import crop_field_of_view, crop_middle
 from raygrid.data.datasets.pcam import PCam
+from raygrid.data.images.crop import crop_field_of_view, crop_middle
 from raygrid.data.images.decode import decode_image
 from raygrid.data.images.intensity import resize_square
 from raygrid.data.splits.draw import assign_splits

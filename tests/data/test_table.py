@@ -9,7 +9,7 @@ from dicom_files import write_dicom
 from PIL import Image
 
 from raygrid.data.datasets import open_dataset
-from raygrid.data.datasets.table import OwnTable
+from raygrid.data.datasets.table import TableDataset
 from raygrid.data.splits.draw import assign_splits
 from raygrid.errors import DataError, MissingDataError, SpecError
 from raygrid.spec import DatasetSpec, SplitSpec
@@ -34,10 +34,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def own(root: Path, channels: int = 1, size: int = 32, **options: object) -> OwnTable:
+def own(root: Path, channels: int = 1, size: int = 32, **options: object) -> TableDataset:
     given = {"table": "clinic/table.csv", "labels": ["mass", "edema"], **options}
     data = open_dataset(DatasetSpec(loader="table", image_size=size, channels=channels, options=given), root)
-    assert isinstance(data, OwnTable)
+    assert isinstance(data, TableDataset)
     return data
 
 

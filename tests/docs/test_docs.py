@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import raygrid as rg
-from raygrid.attacks import to_unit_range
+from raygrid.data.images.scale import to_unit_range
 from raygrid.targets import check_target, open_target
 
 ROOT = Path(__file__).parents[2]

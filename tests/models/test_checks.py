@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from toy_zoo import MODEL, make_zoo
 
-from raygrid.attacks import to_unit_range
+from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import StoreError, TrainingError
 from raygrid.io.files import write_json
 from raygrid.models import training

@@ -21,7 +21,8 @@ from toy_zoo import MODEL, RECIPE, make_samples, make_zoo
 
 from raygrid.analysis.frames import perceptibility_frame, result_frames
 from raygrid.analysis.operating_point import SPECIFICITY
-from raygrid.attacks import Ensemble, crafter, to_unit_range
+from raygrid.attacks import Ensemble, crafter
+from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import StoreError
 from raygrid.models.training import train
 from raygrid.models.zoo import load_frozen

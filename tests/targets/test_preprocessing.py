@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from target_models import function
 from torch import Tensor
 
-from raygrid.attacks import round_towards, to_unit_range
 from raygrid.data.images.decode import decode_image
+from raygrid.data.images.scale import round_towards, to_unit_range
 from raygrid.spec import AnswerSpec, InputSpec
 from raygrid.targets.delivery import as_received, encode, to_levels
 from raygrid.targets.outputs import to_logits

@@ -11,7 +11,8 @@ from target_models import LABELS, SIZE, function, make_network, opened, scores, 
 from target_server import TargetServer
 from torch import Tensor
 
-from raygrid.attacks import Bfloat16, to_unit_range
+from raygrid.attacks import Bfloat16
+from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, RaygridError, SpecError, WeightsError
 from raygrid.spec import AnswerSpec, EndpointSpec, InputSpec, TargetSpec
 from raygrid.targets import check_target, open_target

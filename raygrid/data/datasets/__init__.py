@@ -8,7 +8,7 @@ from raygrid.data.datasets.chestxray14 import ChestXray14
 from raygrid.data.datasets.kaggle_dr import KaggleDR
 from raygrid.data.datasets.medmnist import MedMnist
 from raygrid.data.datasets.pcam import PCam
-from raygrid.data.datasets.table import OwnTable
+from raygrid.data.datasets.table import TableDataset
 from raygrid.data.phantoms.fundus import PhantomFundus
 from raygrid.data.phantoms.textures import PhantomTextures
 from raygrid.data.phantoms.tissue import PhantomTissue
@@ -23,7 +23,7 @@ DATASETS: dict[str, Callable[[DatasetSpec, Path], Dataset]] = {
     "chestxray14": ChestXray14,
     "pcam": PCam,
     "medmnist": MedMnist,
-    "table": OwnTable,
+    "table": TableDataset,
     "phantom_fundus": PhantomFundus,
     "phantom_xray": PhantomXray,
     "phantom_tissue": PhantomTissue,

@@ -12,7 +12,6 @@ from raygrid.data.datasets.label_files import (
     absent_paths,
     check_spec,
     file_sizes,
-    first_few,
     read_names,
     read_rows,
     require_all,
@@ -20,7 +19,7 @@ from raygrid.data.datasets.label_files import (
     unusable_file,
 )
 from raygrid.data.images.decode import decode_image, image_size
-from raygrid.errors import DataError, SpecError, unknown_name
+from raygrid.errors import DataError, SpecError, listed, unknown_name
 from raygrid.hashing import Json
 from raygrid.spec import DatasetSpec
 
@@ -113,7 +112,7 @@ class ChestXray14:
         unlabelled = [name for name in part_of if name not in rows and name not in rejects]
         if unlabelled:
             raise DataError(
-                f"{entries}: {len(unlabelled)} images of the official lists have no row: {first_few(unlabelled)}; "
+                f"{entries}: {len(unlabelled)} images of the official lists have no row: {listed(unlabelled)}; "
                 "expected all: use the Data_Entry file that belongs to the lists"
             )
         unusable = [Reject(name, reason) for name, reason in rejects.items()]
@@ -156,7 +155,7 @@ class ChestXray14:
             both = [name for name in names if name in parts]
             if both:
                 raise DataError(
-                    f"{self._root}: {len(both)} images stand in both {' and '.join(_LISTS.values())}: {first_few(both)}"
+                    f"{self._root}: {len(both)} images stand in both {' and '.join(_LISTS.values())}: {listed(both)}"
                 )
             parts.update(dict.fromkeys(names, part))
         return parts

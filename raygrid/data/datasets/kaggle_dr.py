@@ -11,14 +11,13 @@ from raygrid.data.datasets.base import Index, Reject
 from raygrid.data.datasets.label_files import (
     absent_paths,
     check_spec,
-    crop_field_of_view,
-    crop_middle,
     file_sizes,
     read_rows,
     require_all,
     require_some_images,
     unusable_file,
 )
+from raygrid.data.images.crop import crop_field_of_view, crop_middle
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import resize_square
 from raygrid.errors import DataError, SpecError

@@ -6,20 +6,11 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from raygrid.data.datasets.base import INDEX_COLUMNS, Reject
-from raygrid.errors import DataError, MissingDataError, SpecError, did_you_mean, unknown_name
+from raygrid.errors import DataError, MissingDataError, SpecError, did_you_mean, listed, unknown_name
 from raygrid.spec import DatasetSpec
 
-_FIELD_LEVEL = 0.1  # of the way from the border's brightness to the brightest tissue: above JPEG noise and stray light
-_FIELD_CHORD = 0.05  # a row or column belongs to the field if this share of it is bright; specks and lettering do not
-_SMALLEST_FIELD = 0.2  # of a side; what is smaller was not a field of view, and the image is kept whole
-_ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact to 0.3 % of the side
 _RESERVED = {*INDEX_COLUMNS, "image", "images", "patients", "split", "role"}  # columns of samples and of their counts
-_SHOWN = 5  # file names that an error message lists
 _MOST_TEXT = 200  # characters of a damaged row that an error message shows
 
 
@@ -33,45 +24,6 @@ def check_spec(spec: DatasetSpec, channels: Collection[int], options: Collection
     for name in spec.options:
         if name not in options:
             raise SpecError(f"data set {spec.loader!r}: {unknown_name('option', name, options)}")
-
-
-def crop_field_of_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the smallest rectangle, uint8 (height, width, 3), that holds the bright field on a dark border.
-
-    An image without a border, of one brightness, or with nothing that is large enough to be a field comes back whole.
-    """
-    height, width, _ = image.shape
-    factor = max(1, min(height, width) // _ANALYSED_SIDE)
-    brightness = np.asarray(Image.fromarray(image).reduce(factor)).max(axis=2)
-    dark, bright = np.percentile(brightness, (1, 95))
-    field = brightness > dark + _FIELD_LEVEL * (bright - dark)
-    rows = _longest_run(field.mean(axis=1) > _FIELD_CHORD)
-    columns = _longest_run(field.mean(axis=0) > _FIELD_CHORD)
-    for (first, end), side in ((rows, field.shape[0]), (columns, field.shape[1])):
-        if end - first < _SMALLEST_FIELD * side:
-            return image
-    return image[rows[0] * factor : rows[1] * factor, columns[0] * factor : columns[1] * factor]
-
-
-def crop_middle(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-    """Return the middle of an image (height, width, channels): `share` of its longer side each way, where it reaches.
-
-    At the same number of pixels the middle of a retina, with optic disc and macula, then has finer detail.
-    """
-    height, width, _ = image.shape
-    window = round(share * max(height, width))
-    rows, columns = min(height, window), min(width, window)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return image[top : top + rows, left : left + columns]
-
-
-def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
-    steps = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
-    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-    if len(starts) == 0:
-        return (0, 0)
-    longest = int(np.argmax(ends - starts))
-    return (int(starts[longest]), int(ends[longest]))
 
 
 def read_rows(
@@ -138,7 +90,7 @@ def read_names(path: Path) -> list[str]:
     repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if repeated:
         raise DataError(
-            f"{path}: {len(repeated)} names stand in the list twice: {first_few(repeated)}; expected each once"
+            f"{path}: {len(repeated)} names stand in the list twice: {listed(repeated)}; expected each once"
         )
     return names
 
@@ -213,14 +165,9 @@ def require_some_images(rejects: Sequence[Reject], named: int, where: Path, advi
     if not rejects:
         return ()
     if len(rejects) == named:
-        names = first_few([reject.image_id for reject in rejects])
+        names = listed([reject.image_id for reject in rejects])
         raise MissingDataError(
             f"none of the {named} images named by the label files is in {where}, the first are {names}\n{advice}"
         )
     first = Reject(rejects[0].image_id, f"{rejects[0].reason}. {advice}")
     return (first, *rejects[1:])
-
-
-def first_few(names: Sequence[str]) -> str:
-    """Return the first names, comma-separated, with an ellipsis if there are more."""
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

@@ -15,7 +15,6 @@ from raygrid.data.datasets.label_files import (
     absent_paths,
     check_labels,
     check_spec,
-    crop_field_of_view,
     leaves_folder,
     path_inside,
     read_rows,
@@ -25,6 +24,7 @@ from raygrid.data.datasets.label_files import (
     size_of,
     unusable_file,
 )
+from raygrid.data.images.crop import crop_field_of_view
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import Window, resize_square
 from raygrid.errors import DataError, SpecError, unknown_name
@@ -44,7 +44,7 @@ _CROPS = ("field_of_view",)
 _ADVICE = "Paths in the table are relative to the table's folder; docs/how-to/own-images.md shows the layout."
 
 
-class OwnTable:
+class TableDataset:
     """The images that the option `table` (a path relative to the data root) lists, one row each.
 
     Options:

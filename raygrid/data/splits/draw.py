@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from raygrid.errors import DataError, SpecError, unknown_name
+from raygrid.errors import DataError, SpecError, listed, unknown_name
 from raygrid.hashing import keyed_seed
 from raygrid.spec import SPLITS, SplitSpec
 
@@ -23,7 +23,6 @@ _PLACES = {  # every (part, split, role) that a patient may have
     ("unused", "", ""),
     *(("development", split, role) for split in ("d1", "d2") for role in ROLES),
 }
-_SHOWN = 5  # patients that an error message names
 
 
 def assign_splits(table: pd.DataFrame, labels: tuple[str, ...], spec: SplitSpec, seed: int) -> pd.DataFrame:
@@ -100,7 +99,7 @@ def check_splits(splits: pd.DataFrame) -> None:
     if len(twice):
         stand = [f"{row.patient_id} in {row.part} {row.split} {row.role}".rstrip() for row in twice.itertuples()]
         raise DataError(
-            f"splits: {twice['patient_id'].nunique()} patients stand twice: {_few(stand)}; expected one row each"
+            f"splits: {twice['patient_id'].nunique()} patients stand twice: {listed(stand)}; expected one row each"
         )
     _refuse(
         ids[~places.isin(list(_PLACES))],
@@ -123,10 +122,10 @@ def _check_sizes(splits: pd.DataFrame) -> None:
         odd = splits["patient_id"][splits["split"] == max("d1", "d2", key=lambda s: sum(counts[s]))]
         raise DataError(
             f"splits: d1 has {counts['d1']} (training, validation) patients and d2 {counts['d2']}, expected equal; "
-            f"the larger begins with {_few(list(odd))}"
+            f"the larger begins with {listed(list(odd))}"
         )
     if counts["d2_half"][0] != counts["d2"][0] // 2:
-        halved = _few(members(splits, "d2_half", "train"))
+        halved = listed(members(splits, "d2_half", "train"))
         raise DataError(
             f"splits: d2_half trains on {counts['d2_half'][0]} of d2's {counts['d2'][0]}, expected half: {halved}"
         )
@@ -135,7 +134,7 @@ def _check_sizes(splits: pd.DataFrame) -> None:
     if counts["d1_tenth"] != tenth:
         raise DataError(
             f"splits: d1_tenth has {counts['d1_tenth']} (training, validation) patients of d1's {counts['d1']}, "
-            f"expected {tenth}: {_few(members(splits, 'd1_tenth', 'train'))}"
+            f"expected {tenth}: {listed(members(splits, 'd1_tenth', 'train'))}"
         )
 
 
@@ -166,13 +165,13 @@ def official_test(table: pd.DataFrame) -> set[str]:
     if len(outside):
         raise DataError(
             f"test_fraction is None, but {len(outside)} patients have no official part: "
-            f"{_few(sorted(outside['patient']))}; set test_fraction for a data set without official division "
+            f"{listed(sorted(outside['patient']))}; set test_fraction for a data set without official division "
             "(with split files: name the file 'test')"
         )
     both = sorted(pairs["patient"][pairs["patient"].duplicated()])
     if both:
         raise DataError(
-            f"{len(both)} patients are in both official parts, development and test: {_few(both)}; use the official "
+            f"{len(both)} patients are in both official parts, development and test: {listed(both)}; use the official "
             "lists unchanged, or set test_fraction to draw the test patients anew"
         )
     return set(pairs["patient"][pairs["part"] == "test"])
@@ -243,8 +242,4 @@ def _floor(value: float) -> int:
 def _refuse(patients: "pd.Series[str]", claim: str) -> None:
     if len(patients):
         names = sorted(set(patients.astype(str)))
-        raise DataError(f"splits: {len(names)} patients {claim}: {_few(names)}")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        raise DataError(f"splits: {len(names)} patients {claim}: {listed(names)}")

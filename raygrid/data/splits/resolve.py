@@ -32,14 +32,13 @@ from raygrid.data.splits.draw import (
     table_of_splits,
 )
 from raygrid.data.splits.parse import Entry, SplitFile, entries_of, read_table
-from raygrid.errors import DataError, SpecError, unknown_name
+from raygrid.errors import DataError, SpecError, listed, unknown_name
 from raygrid.progress import tell
 from raygrid.spec import SPLITS, SplitSpec
 
 _SMALLER = {"d2_half": "d2", "d1_tenth": "d1"}
 _IMAGE_SUFFIXES = (".png", ".jpeg", ".jpg", ".tif", ".tiff", ".dcm")
 _FLAGS = {"true": True, "false": False}
-_SHOWN = 5
 
 
 @dataclass
@@ -105,7 +104,7 @@ def _table(index: Index, people: Mapping[str, set[str]], seed: int) -> pd.DataFr
     both = sorted(test & (developed["d1"] | developed["d2"]))
     if both:
         raise DataError(
-            f"{len(both)} patients of d1 and d2 are in the official test part: {_few(both)}; expected none: use the "
+            f"{len(both)} patients of d1 and d2 are in the official test part: {listed(both)}; expected none: use the "
             "split files that belong to this data set, or name the test images in the file 'test'"
         )
     groups = {**developed, **smaller, "validation": validation["d1"] | validation["d2"]}
@@ -166,7 +165,7 @@ class _ImageNames:
             if left:
                 patient, absent = min(left.items())
                 raise DataError(
-                    f"{name} lacks images of {len(left)} of its patients, such as {_few(absent)} of {patient} "
+                    f"{name} lacks images of {len(left)} of its patients, such as {listed(absent)} of {patient} "
                     f"(there is {place.patients[patient]}); a split has all images of a patient: name them too, or "
                     "take them out of the data set"
                 )
@@ -177,7 +176,7 @@ class _ImageNames:
             return ""
         return (
             f"\n{len(self._lost)} images of the files were rejected by the data set, which may have taken whole "
-            f"patients away: {_few(sorted(self._lost))}; mend or fetch these"
+            f"patients away: {listed(sorted(self._lost))}; mend or fetch these"
         )
 
     def _find(self, entry: Entry, file: SplitFile) -> str | None:
@@ -187,7 +186,7 @@ class _ImageNames:
         same = self._by_stem.get(_stem(name), [])
         if len(same) > 1:
             raise DataError(
-                f"{file.path}, line {entry.line}: {name} may be any of {_few(same)}; write the name in full"
+                f"{file.path}, line {entry.line}: {name} may be any of {listed(same)}; write the name in full"
             )
         # a.jpg is not a.png: without its extension a name is looked for only where one of the two has none
         return same[0] if same and (_stem(name) == name or _stem(same[0]) == same[0]) else None
@@ -205,7 +204,7 @@ class _ImageNames:
         near = get_close_matches(first.name, self._patient, n=3)
         raise DataError(
             f"{file.path}: {len(unknown)} entries are no images of the data set: "
-            f"{_few([f'{e.name!r} (line {e.line})' for e in unknown])}"
+            f"{listed([f'{e.name!r} (line {e.line})' for e in unknown])}"
             + (f"; did you mean {' or '.join(near)}?" if near else f"; expected names such as {min(self._patient)}")
             + " Use the split files that belong to this data set"
         )
@@ -218,7 +217,7 @@ def _check_equal_tests(tested: Mapping[str, Collection[str]]) -> None:
         if other:
             raise DataError(
                 f"{first} and {file} name different test patients, {len(other)} stand in one of them only: "
-                f"{_few(other)}; expected the same in every file"
+                f"{listed(other)}; expected the same in every file"
             )
 
 
@@ -232,8 +231,8 @@ def _check_disjoint(places: Mapping[str, Mapping[str, str]]) -> None:
                 twice.append(f"{patient} in {other} ({other_where}) and in {place} ({where})")
     if twice:
         raise DataError(
-            f"{len(twice)} patients stand in two places that must share none: {'; '.join(twice[:_SHOWN])}"
-            f"{'; …' if len(twice) > _SHOWN else ''}. Expected each patient in one role of one of d1, d2 and test"
+            f"{len(twice)} patients stand in two places that must share none: {listed(twice, separator='; ')}. "
+            f"Expected each patient in one role of one of d1, d2 and test"
         )
 
 
@@ -244,7 +243,7 @@ def _check_nested(places: Mapping[str, _Place], small: str, whole: str) -> None:
         if outside:
             raise DataError(
                 f"{len(outside)} {role} patients of {small} are not among the {role} patients of {whole}: "
-                f"{_few(outside)}; expected {small} to be a part of {whole}"
+                f"{listed(outside)}; expected {small} to be a part of {whole}"
             )
 
 
@@ -263,7 +262,7 @@ def _from_manifest(index: Index, files: Mapping[str, SplitFile]) -> pd.DataFrame
     unknown = sorted(p for p, row in rows.items() if p not in patients and row[1] != "unused")
     if unknown:
         raise DataError(
-            f"{file.path}: {len(unknown)} patients are not in the data set: {_few(unknown)}; "
+            f"{file.path}: {len(unknown)} patients are not in the data set: {listed(unknown)}; "
             f"{unknown_name('patient', unknown[0], patients)}"
         )
     places = [rows.get(p, (p, "unused", "", "", False, False)) for p in sorted(patients)]
@@ -281,7 +280,3 @@ def _flag(file: SplitFile, line: int, column: str, text: str) -> bool:
 def _stem(name: str) -> str:
     path = PurePath(name)
     return name[: -len(path.suffix)] if path.suffix.lower() in _IMAGE_SUFFIXES else name
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
