@@ -425,3 +425,13 @@ def test_with_two_pretrainings_none_is_the_papers():
     frame = small_frame(models)
     with pytest.raises(DataError, match="several pre-trainings"):
         beside_published({2: tables.table2(frame)})
+
+
+def test_paper_tables_equal_the_single_tables():
+    models = [*RANDOM_D1, A_D2, AP0, AP1]
+    frame, options = _frame(models), {"study": small_study(models), "instances": "all"}
+    found = tables.paper_tables(frame, reference_epsilon=0.04, **options)
+    assert list(found) == [1, 2, 3]
+    pd.testing.assert_frame_equal(found[1], tables.table1(frame, **options))
+    pd.testing.assert_frame_equal(found[2], tables.table2(frame, reference_epsilon=0.04, **options))
+    pd.testing.assert_frame_equal(found[3], tables.table3(frame, reference_epsilon=0.04, **options))

@@ -13,6 +13,7 @@ from raygrid.analysis.tables.paper import check_agreement as check_agreement
 from raygrid.analysis.tables.paper import default_epsilon as default_epsilon
 from raygrid.analysis.tables.paper import labels_left_out as labels_left_out
 from raygrid.analysis.tables.paper import missing_pairings as missing_pairings
+from raygrid.analysis.tables.paper import paper_tables as paper_tables
 from raygrid.analysis.tables.paper import table1 as table1
 from raygrid.analysis.tables.paper import table2 as table2
 from raygrid.analysis.tables.paper import table3 as table3

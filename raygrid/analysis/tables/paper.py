@@ -31,18 +31,59 @@ from raygrid.store.query_budget import NotAsked
 PAPER_EPSILON = 0.02  # of Tables 2 and 3; docs/explanation/protocol.md, Experiments
 
 
-def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Instances = "published") -> pd.DataFrame:
-    """Return the cells of Table 1, perturbation degree: random init on d1, every attack, epsilon and condition.
+def paper_tables(
+    auc: pd.DataFrame,
+    *,
+    study: StudySpec | None = None,
+    instances: Instances = "published",
+    reference_epsilon: float | None = None,
+) -> dict[int, pd.DataFrame]:
+    """Return the cells of Tables 1 to 3, by number.
 
     Args:
         auc: the AUC frame, one row per (modality, condition, surrogate, target, attack, epsilon).
-        study: what should be there; without it, what the frame mentions anywhere.
-        instances: "published" pairs instances as the paper did (docs/explanation/protocol.md), "all" averages over all
-            allowed pairs of instances.
+        study: declares the expected models and attacks; without it, they are those that occur in the frame.
+        instances: "published" pairs instances as in the paper, "all" averages over all allowed instance pairs.
+        reference_epsilon: of Tables 2 and 3; by default 0.02, or the smallest of a study without it.
 
-    Source: paper, section 4.1; docs/explanation/protocol.md, Experiments 1.
+    Source: paper, sections 4.1 to 4.3; docs/explanation/protocol.md, Experiments and Pairings.
     """
     grid = read_grid(auc, study, instances)
+    return {1: _table1(grid), 2: _table2(grid, reference_epsilon), 3: _table3(grid, reference_epsilon)}
+
+
+def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Instances = "published") -> pd.DataFrame:
+    """Return the cells of Table 1, perturbation degree; arguments as for `paper_tables`."""
+    return _table1(read_grid(auc, study, instances))
+
+
+def table2(
+    auc: pd.DataFrame,
+    *,
+    study: StudySpec | None = None,
+    instances: Instances = "published",
+    reference_epsilon: float | None = None,
+) -> pd.DataFrame:
+    """Return the cells of Table 2, pre-training; arguments as for `paper_tables`.
+
+    Rows with surrogate_init "mean" average over the initialisations of the surrogate.
+    """
+    return _table2(read_grid(auc, study, instances), reference_epsilon)
+
+
+def table3(
+    auc: pd.DataFrame,
+    *,
+    study: StudySpec | None = None,
+    instances: Instances = "published",
+    reference_epsilon: float | None = None,
+) -> pd.DataFrame:
+    """Return the cells of Table 3, disparity of data and architecture; arguments as for `paper_tables`."""
+    return _table3(read_grid(auc, study, instances), reference_epsilon)
+
+
+def _table1(grid: Grid) -> pd.DataFrame:
+    """Random initialisation on d1: every attack, epsilon and condition."""
     cells = []
     for modality in _with_random_models(grid):
         fixed = {"table": 1, "modality": modality, "target_init": "random"}
@@ -56,21 +97,8 @@ def table1(auc: pd.DataFrame, *, study: StudySpec | None = None, instances: Inst
     return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
 
 
-def table2(
-    auc: pd.DataFrame,
-    *,
-    study: StudySpec | None = None,
-    instances: Instances = "published",
-    reference_epsilon: float | None = None,
-) -> pd.DataFrame:
-    """Return the cells of Table 2, pre-training: target init × surrogate init on d1, mean over the attacks.
-
-    Rows with surrogate_init "mean" average over the surrogate inits. `reference_epsilon` is 0.02 by default, as in the
-    paper, or the smallest of a study without it.
-
-    Source: paper, section 4.2; docs/explanation/protocol.md, Experiments 2.
-    """
-    grid = read_grid(auc, study, instances)
+def _table2(grid: Grid, reference_epsilon: float | None) -> pd.DataFrame:
+    """Models trained on d1: target initialisation × surrogate initialisation, mean over the attacks."""
     at = _attacked(grid, reference_epsilon)
     attacks, cells = grid.attacks_at(at["epsilon"]), []
     for modality, models in grid.models.items():
@@ -91,18 +119,8 @@ def table2(
     return pd.DataFrame(cells, columns=[*CELL_COLUMNS, *INFLUENCES])
 
 
-def table3(
-    auc: pd.DataFrame,
-    *,
-    study: StudySpec | None = None,
-    instances: Instances = "published",
-    reference_epsilon: float | None = None,
-) -> pd.DataFrame:
-    """Return the cells of Table 3, disparity: random init, target on d1; surrogate split × same or other architecture.
-
-    Source: paper, section 4.3; docs/explanation/protocol.md, Experiments 3.
-    """
-    grid = read_grid(auc, study, instances)
+def _table3(grid: Grid, reference_epsilon: float | None) -> pd.DataFrame:
+    """Random initialisation, targets on d1: surrogate split × same or other architecture, mean over the attacks."""
     at = _attacked(grid, reference_epsilon)
     attacks, cells = grid.attacks_at(at["epsilon"]), []
     for modality in _with_random_models(grid):
