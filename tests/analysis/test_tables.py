@@ -428,7 +428,7 @@ def test_with_two_pretrainings_none_is_the_papers():
 
 
 def test_paper_tables_equal_the_single_tables():
-    models = [*RANDOM_D1, A_D2, AP0, AP1]
+    models = [*RANDOM_D1, A_D2, model("a", "imagenet"), model("a", "imagenet", instance=1)]
     frame, options = _frame(models), {"study": small_study(models), "instances": "all"}
     found = tables.paper_tables(frame, reference_epsilon=0.04, **options)
     assert list(found) == [1, 2, 3]
