@@ -1,16 +1,19 @@
-"""The errors raygrid raises on purpose, and the text that helps with a misspelt name.
+"""The errors that raygrid raises on purpose, and the text that helps with a misspelt name.
 
 RaygridError
-├── SpecError         a study is declared wrongly (also a ValueError)
-├── DataError         an image, a label file or a split is not as it must be
-│   └── MissingDataError   files that a data set needs are not there
-├── WeightsError      pre-trained weights cannot be had or do not fit
-├── TrainingError     a training went wrong (a loss that is not finite, too little data)
-├── EndpointError     an HTTP target does not answer, or refuses
-├── StoreError        a study folder is locked, damaged or incomplete
-│   └── BudgetSpentError   an HTTP target was sent as many images as the study allows
-├── ClusterError      the Ray cluster cannot give what the study asks for
-└── TrackingError     the MLflow store does not answer
+├── SpecError                 a declaration is wrong (also a ValueError)
+├── DataError                 an image, a label file or a split is damaged or inconsistent
+│   └── MissingDataError      files of a data set are absent
+├── WeightsError              a file or package of weights is absent, or does not fit
+├── TrainingError             a training cannot give a usable model
+├── StoreError                a study folder is in use, damaged, incomplete or cannot be written
+│   └── BudgetSpentError      an HTTP target's budget of images is spent
+├── EndpointError             an HTTP target does not answer, or refuses
+├── ClusterError              Ray cannot provide the resources that the study needs
+└── TrackingError             the MLflow store does not answer, or refuses
+
+Catch RaygridError to handle all of them; the message names the place and the remedy. Any other exception is a defect
+of raygrid or of a library. Finished work stays on disk after every error: fix the cause, then run the study again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,51 +23,84 @@ _MOST_LISTED = 24  # known names
 
 
 class RaygridError(Exception):
-    """Base of every error that raygrid raises for its user; the message says how to go on."""
+    """Base class of every error that raygrid raises on purpose. The message ends with a remedy."""
 
 
 class SpecError(RaygridError, ValueError):
-    """A study, model, attack or data set was declared wrongly."""
+    """A study, model, attack, target or data set is declared wrongly.
+
+    Raised while the declaration is built, or before work starts if the check needs files. Correct the declaration.
+    """
 
 
 class DataError(RaygridError):
-    """An image, a label file or a split is not as it must be."""
+    """An image, a label file, a split or a target's answer is damaged or inconsistent.
+
+    Raised while the data or the answers are read. Fix or re-download the file that the message names.
+    """
 
 
 class MissingDataError(DataError):
-    """Files that a data set needs are not where they were looked for."""
+    """Files of a data set are absent.
+
+    Raised before images are read; the message lists all absent files at once. Download them, or correct the data root.
+    """
 
 
 class WeightsError(RaygridError):
-    """Pre-trained weights cannot be had, or do not fit the architecture."""
+    """A file, package or download of weights is absent or unsafe, or does not fit the network.
+
+    Raised before training for initial weights, and before scoring for targets that raygrid did not train. Provide the
+    file, install the package, or name another source.
+    """
 
 
 class TrainingError(RaygridError):
-    """A training went wrong in a way that running it again would repeat."""
+    """A training cannot give a usable model: the loss is not finite, or a class is absent.
+
+    Training again fails in the same way. Change the recipe, the split or the data.
+    """
 
 
 class StoreError(RaygridError):
-    """A study folder is held by another driver, damaged, or lacks what was asked of it."""
+    """A study folder is in use by another driver, is damaged or incomplete, or cannot be read or written.
+
+    Raised by everything that reads or writes STUDY/, on disk or in object storage. Do as the message says: wait for the
+    other driver, free disk space, check the credentials, or delete the damaged file and run the study again.
+    """
 
 
 class BudgetSpentError(StoreError):
-    """An HTTP target was sent as many images as the study allows; every answer so far is kept."""
+    """A request would exceed an HTTP target's budget, `max_images`.
+
+    Raised before anything is sent; the answers received so far are stored. Raise the budget to continue.
+    """
 
 
 class EndpointError(RaygridError):
-    """An HTTP target does not answer, or refuses; every answer so far is kept."""
+    """An HTTP target does not answer, or refuses.
+
+    Raised after the declared retries; the answers received so far are stored. Fix the endpoint, its address or the
+    credentials, then run the study again.
+    """
 
 
 class ClusterError(RaygridError):
-    """The Ray cluster cannot give what the study asks for."""
+    """Ray cannot be reached, cannot provide the CPUs or GPUs that the study needs, or lost its workers.
+
+    Start or enlarge the cluster, or lower the requirements; then run the study again.
+    """
 
 
 class TrackingError(RaygridError):
-    """The MLflow store does not answer, or refuses; the study folder has all that it would have got."""
+    """The MLflow store does not answer, or refuses.
+
+    Nothing is lost: the study folder holds all that MLflow would receive. Repeat the upload with `raygrid track`.
+    """
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for a name that is not known, with near misses.
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown name of some kind, with similar known names.
 
     >>> unknown_name("attack", "fsgm", ["fgsm", "pgd"])
     "unknown attack 'fsgm'; did you mean 'fgsm'? Known: fgsm, pgd"
@@ -73,11 +109,11 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     hint = did_you_mean(name, names)
     first = ", ".join(names[:_MOST_LISTED]) or "none"
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return f"unknown {what} {name!r};{hint} Known: {first}{more}"
+    return f"unknown {kind} {name!r};{hint} Known: {first}{more}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " did you mean ...?" with the near misses of `name`, empty without any."""
+    """Return " did you mean ...?" with the known names similar to `name`; "" if there are none."""
     near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     return f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 

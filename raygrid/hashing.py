@@ -1,4 +1,4 @@
-"""Randomness and identity that depend on names alone, never on order, process or global state."""
+"""Hashes, and random generators seeded by hashes: both depend on names alone, not on order, process or global state."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ _SEED_MODULUS = 2**63
 
 
 def digest(value: Json) -> str:
-    """Return the SHA-256 (hex) of a JSON value, independent of the order of mapping keys."""
+    """Return the SHA-256 (hex) of a JSON value; the order of mapping keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -27,7 +27,7 @@ def keyed_seed(seed: int, *key: str | int) -> int:
 def keyed_generator(seed: int, *key: str | int) -> np.random.Generator:
     """Return a fresh counter-based generator for (`seed`, *`key`).
 
-    The same key gives the same numbers in every process and in any order of calls, so that a
-    resumed run or a run on more workers draws what an undisturbed one draws (docs/explanation/design.md, invariant 4).
+    The same key gives the same numbers in every process and in any order of calls. A resumed run, or a run on more
+    workers, therefore draws the same numbers (docs/explanation/design.md, invariant 4).
     """
     return np.random.Generator(np.random.Philox(keyed_seed(seed, *key)))

@@ -1,4 +1,4 @@
-"""A driver that is told to stop ends in order: SIGTERM, as `kill` and schedulers send it, does what Ctrl-C does."""
+"""Orderly ends: SIGTERM, as `kill` and schedulers send it, stops a driver in the same way as Ctrl-C."""
 
 import signal
 import threading
@@ -6,32 +6,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_BOTH = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. Whoever handles a KeyboardInterrupt handles it, too."""
+    """The process received SIGTERM. Code that handles KeyboardInterrupt handles this, too."""
 
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise Terminated in the block when SIGTERM comes; outside of the main thread, which alone can, change nothing."""
+    """Raise Terminated in the block on SIGTERM.
+
+    Only the main thread can set signal handlers; in any other thread, this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
+    is_received = False
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
+        nonlocal is_received
+        is_received = True
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except KeyboardInterrupt as error:
-        if came and not isinstance(error, Terminated):
-            raise Terminated from error  # where Ray waits it makes a KeyboardInterrupt of whatever a handler raises
+        if is_received and not isinstance(error, Terminated):
+            raise Terminated from error  # Ray replaces a handler's exception by KeyboardInterrupt
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -39,9 +42,10 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Yield what another thread calls to raise KeyboardInterrupt in the block; it does nothing outside of the main one.
+    """Yield a function that raises KeyboardInterrupt in the block; another thread calls it.
 
-    SIGINT would not do: shells start background jobs with it ignored.
+    Only the main thread can be interrupted; for a block in any other thread, the function does nothing. It sends
+    SIGUSR2, since shells start background jobs with SIGINT ignored.
     """
     main = threading.main_thread()
     if threading.current_thread() is not main or main.ident is None:
@@ -56,14 +60,14 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def preserve_handlers() -> Iterator[None]:
-    """Keep what SIGINT and SIGTERM do over a block that would set it, as the start of Ray does."""
+    """Restore the handlers of SIGINT and SIGTERM after the block; starting Ray replaces them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = [signal.getsignal(number) for number in _BOTH]
+    before = [signal.getsignal(number) for number in _SIGNALS]
     try:
         yield
     finally:
-        for number, handler in zip(_BOTH, before, strict=True):
-            if handler is not None:  # one that was not set from Python, which could not be set again either
+        for number, handler in zip(_SIGNALS, before, strict=True):
+            if handler is not None:  # None: set outside Python, cannot be restored from here
                 signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Progress that a person can read, on a terminal and in a log alike; raygrid's logger gets all of it."""
+"""Progress lines for terminals and log files; raygrid's logger receives every event."""
 
 import logging
 import sys
@@ -7,16 +7,16 @@ import time
 LOGGER = logging.getLogger("raygrid")
 
 _EVERY_S = 5.0
-_ENOUGH = 3  # pieces that a guess of the time left needs
+_ENOUGH = 3  # finished pieces before the time left is estimated
 
 
 class Progress:
-    """Counts finished pieces of one stage and prints a line at most every five seconds, and at the end."""
+    """Count the finished pieces of one stage; print a line at most every five seconds, and at the end."""
 
     def __init__(self, title: str, total: int, *, done: int = 0) -> None:
         self.title, self.total, self.done = title, total, done
         self._begun = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when the first piece was finished, and how many there were then
+        self._first: tuple[float, int] | None = None  # time of the first finished piece, and the count at that time
         self._printed = -_EVERY_S
 
     def advance(self, detail: str = "") -> None:
@@ -27,13 +27,13 @@ class Progress:
         self._log(detail)
         self.note(detail)
 
-    def fail(self, what: str, reason: str) -> None:
-        """Say that one piece failed; it is not counted."""
-        LOGGER.error("%s failed: %s", what, reason, extra={"fields": {"stage": self.title, "detail": what}})
-        self.note(f"{what} FAILED: {reason}")
+    def fail(self, piece: str, reason: str) -> None:
+        """Report one failed piece, without counting it."""
+        LOGGER.error("%s failed: %s", piece, reason, extra={"fields": {"stage": self.title, "detail": piece}})
+        self.note(f"{piece} FAILED: {reason}")
 
     def note(self, detail: str = "", *, always: bool = False) -> None:
-        """Print the state with a detail, if it is due."""
+        """Print the state with a detail, if a line is due or `always` is set."""
         now = time.monotonic()
         if not (always or self.done == self.total or now - self._printed >= _EVERY_S):
             return
@@ -48,7 +48,7 @@ class Progress:
         LOGGER.info("%s %d/%d", self.title, self.done, self.total, extra={"fields": fields})
 
     def _left(self, now: float) -> str:
-        """Return the time left at the pace since the first piece: what came before it is start-up."""
+        """Return the estimated time left; the time up to the first finished piece is start-up and does not count."""
         if self._first is None or self.done == self.total or self.done - self._first[1] < _ENOUGH:
             return ""
         begun, first = self._first
@@ -56,7 +56,7 @@ class Progress:
 
 
 def tell(text: str) -> None:
-    """Print one line at once."""
+    """Print one line immediately, and log it."""
     LOGGER.info("%s", text)
     _print(text)
 

@@ -1,1 +1,1 @@
-"""Bytes: files, caches, locks and object storage; nothing here knows studies."""
+"""Bytes: files, caches, locks and object storage. Nothing in this package depends on studies."""

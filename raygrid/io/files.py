@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: a reader never meets a half-written one."""
+"""Atomic files: a reader finds a complete file or none, never a partial one."""
 
 import hashlib
 import json
@@ -15,16 +15,17 @@ from raygrid.io.mirror import remove as remove
 from raygrid.io.mirror import upload
 from raygrid.io.paths import TEMPORARY_PREFIX
 
-ROOM_REMEDY = "make room (`raygrid clean` lists what a study no longer uses) and run the same command again"
+SPACE_REMEDY = "free space (`raygrid clean` lists files that a study no longer uses) and run the same command again"
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it is synced and renamed to `path`.
+    """Yield a temporary path beside `path`; after the block, sync the file and rename it to `path`.
 
-    In a study folder in object storage it is uploaded first, so that what is there on one node is there on all.
+    In the mirror of a folder in object storage, the file is uploaded before the rename: a file that exists on one node
+    is available to all. If the block raises, the temporary file is removed and `path` stays as it was.
 
-    Raises StoreError if it cannot be written: a full disk, a folder that may not be made, storage that does not answer.
+    Raises StoreError if the file cannot be written or uploaded.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}"
     try:
@@ -36,25 +37,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be written ({error}); see to space and permissions, and run the same command again"
+            f"{path} cannot be written ({error}); check free space and permissions, and run the same command again"
         ) from error
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
 
 
-def require_room(folder: Path, num_bytes: float, what: str, remedy: str) -> None:
-    """Return nothing if the disk of a folder has room for what is to come, however little is sure of a quota.
+def require_space(folder: Path, num_bytes: float, content: str, remedy: str) -> None:
+    """Check that the disk of a folder has enough free space; quotas are not seen.
 
     Args:
-        what: what is to come, as in "the decoded images".
-        remedy: what to do about it, without a full stop.
+        content: the subject of the message, plural: "the decoded images".
+        remedy: an imperative without a full stop.
 
-    Raises StoreError that says how much is free and how much is needed.
+    Raises StoreError with the free and the needed space if the disk has too little.
     """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise StoreError(f"{folder} has {free / 1e9:.1f} GB free, {what} need {num_bytes / 1e9:.1f} GB; {remedy}")
+        raise StoreError(f"{folder} has {free / 1e9:.1f} GB free, {content} need {num_bytes / 1e9:.1f} GB; {remedy}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,17 +70,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the JSON value in `path`. Raises StoreError if it is not there or not JSON."""
+    """Return the JSON value in `path`. Raises StoreError if the file is absent or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(f"{path} is not there") from None
+        raise StoreError(f"{path} is not there; run the study again") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is not readable as JSON ({error}); delete it and run the study again") from error
+        raise StoreError(f"{path} is not valid JSON ({error}); delete it and run the study again") from error
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file. Raises StoreError if it is not there."""
+    """Return the SHA-256 (hex) of a file. Raises StoreError if it is absent."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

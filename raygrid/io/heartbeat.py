@@ -1,7 +1,7 @@
-"""One driver per folder in object storage, which knows no locks: an object that its driver renews while it lives.
+"""One driver per folder in object storage. Storage has no locks, so the driver renews an object while it lives.
 
-STUDY/driver.json says who works on the study. Its age is read off the server's clock alone, so the clocks of the
-machines do not matter: it is compared with an object that is written to be compared.
+STUDY/driver.json names the driver. Its age is the difference between two times of the server: of its last renewal, and
+of a probe object written for the comparison. The clocks of the machines do not matter.
 """
 
 import json
@@ -25,10 +25,15 @@ _NAME = "driver.json"
 
 @dataclass(frozen=True)
 class HeartbeatTiming:
-    """Seconds between two signs of life, until a silent driver counts as dead, and between claim and check.
+    """Seconds of the heartbeat.
 
-    Storage without conditional writes lets two drivers claim at once; the one whose claim is overwritten sees it at
-    the check, or at its next sign of life.
+    Storage without conditional writes lets two drivers claim a folder at once. The driver whose claim is overwritten
+    notices at the check, or at its next renewal.
+
+    Attributes:
+        renew_s: between two renewals of the claim.
+        stale_s: age at which an unrenewed claim counts as abandoned.
+        settle_s: between writing the claim and checking it.
     """
 
     renew_s: float = 20.0
@@ -44,10 +49,11 @@ def hold_folder(remote: Remote, identity: str) -> Iterator[None]:
     """Hold a folder in object storage while the block runs.
 
     Args:
-        identity: of this node's mirror, whose lock the caller holds: who claimed through the same one is dead.
+        identity: of this node's mirror. The caller holds the mirror's lock, so an older claim with the same identity
+            belongs to a dead driver.
 
-    Raises StoreError, naming the holder, if another driver shows signs of life, and in the block's place if another
-    one has taken over meanwhile.
+    Raises StoreError, naming the holder, if another driver renews its claim. If another driver takes over during the
+    block, the block is interrupted and StoreError replaces its exception.
     """
     with interruptible() as interrupt:
         keeper = _Keeper(remote, identity, interrupt)
@@ -58,11 +64,11 @@ def hold_folder(remote: Remote, identity: str) -> Iterator[None]:
         finally:
             keeper.stop()
             keeper.release()
-            keeper.raise_if_lost()  # whatever went wrong: the reason is that somebody else works on the study
+            keeper.raise_if_lost()  # the takeover explains every other error of the block
 
 
 class _Keeper(threading.Thread):
-    """Claims the folder, and renews the claim until it is stopped."""
+    """A thread that claims the folder, and renews the claim until it is stopped."""
 
     def __init__(self, remote: Remote, identity: str, interrupt: Callable[[], None]) -> None:
         super().__init__(daemon=True, name="raygrid-heartbeat")
@@ -72,18 +78,18 @@ class _Keeper(threading.Thread):
         self._claim |= {"token": uuid.uuid4().hex, "mirror": identity}
 
     def claim(self) -> None:
-        """Write the claim if nobody alive has one. Raises StoreError, naming the holder."""
+        """Claim the folder. Raises StoreError, naming the holder, if another driver is alive."""
         holder = self._holder()
         if holder is not None and holder.get("mirror") != self._claim["mirror"] and self._is_alive():
             raise self._in_use(holder)
         self._write()
-        time.sleep(TIMING.settle_s)  # whoever looked before our claim was there has written his by then
+        time.sleep(TIMING.settle_s)  # a driver that looked before this claim existed has written its own by then
         holder = self._holder()
         if holder is None or holder["token"] != self._claim["token"]:
             raise self._in_use(holder or {})
 
     def run(self) -> None:
-        """Renew the claim; if it is somebody else's, interrupt the block that holds it."""
+        """Renew the claim; interrupt the block if another driver has replaced it."""
         while not self._ended.wait(TIMING.renew_s):
             try:
                 holder = self._holder()
@@ -91,7 +97,7 @@ class _Keeper(threading.Thread):
                     self._write()
                     continue
             except StoreError:
-                continue  # no answer now: the stages find out, too, and somebody who takes over is seen later
+                continue  # no answer: the stages fail by themselves, and the next renewal notices a takeover
             self._taken_by = _readable(holder)
             if not self._ended.is_set():
                 self._interrupt()
@@ -106,12 +112,13 @@ class _Keeper(threading.Thread):
         """Raise StoreError if another driver has taken over."""
         if self._taken_by:
             raise StoreError(
-                f"{self._remote.url} was taken over by another driver: {self._taken_by}; this one gave no sign of life "
-                f"for {TIMING.stale_s:g} s (asleep, or without network) and stops; what it finished stays"
+                f"{self._remote.url} was taken over by another driver: {self._taken_by}; this driver did not renew its "
+                f"claim for {TIMING.stale_s:g} s (machine asleep, or no network) and stops; finished work stays: let "
+                "the other driver continue"
             ) from None
 
     def release(self) -> None:
-        """Delete the claim if it is ours still; a storage that does not answer lets it grow old instead."""
+        """Delete the claim if it is still this driver's; if the storage does not answer, the claim expires."""
         try:
             holder = self._holder()
             if holder is not None and holder["token"] == self._claim["token"]:
@@ -120,7 +127,7 @@ class _Keeper(threading.Thread):
             return
 
     def _holder(self) -> dict[str, Any] | None:
-        """Return the claim that stands, None if there is none or nobody could have meant it."""
+        """Return the current claim, None if it is absent or not a claim."""
         data = self._remote.read(_NAME)
         try:
             values = None if data is None else json.loads(data)
@@ -129,7 +136,7 @@ class _Keeper(threading.Thread):
         return values if isinstance(values, dict) and "token" in values else None
 
     def _is_alive(self) -> bool:
-        """Whether the claim that stands was renewed lately, by the server's own clock."""
+        """Whether the current claim was renewed recently, by the server's clock."""
         probe = f"driver-probe-{self._claim['token']}"
         now = self._remote.write(probe, b"what time is it?").modified_s
         self._remote.delete(probe)
@@ -142,7 +149,7 @@ class _Keeper(threading.Thread):
     def _in_use(self, holder: dict[str, Any]) -> StoreError:
         return StoreError(
             f"{self._remote.url} is in use by another driver: {_readable(holder)}; wait for it, or choose another "
-            f"--output; one that died is let go {TIMING.stale_s:g} s after its last sign of life"
+            f"--output; the claim of a dead driver expires after {TIMING.stale_s:g} s"
         )
 
 

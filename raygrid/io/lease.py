@@ -1,4 +1,4 @@
-"""One driver per study folder: the second is told who holds it, and a dead one holds nothing."""
+"""One driver per study folder: a second one is refused with the holder's name; a dead one holds nothing."""
 
 import errno
 import fcntl
@@ -21,9 +21,9 @@ from raygrid.io.mirror import mirror_of
 def lease(study_dir: Path) -> Iterator[None]:
     """Hold the study folder while the block runs. Raises StoreError, naming the holder, if another driver has it.
 
-    The lock belongs to the process: the operating system takes it back when the process ends, however it ends. A
-    study in object storage is held against other machines, too (raygrid.io.heartbeat). A folder that it made is removed
-    again if nothing was written there.
+    The lock belongs to the process: the operating system releases it when the process ends, however it ends. A study
+    in object storage is also held against other machines (raygrid.io.heartbeat). A folder that was created here and is
+    empty at the end is removed.
     """
     is_new = not study_dir.exists()
     path, mirror = study_dir / "driver.lock", mirror_of(study_dir)
@@ -55,7 +55,7 @@ def _locked(path: Path) -> TextIO:
                     f"{path.parent} is in use by another driver: {file.read().strip() or 'unknown'}; "
                     "wait for it, or choose another --output"
                 ) from None
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # not one that its holder has just removed
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # otherwise its holder has just removed it
                 stack.pop_all()
                 return file
 
@@ -63,11 +63,13 @@ def _locked(path: Path) -> TextIO:
 def _opened(path: Path) -> TextIO:
     """Return the lock file, open for reading and appending.
 
-    A study folder may come from somebody else: a symbolic link in place of the lock file would have the file it points
-    to emptied and overwritten. Raises StoreError if the path is anything but a regular file.
+    A study folder may come from another person: through a symbolic link in place of the lock file, its target would be
+    emptied and overwritten.
+
+    Raises StoreError if the path is not a regular file.
     """
     try:
-        # O_NONBLOCK: opening a named pipe would wait for its other end
+        # O_NONBLOCK: opening a named pipe would otherwise wait for its other end
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
@@ -80,5 +82,5 @@ def _opened(path: Path) -> TextIO:
 
 
 def _not_a_lock(path: Path) -> StoreError:
-    kind = "a symbolic link" if path.is_symlink() else "a folder" if path.is_dir() else "no regular file"
+    kind = "a symbolic link" if path.is_symlink() else "a folder" if path.is_dir() else "a special file"
     return StoreError(f"{path}: expected the study's lock, a regular file, got {kind}; remove it and run again")

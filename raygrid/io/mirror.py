@@ -1,8 +1,8 @@
 """Mirrors: each node works on a local folder that stands for a folder in object storage.
 
-A mirror is known by a marker file, so that any process on the node that is given a path below it finds its URL.
-Writing goes through `raygrid.io.files`, which uploads; `pull` brings what other nodes wrote. A path that is no mirror
-is left alone by all of this, so that the other rooms need not know which kind they have.
+A marker file identifies a mirror, so any process on the node finds the URL of a path below it. `raygrid.io.files`
+uploads every file that it writes; `pull` downloads the files of other nodes. For a path outside of mirrors these
+functions do nothing or act on the local file, so the other packages need not tell the two kinds apart.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from filelock import FileLock
 
 from raygrid.errors import SpecError, StoreError
 from raygrid.io.object_storage import ObjectVersion, Remote, is_url, parse
-from raygrid.io.paths import TEMPORARY_PREFIX, cache_dir
+from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX, cache_dir
 
-FOLDER = "raygrid-mirrors"  # all mirrors lie below a folder of this name: other paths need no looking
+FOLDER = "raygrid-mirrors"  # every mirror lies below a folder of this name, so other paths need no search
 MARKER = ".raygrid-mirror.json"
 
 _THREADS = 8
-_OWN = (MARKER, "driver.lock")  # files of this node's that no other has
+_LOCAL_FILES = (MARKER, "driver.lock")  # never uploaded
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """A local folder and what it stands for.
+    """A local folder and the remote folder that it mirrors.
 
     Attributes:
-        identity: random, made with the folder: two processes that see the same have the same folder.
+        identity: random, created with the local folder: processes that read the same identity share the folder.
     """
 
     root: Path
@@ -44,7 +44,7 @@ class Mirror:
     identity: str
 
     def name(self, path: Path) -> str:
-        """Return the name, relative to the remote folder, of what a local path stands for."""
+        """Return the object name of a local path, relative to the remote folder; "" for the mirror itself."""
         relative = path.relative_to(self.root).as_posix()
         return "" if relative == "." else relative
 
@@ -58,12 +58,12 @@ def mirror_of(path: Path) -> Mirror | None:
 
 
 def upload(temporary: Path, path: Path) -> None:
-    """Upload a finished file that is about to be renamed to `path`; nothing to do outside of mirrors.
+    """Upload a finished file that is about to be renamed to `path`, if `path` lies in a mirror.
 
-    Before the rename: a local file must not count as done while the other nodes lack it. It takes over the server's
-    time, by which it is later known to be the same.
+    The upload precedes the rename: a local file must not count as finished while the other nodes lack it. The file
+    gets the server's modification time, which later shows whether it is current.
 
-    Raises StoreError if it cannot be uploaded.
+    Raises StoreError if the upload fails.
     """
     mirror = mirror_of(path)
     if mirror is not None:
@@ -72,9 +72,9 @@ def upload(temporary: Path, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder that may not be there, in object storage first: the copy here is what can be lost.
+    """Delete a file or a folder, if present; in object storage first, so a failure leaves the local copy in place.
 
-    Raises StoreError if the storage does not let it be deleted.
+    Raises StoreError if the storage refuses the deletion or does not answer.
     """
     mirror = mirror_of(path)
     if mirror is not None:
@@ -92,13 +92,13 @@ def _read(root: Path) -> Mirror:
 
 
 def local_dir(location: str | Path) -> Path:
-    """Return the local folder of a location: a path as it is, a URL as this node's mirror of it, still empty.
+    """Return the local folder of a location: a path unchanged; for a URL, this node's mirror, which may be empty.
 
-    Raises SpecError for a URL that cannot be used, StoreError if its bucket is not there or refuses.
+    Raises SpecError if the URL is invalid, StoreError if its bucket is absent or access is refused.
     """
     text = str(location)
     if re.match(r"(s3|gs):/", text) and not is_url(text):
-        raise SpecError(f"{text} was a URL before it was made a path; give raygrid.io.mirror.local_dir the URL as text")
+        raise SpecError(f"{text}: expected a URL as text, got a Path made of one; pass the URL as a str")
     if not is_url(text):
         return Path(location)
     remote = parse(text)
@@ -111,13 +111,13 @@ def local_dir(location: str | Path) -> Path:
 
 
 def to_portable(folder: Path) -> str:
-    """Return what leads any node to a folder by `folder_at`; its path is not the same on all."""
+    """Return a text from which `from_portable` finds this folder on any node; its path may differ between nodes."""
     mirror = mirror_of(folder)
     return str(folder) if mirror is None else f"{mirror.remote.url}#{mirror.name(folder)}"
 
 
 def from_portable(location: str) -> Path:
-    """Return this node's folder for what `location` returned on another one. Raises as `attach` does."""
+    """Return this node's folder for a text of `to_portable`. Raises the errors of `local_dir`."""
     if not is_url(location):
         return Path(location)
     url, _, name = location.partition("#")
@@ -125,7 +125,7 @@ def from_portable(location: str) -> Path:
 
 
 def display_path(path: Path) -> str:
-    """Return a path as a person knows it: what lies in a mirror by its URL."""
+    """Return the URL of a path in a mirror, any other path unchanged; for messages."""
     mirror = mirror_of(path)
     if mirror is None:
         return str(path)
@@ -134,18 +134,18 @@ def display_path(path: Path) -> str:
 
 
 def display_path_and_url(path: Path) -> str:
-    """Return where a file can be opened: its path, and for what lies in a mirror its URL, too."""
+    """Return the absolute path of a file, followed by its URL if it lies in a mirror; for messages."""
     return str(path.absolute()) if display_path(path) == str(path) else f"{path.absolute()} ({display_path(path)})"
 
 
 def pull(path: Path, *, only: Sequence[str] = ("*",), without: Sequence[str] = ()) -> None:
-    """Bring a file, or all below a folder, to what object storage has now; nothing to do outside of mirrors.
+    """Update a file, or all files below a folder, from object storage, if the path lies in a mirror.
 
-    What has changed is fetched, what is no longer there is removed here; files in the making stay.
+    Changed files are downloaded, and files whose object is gone are removed. Files that are being written stay.
 
     Args:
-        only: patterns of file names (not of paths); other files are left as they are.
-        without: patterns of file names that are left as they are all the same.
+        only: patterns of file names (not of paths) to update.
+        without: patterns of file names to leave alone; they take precedence over `only`.
 
     Raises StoreError if the storage refuses or does not answer.
     """
@@ -157,14 +157,14 @@ def pull(path: Path, *, only: Sequence[str] = ("*",), without: Sequence[str] = (
         file = name.rpartition("/")[2]
         return _matches(file, only) and not _matches(file, without)
 
-    # the order matters: a file that a worker publishes after the look at this disk must not seem to be deleted
+    # this order: a file that a worker uploads between the two listings must not be taken for a deleted one
     here = {mirror.name(file) for file in _files(path)}
     there = mirror.remote.list(mirror.name(path))
     for folder in {(mirror.root / name).parent for name in there}:
-        folder.mkdir(parents=True, exist_ok=True)  # also of what is left where it is: folders are looked at
+        folder.mkdir(parents=True, exist_ok=True)  # also for files that are not downloaded: callers list folders
     wanted = {name: version for name, version in there.items() if chosen(name)}
     if _stale(mirror, wanted):
-        with FileLock(_lock_path(mirror, path)):  # other processes of this node want the same
+        with FileLock(_lock_path(mirror, path)):  # other processes of this node may download the same files
             _fetch_all(mirror, _stale(mirror, wanted))
     for name in here - there.keys():
         if chosen(name):
@@ -173,7 +173,7 @@ def pull(path: Path, *, only: Sequence[str] = ("*",), without: Sequence[str] = (
 
 
 def push(path: Path) -> None:
-    """Upload a file, or all below a folder, where object storage has none or another; for what others write here.
+    """Upload a file, or all files below a folder, unless object storage has the same; for files of other programs.
 
     Raises StoreError if the storage refuses or does not answer.
     """
@@ -188,13 +188,13 @@ def push(path: Path) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether a file is there, for a mirror: in object storage, be it on this node or not."""
+    """Whether a file exists; for a path in a mirror, whether object storage has it."""
     mirror = mirror_of(path)
     return path.exists() if mirror is None else mirror.remote.stat(mirror.name(path)) is not None
 
 
 def num_bytes(path: Path) -> int:
-    """Return the size of a file or of all files below a folder, of a mirror as it is in object storage."""
+    """Return the size of a file or of all files below a folder; for a path in a mirror, the size in object storage."""
     mirror = mirror_of(path)
     if mirror is not None and TEMPORARY_PREFIX not in path.name:
         return sum(version.num_bytes for version in mirror.remote.list(mirror.name(path)).values())
@@ -208,7 +208,7 @@ def _check(url: str) -> None:
 
 
 def _mark(root: Path, url: str) -> None:
-    """Make the folder and its marker; of several processes the first one's stays."""
+    """Create the folder and its marker; if several processes do, the first marker stays."""
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = root / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{MARKER}"
     temporary.write_text(json.dumps({"url": url, "identity": uuid.uuid4().hex}), encoding="utf-8")
@@ -221,9 +221,9 @@ def _mark(root: Path, url: str) -> None:
 
 
 def _files(path: Path) -> Iterable[Path]:
-    """Return the files that the other nodes have, too: none in the making, none of this node's own."""
+    """Return the files that all nodes share: without temporary files and files of this node alone."""
     found = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return [p for p in found if not p.name.startswith(TEMPORARY_PREFIX) and p.name not in _OWN]
+    return [p for p in found if not p.name.startswith(TEMPORARY_PREFIX) and p.name not in _LOCAL_FILES]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -256,7 +256,7 @@ def _fetch_all(mirror: Mirror, wanted: dict[str, ObjectVersion]) -> None:
 
 
 def _fetch(mirror: Mirror, name: str, version: ObjectVersion) -> None:
-    """Download an object under a temporary name, and rename it; one that was deleted meanwhile is passed over."""
+    """Download an object under a temporary name, and rename it; skip an object that has been deleted meanwhile."""
     path = mirror.root / name
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}")
     try:
@@ -266,13 +266,15 @@ def _fetch(mirror: Mirror, name: str, version: ObjectVersion) -> None:
     except FileNotFoundError:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}); see to the space of RAYGRID_CACHE") from error
+        raise StoreError(
+            f"{path} cannot be written ({error}); free space, or set {CACHE_VARIABLE} to a folder on a larger disk"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _prune(root: Path, folder: Path) -> None:
-    """Remove folders that have become empty, up to the mirror's own."""
+    """Remove empty folders from `folder` upwards, but not the mirror itself."""
     while folder != root and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

@@ -14,7 +14,7 @@ from raygrid.data.datasets import Dataset, Index, Reject, open_dataset
 from raygrid.data.splits.parse import content_hashes, missing_split_files, read_split_files
 from raygrid.data.splits.resolve import splits_of
 from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
-from raygrid.io.files import ROOM_REMEDY, checksum, read_json, require_room, write_json, write_text
+from raygrid.io.files import SPACE_REMEDY, checksum, read_json, require_space, write_json, write_text
 from raygrid.io.mirror import display_path, exists, from_portable, pull, to_portable
 from raygrid.progress import Progress, tell
 from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
@@ -92,7 +92,7 @@ def prepare_missing(
     if open_jobs:
         folder = todo[0].folder.parent
         folder.mkdir(parents=True, exist_ok=True)
-        require_room(folder, _COMPRESSED * sum(map(_image_bytes, open_jobs)), "the prepared images", ROOM_REMEDY)
+        require_space(folder, _COMPRESSED * sum(map(_image_bytes, open_jobs)), "the prepared images", SPACE_REMEDY)
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
         for row in tasks.map(_prepare_in_task, fn_args=(to_portable(data_root),)).iter_rows():
             if row["error"]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from raygrid.errors import ClusterError, RaygridError, StoreError
-from raygrid.io.files import ROOM_REMEDY, require_room
+from raygrid.io.files import SPACE_REMEDY, require_space
 from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress
 from raygrid.scoring.scorer import Scorer, to_bytes
@@ -59,7 +59,7 @@ def _score_missing(
     if not missing:
         return 0
     wanted_bytes = _bytes_of(missing, len(samples.labels))
-    require_room(folder.path, wanted_bytes, f"the scores of {modality.name}", ROOM_REMEDY)
+    require_space(folder.path, wanted_bytes, f"the scores of {modality.name}", SPACE_REMEDY)
     kinds = {file.unit.surrogate for file in missing}  # only None while nothing is attacked yet
     done = sum(unit.surrogate in kinds for unit in units) - len({id(file.unit) for file in missing})
     progress = Progress(f"transfer {modality.name}: units", done + len(missing), done=done)

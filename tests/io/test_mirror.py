@@ -286,7 +286,7 @@ def test_urls_that_cannot_be_used_are_refused_without_repeating_them(wrong: str,
 
 
 def test_a_url_that_was_made_a_path_is_noticed() -> None:
-    with pytest.raises(SpecError, match="before it was made a path"):
+    with pytest.raises(SpecError, match="expected a URL as text, got a Path made of one"):
         local_dir(Path("s3://bucket/x"))
 
 
@@ -324,7 +324,7 @@ def test_wrong_credentials_end_a_command_with_a_message(server: S3Server, url: s
         server.authenticate(after=math.inf)
     assert said.returncode == 1
     assert "error: " in said.stderr
-    assert "See to the credentials" in said.stderr
+    assert "Check the credentials" in said.stderr
     assert SECRET not in said.stdout + said.stderr
 
 

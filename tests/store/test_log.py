@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raygrid.errors import StoreError
-from raygrid.io.files import require_room
+from raygrid.io.files import require_space
 from raygrid.progress import Progress, tell
 from raygrid.store.log import LOG_FILE, run_log
 
@@ -69,6 +69,6 @@ def test_runs_are_appended_and_what_stopped_one_is_there(tmp_path: Path) -> None
 def test_a_disk_without_room_is_told_before_work_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")(10**12, 10**12 - 2 * 10**9, 2 * 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    require_room(tmp_path, 2e9, "the scores", "make room")
+    require_space(tmp_path, 2e9, "the scores", "make room")
     with pytest.raises(StoreError, match=r"has 2\.0 GB free, the scores need 2\.1 GB; make room"):
-        require_room(tmp_path, 2.1e9, "the scores", "make room")
+        require_space(tmp_path, 2.1e9, "the scores", "make room")
