@@ -17,7 +17,7 @@ from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon
 from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.errors import DataError
 from raygrid.spec import MODEL, AttackSpec, StudySpec, TargetSpec, init_label
-from raygrid.store.query_budget import Cell
+from raygrid.store.query_budget import QueryCell
 
 _DATA = {
     "d1": "one half of the patients (d1)",
@@ -105,7 +105,7 @@ class Assessment:
     auc: pd.DataFrame
     decisions: pd.DataFrame
     perceptibility: pd.DataFrame
-    not_asked: Set[Cell] = frozenset()
+    not_asked: Set[QueryCell] = frozenset()
 
     def __post_init__(self) -> None:
         if len(self._rows("clean")) != 1:

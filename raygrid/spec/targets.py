@@ -203,8 +203,8 @@ class TargetSpec:
 
     @property
     def surrogate_key(self) -> str:
-        """What its network is called among the opened ones, where attacks go through it: the target is another one."""
-        return f"through {self.name}"
+        """Name of its network as a surrogate, while both are open; the target has the name alone."""
+        return f"surrogate {self.name}"
 
     @property
     def in_levels(self) -> bool:

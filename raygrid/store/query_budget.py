@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from raygrid.spec import AttackSpec, ModelSpec, StudySpec, SurrogateSpec, TargetSpec
 
-Cell = tuple[str, str]  # name of a surrogate, key of an attack
-NotAsked = Mapping[tuple[str, str], Set[Cell]]  # by modality and target
+QueryCell = tuple[str, str]  # name of a surrogate, key of an attack
+NotAsked = Mapping[tuple[str, str], Set[QueryCell]]  # by modality and target
 
 PER_CELL = 2  # images of each test image: adversarial, control
 CHECKS = 2  # black and white, by which a doubtful target is tried before anything starts
@@ -37,12 +37,12 @@ class Allowance:
     """
 
     target: TargetSpec
-    cells: tuple[Cell, ...]
+    cells: tuple[QueryCell, ...]
     num_asked: int
     num_test: int
 
     @property
-    def left_out(self) -> frozenset[Cell]:
+    def left_out(self) -> frozenset[QueryCell]:
         """The cells that are not asked."""
         return frozenset(self.cells[self.num_asked :])
 

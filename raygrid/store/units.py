@@ -23,7 +23,7 @@ from raygrid.hashing import digest
 from raygrid.io.files import read_json, write_json
 from raygrid.spec import AnyTarget, AttackSpec, StudySpec, SurrogateSpec
 from raygrid.spec.serialization import from_plain, to_plain
-from raygrid.store.query_budget import PER_CELL, Cell, allowance, limit_of
+from raygrid.store.query_budget import PER_CELL, QueryCell, allowance, limit_of
 from raygrid.store.signatures import transfer_signature
 
 CLEAN = "clean"
@@ -169,7 +169,7 @@ def plan_units(
     return units
 
 
-def _of_surrogate(unasked: Mapping[str, frozenset[Cell]], name: str) -> frozenset[tuple[str, str]]:
+def _of_surrogate(unasked: Mapping[str, frozenset[QueryCell]], name: str) -> frozenset[tuple[str, str]]:
     """Return what is left out of the units of one surrogate."""
     return frozenset((attack, target) for target, cells in unasked.items() for s, attack in cells if s == name)
 
@@ -210,9 +210,9 @@ def covered_by_all(units: Sequence[Unit]) -> set[tuple[AttackSpec | None, str]]:
     return everywhere or set()
 
 
-def not_asked(units: Sequence[Unit]) -> dict[tuple[str, str], set[Cell]]:
+def not_asked(units: Sequence[Unit]) -> dict[tuple[str, str], set[QueryCell]]:
     """Return, by modality and target, the (surrogate, attack's key) that budgets do not cover."""
-    found: dict[tuple[str, str], set[Cell]] = {}
+    found: dict[tuple[str, str], set[QueryCell]] = {}
     spent = _spent(units)
     beyond = _missing([unit for unit in units if spent.get(id(unit))], {})
     pairs = [(unit, attack, target) for unit in units for attack, target in unit.left_out]

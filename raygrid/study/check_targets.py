@@ -11,7 +11,7 @@ from raygrid.store.units import missing_files
 from raygrid.study.cluster import Resources
 
 
-def require_scorable(folder: StudyFolder, *, only_told: bool) -> None:
+def require_scorable(folder: StudyFolder, *, warn_only: bool) -> None:
     """Find test images of which no AUC could be told, before hours are spent on models.
 
     Raises DataError, unless it is to be told only: who prepares looks at the images next.
@@ -24,12 +24,12 @@ def require_scorable(folder: StudyFolder, *, only_told: bool) -> None:
             f"{modality.name}: none of {list(samples.labels)} has images with it and without it among the "
             f"{samples.num_test} test images, so no AUC could be told; more patients, or a larger test_fraction"
         )
-        if not only_told:
+        if not warn_only:
             raise DataError(message)
         tell(f"warning: {message}")
 
 
-def try_targets(folder: StudyFolder, resources: Callable[[], Resources] | None, *, asked_for: bool = False) -> None:
+def check_targets(folder: StudyFolder, resources: Callable[[], Resources] | None, *, report_all: bool = False) -> None:
     """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
 
     Those whose clean scores are complete were tried before, and are not asked again; one that is attacked through is
@@ -37,7 +37,7 @@ def try_targets(folder: StudyFolder, resources: Callable[[], Resources] | None, 
 
     Args:
         resources: of the cluster that scores, asked for only if there is something to score; None tries alone.
-        asked_for: whether nothing else is to be done: then those that were tried before are told of again.
+        report_all: whether nothing else is to be done: then those that were tried before are told of again.
     """
     from raygrid.study.transfer import missing_external_clean, score_external_clean
 
@@ -56,7 +56,7 @@ def try_targets(folder: StudyFolder, resources: Callable[[], Resources] | None, 
         if lacking and resources is not None:
             score_external_clean(folder, modality, resources())
         if resources is not None:
-            told = {t.name for t in external} if asked_for else unscored
+            told = {t.name for t in external} if report_all else unscored
             _tell_clean(folder, modality, samples, told)
 
 

@@ -24,7 +24,7 @@ from raygrid.progress import tell
 from raygrid.report import table_text
 from raygrid.spec import ModelSpec, StudySpec
 from raygrid.store.folder import StudyFolder
-from raygrid.store.query_budget import Cell, NotAsked
+from raygrid.store.query_budget import NotAsked, QueryCell
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
 from raygrid.store.scores import transfer_facts
 from raygrid.store.units import not_asked, score_files
@@ -178,7 +178,7 @@ def _page_input(folder: StudyFolder, one: Assessment) -> "PageInput":
 
 
 def _not_asked(folder: StudyFolder) -> NotAsked:
-    found: dict[tuple[str, str], set[Cell]] = {}
+    found: dict[tuple[str, str], set[QueryCell]] = {}
     for modality in folder.study.studied if folder.study.targets else ():
         found |= not_asked(folder.units(modality.name))
     return found

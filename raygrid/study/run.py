@@ -22,7 +22,7 @@ from raygrid.store.provenance import provenance, write_record
 from raygrid.store.target_identity import target_identity
 from raygrid.store.units import missing_files
 from raygrid.store.weight_sources import HUB
-from raygrid.study.check_targets import require_scorable, try_targets
+from raygrid.study.check_targets import check_targets, require_scorable
 from raygrid.study.cluster import Resources, connected, read_resources
 from raygrid.study.status import left_for_larger_budgets
 
@@ -132,7 +132,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
     folder = _prepare(study, options, cluster)
     if study.targets and options.only != "prepare":
         scored = options.only in (None, "targets", "transfer")
-        try_targets(folder, resources if scored else None, asked_for=options.only == "targets")
+        check_targets(folder, resources if scored else None, report_all=options.only == "targets")
     if options.wants("train") and folder.untrained():
         there = resources()
         from raygrid.study.train import train_missing
@@ -166,7 +166,7 @@ def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> StudyFolder
             raise StoreError("the samples are not prepared yet; run raygrid prepare, or the study with --only prepare")
         cluster()
         prepare_missing(surveyed, options.data_root, options.max_rejected_share)
-    require_scorable(folder, only_told=options.only == "prepare")
+    require_scorable(folder, warn_only=options.only == "prepare")
     return folder
 
 

@@ -16,8 +16,8 @@ from raygrid.errors import SpecError, WeightsError, listed
 from raygrid.models.tensor_files import read_tensors
 from raygrid.spec import TargetSpec
 from raygrid.store.target_identity import external_data, module_path, target_file
-from raygrid.targets.delivery import as_received
-from raygrid.targets.preprocessing import as_array, converted, require_fit
+from raygrid.targets.delivery import deliver
+from raygrid.targets.preprocessing import preprocess, require_input_shape, to_array
 from raygrid.targets.torch_export import load_program
 
 Ask = Callable[[Tensor], Any]
@@ -36,8 +36,8 @@ class NetworkTarget(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Return the network's answers to images (batch, channel, height, width) in [-1, 1]."""
-        shown = converted(as_received(images, self.spec), self.spec.input)
-        return in_batches(self.network, shown, self.batch)
+        shown = preprocess(deliver(images, self.spec), self.spec.input)
+        return run_in_batches(self.network, shown, self.batch)
 
 
 def open_checkpoint(spec: TargetSpec) -> NetworkTarget:
@@ -61,14 +61,14 @@ def open_export(spec: TargetSpec, *, channels: int, image_size: int) -> NetworkT
     """Return the network of a torch.export file. Raises WeightsError for a file that could run code, or is none."""
     program = load_program(target_file(spec, spec.source))
     takes = program.input_shape
-    require_fit(f"target {spec.label!r}", takes, spec.input, channels=channels, image_size=image_size)
+    require_input_shape(f"target {spec.label!r}", takes, spec.input, channels=channels, image_size=image_size)
     return NetworkTarget(program.network, spec, takes[0])
 
 
 def open_callable(spec: TargetSpec) -> Ask:
     """Return a function of images that asks the target's own function, which gets an array to keep."""
     function = import_function(spec)
-    return lambda images: function(as_array(as_received(images, spec), spec.input))
+    return lambda images: function(to_array(deliver(images, spec), spec.input))
 
 
 def open_onnx(spec: TargetSpec, *, channels: int, image_size: int) -> Ask:
@@ -87,15 +87,15 @@ def open_onnx(spec: TargetSpec, *, channels: int, image_size: int) -> Ask:
         found = ", ".join(o.name for o in session.get_outputs())
         raise SpecError(f"{who}: {path} has the outputs {found}; expected one: export it without the others")
     shape = tuple(n if isinstance(n, int) else None for n in takes[0].shape)
-    require_fit(who, shape, spec.input, channels=channels, image_size=image_size)
+    require_input_shape(who, shape, spec.input, channels=channels, image_size=image_size)
 
     def run(batch: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(session.run(None, {takes[0].name: batch.numpy()})[0]))
 
-    return lambda images: in_batches(run, torch.from_numpy(as_array(as_received(images, spec), spec.input)), shape[0])
+    return lambda images: run_in_batches(run, torch.from_numpy(to_array(deliver(images, spec), spec.input)), shape[0])
 
 
-def in_batches(run: Callable[[Tensor], Any], images: Tensor, size: int | None) -> Any:
+def run_in_batches(run: Callable[[Tensor], Any], images: Tensor, size: int | None) -> Any:
     """Return the answers of a network that takes `size` images at a time, no more and no fewer; None: any number."""
     if size is None:
         return run(images)

@@ -18,7 +18,7 @@ _DICOM_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage
 _DICOM_WRITER = "2.25.152463297706914206190813418702418391"  # names raygrid as the program that wrote a file
 
 
-def as_received(images: Tensor, spec: TargetSpec) -> Tensor:
+def deliver(images: Tensor, spec: TargetSpec) -> Tensor:
     """Return images (batch, channel, height, width) in [-1, 1] as they are after the way to the target.
 
     A PNG and an uncompressed DICOM file keep every grey level, so what they do is the rounding to levels, and no file

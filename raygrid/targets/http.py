@@ -20,19 +20,19 @@ from raygrid.spec import TargetSpec
 from raygrid.store.answers import AnswerStore
 from raygrid.store.target_identity import endpoint_identity
 from raygrid.targets.delivery import encode, to_levels
-from raygrid.targets.http_client import Poster
-from raygrid.targets.outputs import as_rows
-from raygrid.targets.preprocessing import as_array, fitted
+from raygrid.targets.http_client import HttpClient
+from raygrid.targets.outputs import parse_answers
+from raygrid.targets.preprocessing import resize, to_array
 
 
 class Endpoint:
     """A function of images (batch, channel, height, width) in [-1, 1] that asks an HTTP target.
 
-    Raises what `Poster.post` and `AnswerStore.asking` raise, and DataError for a reply that is not what was declared.
+    Raises what `HttpClient.post` and `AnswerStore.asking` raise, and DataError for a reply of another form.
     """
 
-    def __init__(self, spec: TargetSpec, store: AnswerStore, poster: Poster, *, num_outputs: int) -> None:
-        self.spec, self.store, self._poster, self._num_outputs = spec, store, poster, num_outputs
+    def __init__(self, spec: TargetSpec, store: AnswerStore, client: HttpClient, *, num_outputs: int) -> None:
+        self.spec, self.store, self._client, self._num_outputs = spec, store, client, num_outputs
 
     def __call__(self, images: Tensor) -> NDArray[np.float64]:
         """Return answers (batch, outputs), from the store as far as it has them."""
@@ -46,22 +46,22 @@ class Endpoint:
     def _ask(self, files: dict[str, bytes]) -> None:
         with self.store.asking(list(files)) as missing:
             if missing:
-                reply = self._poster.post(_request([files[name] for name in missing], self.spec))
+                reply = self._client.post(_request([files[name] for name in missing], self.spec))
                 rows = self._rows(reply, len(missing))
                 self.store.keep(dict(zip(missing, rows.tolist(), strict=True)))
 
     def _rows(self, reply: Any, num_images: int) -> NDArray[np.float64]:
         who = f"target {self.spec.label!r} at {self.spec.source}"
         if not isinstance(reply, dict) or "answers" not in reply:
-            got = self._poster.excerpt(str(reply))
+            got = self._client.excerpt(str(reply))
             raise DataError(
                 f'{who}: expected {{"answers": [[...], ...]}} with {num_images} rows, got {got}; '
                 "docs/how-to/endpoints.md has a server to compare with"
             )
         try:
-            return as_rows(who, reply["answers"], num_images, self._num_outputs)
+            return parse_answers(who, reply["answers"], num_images, self._num_outputs)
         except DataError as error:  # its cause quotes the reply, which may repeat the token
-            raise DataError(self._poster.masked(str(error))) from None
+            raise DataError(self._client.masked(str(error))) from None
 
 
 def open_endpoint(spec: TargetSpec, *, num_outputs: int, answers_dir: Path) -> Endpoint:
@@ -70,14 +70,14 @@ def open_endpoint(spec: TargetSpec, *, num_outputs: int, answers_dir: Path) -> E
     Raises SpecError if the token's variable is not set, StoreError if the answers cannot be read.
     """
     store = AnswerStore(answers_dir, endpoint_identity(spec), spec.endpoint.max_images)
-    return Endpoint(spec, store, Poster(spec), num_outputs=num_outputs)
+    return Endpoint(spec, store, HttpClient(spec), num_outputs=num_outputs)
 
 
 def to_files(images: Tensor, spec: TargetSpec) -> list[bytes]:
     """Return each image as it is sent: a file of the kind that the target receives, or its array as .npy."""
     if spec.received == "exact":
-        return [_npy(array) for array in as_array(images, spec.input)]
-    return [encode(levels, spec) for levels in to_levels(fitted(images, spec.input))]
+        return [_npy(array) for array in to_array(images, spec.input)]
+    return [encode(levels, spec) for levels in to_levels(resize(images, spec.input))]
 
 
 def _npy(array: NDArray[Any]) -> bytes:

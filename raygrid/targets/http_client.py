@@ -1,4 +1,4 @@
-"""One POST to an endpoint: at its pace, again where a failure may pass, and never with the token in a message."""
+"""One POST to an endpoint: at its rate, again where a failure may pass, and never with the token in a message."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from raygrid.errors import DataError, EndpointError, SpecError
 from raygrid.spec import TargetSpec
-from raygrid.targets.rate_limit import Pace
+from raygrid.targets.rate_limit import RateLimiter
 
 _MAY_PASS = (408, 425, 429)  # and 5xx: asked again
 _FIRST_WAIT_S, _LONGEST_BACKOFF_S = 1.0, 60.0
@@ -24,14 +24,14 @@ _SHOWN = 200  # characters of a reply in a message
 _KEPT = "nothing is lost: run the same command again"
 
 
-class Poster:
+class HttpClient:
     """Sends requests to the URL of a target. Raises SpecError if the variable with its token is not set."""
 
     def __init__(self, spec: TargetSpec, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._url, self._endpoint = spec.source, spec.endpoint
         self._who = f"target {spec.label!r} at {spec.source}"
         self._token = _token(spec)
-        self._pace = Pace(spec.source, spec.endpoint.requests_per_second, sleep=sleep)
+        self._rate_limiter = RateLimiter(spec.source, spec.endpoint.requests_per_second, sleep=sleep)
         self._sleep = sleep
         self._jitter = random.Random()  # no result depends on it
         self._session = requests.Session()
@@ -45,7 +45,7 @@ class Poster:
         that is not JSON.
         """
         for attempt in range(self._endpoint.retries + 1):
-            self._pace.wait()
+            self._rate_limiter.wait()
             try:
                 status, headers, text = self._send(request)
             except (requests.ConnectionError, requests.Timeout) as error:
@@ -110,7 +110,7 @@ class Poster:
     def _wait(self, attempt: int, wait_s: float | None) -> None:
         """Wait longer each time, at random so that workers do not come back together, or as the server asks."""
         if wait_s is not None:
-            self._pace.postpone(wait_s)  # for every worker of the node
+            self._rate_limiter.postpone(wait_s)  # for every worker of the node
         else:
             longest = min(_LONGEST_BACKOFF_S, _FIRST_WAIT_S * 2**attempt)
             self._sleep(longest * self._jitter.uniform(0.5, 1))

@@ -28,7 +28,7 @@ def label_columns(who: str, answer: AnswerSpec, labels: Sequence[str]) -> list[i
     return [outputs.index(label) for label in labels]
 
 
-def as_rows(who: str, answers: Any, num_images: int, num_outputs: int) -> NDArray[np.float64]:
+def parse_answers(who: str, answers: Any, num_images: int, num_outputs: int) -> NDArray[np.float64]:
     """Return answers, an array, tensor or nested list, as float64 (images, outputs).
 
     Raises DataError for another shape, for what is no number, and for NaN and infinity.
@@ -67,7 +67,7 @@ def to_logits(who: str, rows: NDArray[np.float64], answer: AnswerSpec, columns: 
     return logits[:, columns].astype(np.float32)
 
 
-def with_gradients(rows: Tensor, answer: AnswerSpec, columns: Sequence[int]) -> Tensor:
+def differentiable_logits(rows: Tensor, answer: AnswerSpec, columns: Sequence[int]) -> Tensor:
     """Return what `to_logits` does, (images, labels), as a function that is derived on the answers' device, in float32.
 
     A probability that has been rounded to 0 or 1 has a derivative of zero.

@@ -12,12 +12,12 @@ from raygrid.spec import InputSpec
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 
 
-def converted(images: Tensor, spec: InputSpec) -> Tensor:
+def preprocess(images: Tensor, spec: InputSpec) -> Tensor:
     """Return images (batch, channel, height, width) in [-1, 1] as `spec` declares them, on their device.
 
     In this order: size, channels, scale, mean and std, blue first, channels last, rounding.
     """
-    pixels = scaled(fitted(images, spec), spec)
+    pixels = normalize(resize(images, spec), spec)
     if spec.bgr:
         pixels = pixels.flip(1)
     if spec.channels_last:
@@ -27,7 +27,7 @@ def converted(images: Tensor, spec: InputSpec) -> Tensor:
     return pixels.contiguous()
 
 
-def fitted(images: Tensor, spec: InputSpec) -> Tensor:
+def resize(images: Tensor, spec: InputSpec) -> Tensor:
     """Return images in [-1, 1] of the size and channels that `spec` declares."""
     if spec.size and tuple(images.shape[-2:]) != (spec.size, spec.size):
         size = (spec.size, spec.size)
@@ -40,7 +40,7 @@ def fitted(images: Tensor, spec: InputSpec) -> Tensor:
     return images
 
 
-def scaled(images: Tensor, spec: InputSpec) -> Tensor:
+def normalize(images: Tensor, spec: InputSpec) -> Tensor:
     """Return images in [-1, 1] with black and white where `spec` has them, then less the mean, by the std."""
     pixels = (images + 1) * (0.5 * (spec.white - spec.black)) + spec.black
     if not spec.mean:
@@ -49,13 +49,13 @@ def scaled(images: Tensor, spec: InputSpec) -> Tensor:
     return (pixels - mean) / std
 
 
-def as_array(images: Tensor, spec: InputSpec) -> NDArray[np.float32] | NDArray[np.uint8]:
-    """Return the converted images as an array of its own, which the target may write to."""
-    array: NDArray[np.float32] | NDArray[np.uint8] = converted(images.cpu(), spec).numpy().copy()
+def to_array(images: Tensor, spec: InputSpec) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """Return the preprocessed images as an array of its own, which the target may write to."""
+    array: NDArray[np.float32] | NDArray[np.uint8] = preprocess(images.cpu(), spec).numpy().copy()
     return array
 
 
-def require_fit(who: str, takes: tuple[int | None, ...], spec: InputSpec, *, channels: int, image_size: int) -> None:
+def require_input_shape(who: str, takes: tuple[int | None, ...], spec: InputSpec, *, channels: int, image_size: int) -> None:
     """Return nothing if a model file that takes `takes` (None: any) can be shown the images that `spec` declares.
 
     Raises SpecError that says which field to set.

@@ -12,7 +12,7 @@ from raygrid.io.paths import cache_dir
 _LONGEST_QUEUE_S = 3600.0  # a turn further away than this was written under a clock that has been set since
 
 
-class Pace:
+class RateLimiter:
     """Turns to send a request to one URL, at least 1 / `per_second` seconds apart.
 
     The next free turn stands in a file of the node's cache; whoever takes it writes the one after.

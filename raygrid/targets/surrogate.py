@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from raygrid.errors import DataError, SpecError
 from raygrid.spec import TargetSpec
-from raygrid.targets.backends import NetworkTarget, in_batches, open_checkpoint, open_export
-from raygrid.targets.outputs import label_columns, with_gradients
-from raygrid.targets.preprocessing import converted, require_channels
+from raygrid.targets.backends import NetworkTarget, open_checkpoint, open_export, run_in_batches
+from raygrid.targets.outputs import differentiable_logits, label_columns
+from raygrid.targets.preprocessing import preprocess, require_channels
 
 
 class ExternalSurrogate(nn.Module):
@@ -33,7 +33,7 @@ class ExternalSurrogate(nn.Module):
         """
         # in its own precision, also where the study crafts in another: a probability in bfloat16 is soon 1
         with torch.autocast(images.device.type, enabled=False):
-            answers = in_batches(self.network, converted(images.float(), self.spec.input), self.batch)
+            answers = run_in_batches(self.network, preprocess(images.float(), self.spec.input), self.batch)
         if answers.shape == (len(images),) and self.num_outputs == 1:
             answers = answers[:, None]
         if answers.shape != (len(images), self.num_outputs):
@@ -41,7 +41,7 @@ class ExternalSurrogate(nn.Module):
                 f"{self.who} answered with an array of {list(answers.shape)}; expected {len(images)} rows of "
                 f"{self.num_outputs} numbers"
             )
-        return with_gradients(answers.float(), self.spec.answer, self.columns)
+        return differentiable_logits(answers.float(), self.spec.answer, self.columns)
 
     def train(self, mode: bool = True) -> "ExternalSurrogate":
         """Return the network as it is: in evaluation mode, which exported programs refuse to be asked for."""

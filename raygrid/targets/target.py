@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raygrid.spec import TargetSpec
 from raygrid.targets.backends import Ask, open_callable, open_checkpoint, open_export, open_onnx
 from raygrid.targets.http import open_endpoint
-from raygrid.targets.outputs import as_rows, label_columns, to_logits
+from raygrid.targets.outputs import label_columns, parse_answers, to_logits
 from raygrid.targets.preprocessing import require_channels
 
 
@@ -41,7 +41,7 @@ class ExternalTarget(nn.Module):
         # it is asked in its own precision, also where the study scores in another
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
             given = self.ask(images.float())
-        return as_rows(self.who, given, len(images), self.num_outputs)
+        return parse_answers(self.who, given, len(images), self.num_outputs)
 
     def train(self, mode: bool = True) -> "ExternalTarget":
         """Return the target as it is: it answers in evaluation mode, and exported programs refuse to be asked."""

@@ -187,10 +187,10 @@ def test_test_images_of_one_class_are_found_before_anything_is_trained(
     shards = [{"file": "test-00000.parquet", "part": "test", "rows": 3}]
     manifest = {"labels": ["finding"], "counts": counts, "shards": shards}
     write_json(samples_dir(tmp_path, "toy", zoo.sample_signatures["toy"]) / "manifest.json", manifest)
-    require_scorable(zoo, only_told=True)
+    require_scorable(zoo, warn_only=True)
     assert ("warning: toy: none of ['finding']" in capsys.readouterr().out) != fits
     with nullcontext() if fits else pytest.raises(DataError, match="among the 3 test images, so no AUC could be told"):
-        require_scorable(zoo, only_told=False)
+        require_scorable(zoo, warn_only=False)
 
 
 def test_what_a_study_lacks_is_listed_by_modality_and_the_demo_is_pointed_to(

@@ -12,7 +12,7 @@ from raygrid.store.answers import AnswerStore
 from raygrid.store.target_identity import endpoint_identity
 from raygrid.targets import open_target
 from raygrid.targets.http import Endpoint
-from raygrid.targets.http_client import Poster
+from raygrid.targets.http_client import HttpClient
 
 SIZE = 8
 IMAGES = torch.linspace(-1, 1, 6).view(6, 1, 1, 1).expand(6, 1, SIZE, SIZE)
@@ -38,4 +38,4 @@ def patient(spec: TargetSpec, folder: Path) -> tuple[Endpoint, list[float]]:
     """Return an endpoint that waits for nothing, and the list of the seconds that it would have waited."""
     waits: list[float] = []
     store = AnswerStore(folder, endpoint_identity(spec), spec.endpoint.max_images)
-    return Endpoint(spec, store, Poster(spec, sleep=waits.append), num_outputs=1), waits
+    return Endpoint(spec, store, HttpClient(spec, sleep=waits.append), num_outputs=1), waits

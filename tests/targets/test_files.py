@@ -16,7 +16,7 @@ from target_models import opened, specs, target
 from raygrid.errors import WeightsError
 from raygrid.spec import AnswerSpec, EndpointSpec, InputSpec, TargetSpec
 from raygrid.store import target_identity as identity
-from raygrid.targets import target_identity
+from raygrid.store.target_identity import target_identity
 
 
 class Planted:
@@ -153,7 +153,7 @@ def test_a_function_is_known_by_its_module_which_is_not_executed(
 
 def test_asking_for_an_identity_does_not_load_pytorch() -> None:
     code = (
-        "import sys\nfrom raygrid.targets import target_identity\nfrom raygrid.spec import TargetSpec\n"
+        "import sys\nfrom raygrid.store.target_identity import target_identity\nfrom raygrid.spec import TargetSpec\n"
         "target_identity(TargetSpec(modality='m', label='l', kind='http', source='http://127.0.0.1'))\n"
         "print('torch' in sys.modules)"
     )

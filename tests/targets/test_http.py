@@ -20,7 +20,7 @@ from target_server import WAIT_S, TargetServer
 from raygrid.errors import BudgetSpentError, DataError
 from raygrid.spec import AnswerSpec, EndpointSpec
 from raygrid.targets import check_target, open_target
-from raygrid.targets.rate_limit import Pace
+from raygrid.targets.rate_limit import RateLimiter
 
 # --- for nothing twice
 
@@ -159,27 +159,27 @@ def test_the_check_asks_black_and_white_only_in_doubt(answer: Any, message: str,
 
 def test_turns_are_shared_by_all_that_ask_one_url() -> None:
     now, waits = [1000.0], []
-    paces = [
-        Pace("http://127.0.0.1/a", 2.0, clock=lambda: now[0], sleep=waits.append),
-        Pace("http://127.0.0.1/a", 2.0, clock=lambda: now[0], sleep=waits.append),
-        Pace("http://127.0.0.1/b", 2.0, clock=lambda: now[0], sleep=waits.append),
+    limiters = [
+        RateLimiter("http://127.0.0.1/a", 2.0, clock=lambda: now[0], sleep=waits.append),
+        RateLimiter("http://127.0.0.1/a", 2.0, clock=lambda: now[0], sleep=waits.append),
+        RateLimiter("http://127.0.0.1/b", 2.0, clock=lambda: now[0], sleep=waits.append),
     ]
-    for pace in paces:
-        pace.wait()
-    paces[0].wait()
+    for limiter in limiters:
+        limiter.wait()
+    limiters[0].wait()
     assert waits == [0.5, 1.0]
     now[0] += 60
-    paces[1].wait()
+    limiters[1].wait()
     assert waits == [0.5, 1.0]
-    paces[0].postpone(20)
-    paces[1].wait()
+    limiters[0].postpone(20)
+    limiters[1].wait()
     assert waits[2:] == [20]
 
 
 def test_a_turn_of_a_wrong_clock_is_passed_over() -> None:
-    Pace("http://127.0.0.1/c", 1.0, clock=lambda: 1e9, sleep=lambda _: None).wait()
+    RateLimiter("http://127.0.0.1/c", 1.0, clock=lambda: 1e9, sleep=lambda _: None).wait()
     waits: list[float] = []
-    Pace("http://127.0.0.1/c", 1.0, clock=lambda: 1000.0, sleep=waits.append).wait()
+    RateLimiter("http://127.0.0.1/c", 1.0, clock=lambda: 1000.0, sleep=waits.append).wait()
     assert waits == []
 
 

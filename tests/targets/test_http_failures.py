@@ -14,7 +14,7 @@ from target_server import Reply, TargetServer
 
 from raygrid.errors import DataError, EndpointError, RaygridError, SpecError, StoreError
 from raygrid.spec import EndpointSpec, TargetSpec
-from raygrid.targets.http_client import Poster
+from raygrid.targets.http_client import HttpClient
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 408])
@@ -196,10 +196,10 @@ def test_a_token_among_the_answers_is_not_in_the_traceback(
 def test_a_token_is_masked_however_a_reply_writes_it(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLINIC_TOKEN", token)
     endpoint = EndpointSpec(token_variable="CLINIC_TOKEN")
-    poster = Poster(TargetSpec(modality="m", label="t", kind="http", source="http://localhost", endpoint=endpoint))
+    client = HttpClient(TargetSpec(modality="m", label="t", kind="http", source="http://localhost", endpoint=endpoint))
     for text in (token, str({"a": token}), json.dumps({"a": token}), json.dumps([token], ensure_ascii=False)):
-        assert "<token>" in poster.excerpt(text)
-        assert token not in poster.excerpt(text)
+        assert "<token>" in client.excerpt(text)
+        assert token not in client.excerpt(text)
 
 
 def test_a_token_that_is_not_there_is_named(

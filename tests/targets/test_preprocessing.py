@@ -14,9 +14,9 @@ from torch import Tensor
 from raygrid.data.images.decode import decode_image
 from raygrid.data.images.scale import round_towards, to_unit_range
 from raygrid.spec import AnswerSpec, InputSpec
-from raygrid.targets.delivery import as_received, encode, to_levels
+from raygrid.targets.delivery import deliver, encode, to_levels
 from raygrid.targets.outputs import to_logits
-from raygrid.targets.preprocessing import converted
+from raygrid.targets.preprocessing import preprocess
 
 
 def levels_between(channels: int) -> Tensor:
@@ -34,7 +34,7 @@ def test_an_image_arrives_as_its_file_is_read(received: str, channels: int, cont
     path = tmp_path / f"image.{received[:3]}"
     path.write_bytes(encode(to_levels(shown)[0], spec))
     read = decode_image(path, channels)
-    assert torch.equal(as_received(shown, spec), to_unit_range(read[None]))
+    assert torch.equal(deliver(shown, spec), to_unit_range(read[None]))
     nearest = np.rint((shown.numpy().transpose(0, 2, 3, 1) + 1) * 127.5)[0]
     assert np.array_equal(read, nearest) is (received != "jpeg:75")
 
@@ -51,7 +51,7 @@ def test_equal_images_are_equal_files(received: str) -> None:
 def test_a_coarser_jpeg_changes_more() -> None:
     coarse = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
     unit = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3) + torch.linspace(0, 0.1, 32)
-    change = {q: (as_received(unit, function("scores", received=f"jpeg:{q}")) - unit).abs().mean() for q in (20, 95)}
+    change = {q: (deliver(unit, function("scores", received=f"jpeg:{q}")) - unit).abs().mean() for q in (20, 95)}
     assert change[20] > 2 * change[95] > 0
 
 
@@ -108,18 +108,18 @@ COLOUR = torch.tensor([-1.0, 0.2, 1.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
     ],
 )
 def test_pixels_are_scaled_as_declared(spec: InputSpec, images: Tensor, expected: list[float]) -> None:
-    array = converted(images, spec)
+    array = preprocess(images, spec)
     assert array.dtype == (torch.uint8 if spec.dtype == "uint8" else torch.float32)
     assert array[0, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_channels_come_as_declared() -> None:
-    assert torch.equal(converted(GREY, InputSpec(channels=3)), (GREY.expand(1, 3, 2, 3) + 1) / 2)
-    luminance = converted(COLOUR, InputSpec(channels=1))
+    assert torch.equal(preprocess(GREY, InputSpec(channels=3)), (GREY.expand(1, 3, 2, 3) + 1) / 2)
+    luminance = preprocess(COLOUR, InputSpec(channels=1))
     assert luminance.shape == (1, 1, 2, 2)
     assert luminance[0, 0, 0, 0].item() == pytest.approx(0.587 * 0.6 + 0.114)
     spec = InputSpec(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 0.5), bgr=True, channels_last=True)
-    shown = converted(COLOUR, spec)
+    shown = preprocess(COLOUR, spec)
     assert shown.shape == (1, 2, 2, 3)
     assert shown[0, 0, 0].tolist() == pytest.approx([(1 - 0.3) / 0.5, 0.6 - 0.2, 0 - 0.1])
 
@@ -127,10 +127,10 @@ def test_channels_come_as_declared() -> None:
 def test_the_size_is_changed_without_aliasing() -> None:
     stripes = torch.ones(1, 1, 64, 64)
     stripes[..., ::4] = -1
-    small = converted(stripes, InputSpec(size=16))
+    small = preprocess(stripes, InputSpec(size=16))
     assert small.shape == (1, 1, 16, 16)
     assert (small - 0.75).abs().max() < 0.1  # picked, not averaged, the dark lines would be lost
-    assert converted(GREY[..., :2], InputSpec(size=7)).shape == (1, 1, 7, 7)
+    assert preprocess(GREY[..., :2], InputSpec(size=7)).shape == (1, 1, 7, 7)
 
 
 # --- what its answers mean

@@ -26,12 +26,13 @@ from raygrid.scoring.networks import verify_external
 from raygrid.spec import AnswerSpec, InputSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import samples_dir
+from raygrid.store.target_identity import target_identity
 from raygrid.store.weight_sources import path_of_model
-from raygrid.study.check_targets import try_targets
+from raygrid.study.check_targets import check_targets
 from raygrid.study.publish import publish
 from raygrid.study.run import track
 from raygrid.study.track import default_uri
-from raygrid.targets import check_surrogate, open_surrogate, open_target, target_identity
+from raygrid.targets import check_surrogate, open_surrogate, open_target
 
 TWO = (MODEL, replace(MODEL, split="d2"))
 EXCLUSIVE = AnswerSpec(kind="probability", labels=LABELS, exclusive=True)
@@ -210,12 +211,12 @@ def test_it_is_tried_when_it_is_switched_on_later(
 ) -> None:
     tried: list[str] = []
     monkeypatch.setattr(networks, "verify_external", lambda zoo, target, samples: tried.append(target.name))
-    try_targets(zoo, None)
+    check_targets(zoo, None)
     assert tried == []  # all is done
     shutil.copytree(zoo.path, tmp_path / "study")
     grown = StudyFolder(tmp_path / "study", zoo.study, zoo.sample_signatures)
     shutil.rmtree(grown.path / "scores" / "modality=toy" / "surrogate=external-copy")
-    try_targets(grown, None)
+    check_targets(grown, None)
     assert tried == ["external-copy"]
 
 
