@@ -1,4 +1,4 @@
-"""raygrid's images as the array that a target takes."""
+"""Conversion of raygrid's images to the array that a target takes."""
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 
 
 def preprocess(images: Tensor, spec: InputSpec) -> Tensor:
-    """Return images (batch, channel, height, width) in [-1, 1] as `spec` declares them, on their device.
+    """Return images (batch, channel, height, width) in [-1, 1] in the form that `spec` declares, on the same device.
 
-    In this order: size, channels, scale, mean and std, blue first, channels last, rounding.
+    Order: size, channels, scale, mean and std, blue first, channels last, rounding.
     """
     pixels = normalize(resize(images, spec), spec)
     if spec.bgr:
@@ -28,7 +28,7 @@ def preprocess(images: Tensor, spec: InputSpec) -> Tensor:
 
 
 def resize(images: Tensor, spec: InputSpec) -> Tensor:
-    """Return images in [-1, 1] of the size and channels that `spec` declares."""
+    """Return images in [-1, 1] with the size and the number of channels that `spec` declares."""
     if spec.size and tuple(images.shape[-2:]) != (spec.size, spec.size):
         size = (spec.size, spec.size)
         # antialias averages over all source pixels where the image shrinks, as Pillow and OpenCV's INTER_AREA do
@@ -41,7 +41,7 @@ def resize(images: Tensor, spec: InputSpec) -> Tensor:
 
 
 def normalize(images: Tensor, spec: InputSpec) -> Tensor:
-    """Return images in [-1, 1] with black and white where `spec` has them, then less the mean, by the std."""
+    """Return images in [-1, 1] scaled to the black and white of `spec`, then normalized by its mean and std."""
     pixels = (images + 1) * (0.5 * (spec.white - spec.black)) + spec.black
     if not spec.mean:
         return pixels
@@ -50,31 +50,42 @@ def normalize(images: Tensor, spec: InputSpec) -> Tensor:
 
 
 def to_array(images: Tensor, spec: InputSpec) -> NDArray[np.float32] | NDArray[np.uint8]:
-    """Return the preprocessed images as an array of its own, which the target may write to."""
+    """Return the preprocessed images as a new array, which the target may overwrite."""
     array: NDArray[np.float32] | NDArray[np.uint8] = preprocess(images.cpu(), spec).numpy().copy()
     return array
 
 
-def require_input_shape(who: str, takes: tuple[int | None, ...], spec: InputSpec, *, channels: int, image_size: int) -> None:
-    """Return nothing if a model file that takes `takes` (None: any) can be shown the images that `spec` declares.
+def require_input_shape(
+    who: str, expected: tuple[int | None, ...], spec: InputSpec, *, channels: int, image_size: int
+) -> None:
+    """Check the input shape of a model file against the images that `spec` declares.
 
-    Raises SpecError that says which field to set.
+    Args:
+        expected: input shape in the file; None is any number.
+        channels, image_size: of the study's images.
+
+    Raises SpecError, which names the fields to set, if the shapes differ.
     """
     size, channels = spec.size or image_size, spec.channels or channels
-    shown = (size, size, channels) if spec.channels_last else (channels, size, size)
-    if len(takes) != 4:
-        raise SpecError(f"{who} takes an array of {len(takes)} axes; expected (batch, {', '.join(map(str, shown))})")
-    if any(wanted not in (None, given) for wanted, given in zip(takes[1:], shown, strict=True)):
+    given = (size, size, channels) if spec.channels_last else (channels, size, size)
+    if len(expected) != 4:
         raise SpecError(
-            f"{who} takes images of {list(takes[1:])}, and would be shown {list(shown)}; set size, channels or "
-            "channels_last of its InputSpec"
+            f"{who} takes an array of {len(expected)} axes; expected (batch, {', '.join(map(str, given))})"
+        )
+    if any(axis not in (None, length) for axis, length in zip(expected[1:], given, strict=True)):
+        raise SpecError(
+            f"{who} takes images of shape {list(expected[1:])}, but its InputSpec makes {list(given)}; set size, "
+            "channels or channels_last of the InputSpec"
         )
 
 
 def require_channels(who: str, spec: InputSpec, channels: int) -> None:
-    """Return nothing if mean, std and blue-first fit the channels. Raises SpecError."""
-    shown = spec.channels or channels
-    if len(spec.mean) not in (0, 1, shown):
-        raise SpecError(f"{who} declares {len(spec.mean)} values of mean and std, and is shown {shown} channels")
-    if spec.bgr and shown != 3:
-        raise SpecError(f"{who} declares bgr, and is shown {shown} channel; set channels=3 of its InputSpec")
+    """Check that `mean`, `std` and `bgr` fit the number of channels. Raises SpecError if they do not."""
+    num_channels = spec.channels or channels
+    if len(spec.mean) not in (0, 1, num_channels):
+        raise SpecError(
+            f"{who}: mean and std have {len(spec.mean)} values, but the images have {num_channels} channels; declare "
+            "one value, or one per channel"
+        )
+    if spec.bgr and num_channels != 3:
+        raise SpecError(f"{who}: bgr needs 3 channels, but the images have {num_channels}; set channels=3 of InputSpec")
