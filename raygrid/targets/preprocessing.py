@@ -69,9 +69,7 @@ def require_input_shape(
     size, channels = spec.size or image_size, spec.channels or channels
     given = (size, size, channels) if spec.channels_last else (channels, size, size)
     if len(expected) != 4:
-        raise SpecError(
-            f"{who} takes an array of {len(expected)} axes; expected (batch, {', '.join(map(str, given))})"
-        )
+        raise SpecError(f"{who} takes an array of {len(expected)} axes; expected (batch, {', '.join(map(str, given))})")
     if any(axis not in (None, length) for axis, length in zip(expected[1:], given, strict=True)):
         raise SpecError(
             f"{who} takes images of shape {list(expected[1:])}, but its InputSpec makes {list(given)}; set size, "

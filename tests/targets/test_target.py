@@ -173,7 +173,8 @@ def test_a_declaration_that_cannot_be_is_refused(spec: TargetSpec, error: type[R
 
 def test_files_for_other_images_are_refused(target_files: Path) -> None:
     for name, kind in (("clinic.onnx", "onnx"), ("clinic.pt2", "export")):
-        with pytest.raises(SpecError, match=r"takes images of shape \[3, 32, 32\], but its InputSpec makes \[3, 64, 64\]"):
+        message = r"takes images of shape \[3, 32, 32\], but its InputSpec makes \[3, 64, 64\]"
+        with pytest.raises(SpecError, match=message):
             opened(target(kind, str(target_files / name), input=InputSpec(size=64)))
     with pytest.raises(SpecError, match=r"takes images tensor\(float\); expected one input, tensor\(uint8\)"):
         opened(target("onnx", str(target_files / "clinic.onnx"), input=InputSpec(white=255, dtype="uint8")))
