@@ -13,9 +13,9 @@ import pandas as pd
 from raygrid.cli.exit_status import guarded
 from raygrid.data.datasets import Index
 from raygrid.data.datasets.chestxray14 import FINDINGS
-from raygrid.data.splits.draw import ROLES, check_splits, members, test_patients
 from raygrid.data.splits.parse import SplitFile, entries_of, read_split_files
 from raygrid.data.splits.resolve import splits_of
+from raygrid.data.splits.rules import ROLES, check_splits, members, test_patients
 from raygrid.errors import DataError
 from raygrid.spec import SPLITS, SplitSpec
 
@@ -42,7 +42,7 @@ def main() -> None:
     index = read_index(folder / found(folder, "Data_Entry_2017_v2020.csv"), files["d1"])
     wrong = differences("official lists", parts(index.table), EXPECTED_PARTS)
     for title, used in (("drawn", {}), ("published", files)):
-        splits = splits_of(index, SplitSpec(), SEED, used)
+        splits, _ = splits_of(index, SplitSpec(), SEED, used)
         check_splits(splits)
         print(f"\n{title} splits: patients, images, and the share of images with each finding (%)")
         print(table(index, splits).to_string())

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raygrid.data.images.parquet import images_of, with_images
-from raygrid.data.splits.draw import members
+from raygrid.data.splits.rules import members
 from raygrid.errors import RaygridError, StoreError
 from raygrid.hashing import digest
 from raygrid.io.files import atomic_path, checksum, read_json
@@ -126,7 +126,7 @@ class Samples:
         return [label for label in self.labels if 0 < counts.get(f"positive_{label}", 0) < counts["images"]]
 
     def splits(self) -> pd.DataFrame:
-        """Return the split table, one row per patient (see `raygrid.data.splits.draw.assign_splits`)."""
+        """Return the split table, one row per patient (columns: `raygrid.data.splits.rules`)."""
         path = self.folder / "splits.csv"
         if self.manifest.get("splits_sha256", checksum(path)) != checksum(path):
             raise self._damaged("splits.csv is not the file that the manifest describes")

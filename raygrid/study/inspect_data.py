@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from raygrid.data.splits.draw import ROLES, members
+from raygrid.data.splits.rules import ROLES, members
 from raygrid.io.files import atomic_path, write_text
 from raygrid.io.mirror import pull
 from raygrid.progress import tell

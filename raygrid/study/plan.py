@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from raygrid.data.splits.draw import ROLES, members
+from raygrid.data.splits.rules import ROLES, members
 from raygrid.errors import MissingDataError, SpecError
 from raygrid.io.mirror import exists
 from raygrid.models.timing import Seconds, measure, num_gradients, untimed

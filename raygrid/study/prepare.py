@@ -135,7 +135,9 @@ def survey_modality(
     files = read_split_files(modality.splits.files, data_root)
     hashes = content_hashes(files)
     signature = samples_signature(modality.dataset, modality.splits, study.seed, index.fingerprint(), hashes)
-    splits = splits_of(index, modality.splits, study.seed, files)
+    splits, notes = splits_of(index, modality.splits, study.seed, files)
+    for note in notes:
+        tell(f"prepare: {modality.name}: {note}")
     part = index.table["patient_id"].map(splits.set_index("patient_id")["part"])
     table = index.table.assign(part=part)
     table = table[table["part"].isin(("development", "test"))].sort_values(["part", "image_id"], ignore_index=True)

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from raygrid.data.datasets.chestxray14 import FINDINGS
-from raygrid.data.splits.draw import assign_splits, members
-from raygrid.data.splits.draw import test_patients as patients_of_test
+from raygrid.data.splits.draw import assign_splits
+from raygrid.data.splits.rules import members
+from raygrid.data.splits.rules import test_patients as patients_of_test
 from raygrid.spec import SplitSpec
 
 _FILE = Path(__file__).resolve().parents[2] / "analysis" / "check_chestxray14_splits.py"

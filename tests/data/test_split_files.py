@@ -16,10 +16,11 @@ from tiny_grid import tiny
 
 from raygrid.data.datasets import Index
 from raygrid.data.datasets.base import Reject
-from raygrid.data.splits.draw import assign_splits, members
-from raygrid.data.splits.draw import test_patients as patients_of_test
+from raygrid.data.splits.draw import assign_splits
 from raygrid.data.splits.parse import SplitFile, content_hashes, read_split_files
 from raygrid.data.splits.resolve import splits_of
+from raygrid.data.splits.rules import members
+from raygrid.data.splits.rules import test_patients as patients_of_test
 from raygrid.errors import DataError, MissingDataError, SpecError
 from raygrid.io.files import write_text
 from raygrid.spec import DatasetSpec, SplitSpec
@@ -73,7 +74,7 @@ def written(folder: Path, texts: dict[str, str], suffix: str = "csv") -> dict[st
 
 
 def read(folder: Path, files: dict[str, str], index: Index = INDEX, seed: int = SEED) -> pd.DataFrame:
-    return splits_of(index, SplitSpec(files=files), seed, read_split_files(files, folder))
+    return splits_of(index, SplitSpec(files=files), seed, read_split_files(files, folder))[0]
 
 
 @pytest.mark.parametrize("names", [("d1", "d2"), ("d1", "d2", *SMALLER)], ids=["smaller drawn", "all given"])
@@ -100,7 +101,7 @@ def test_quotes_and_packing_change_neither_splits_nor_hashes(tmp_path):
     packed_path.write_bytes(gzip.compress(text.encode()))
     packed = read_split_files({**files, "d1": str(packed_path)}, tmp_path)
     assert content_hashes(packed) == content_hashes(plain)
-    pd.testing.assert_frame_equal(splits_of(INDEX, SplitSpec(), SEED, packed), DRAWN)
+    pd.testing.assert_frame_equal(splits_of(INDEX, SplitSpec(), SEED, packed)[0], DRAWN)
 
 
 def test_the_seed_draws_only_what_the_files_do_not_give(tmp_path):
@@ -110,12 +111,14 @@ def test_the_seed_draws_only_what_the_files_do_not_give(tmp_path):
     assert (other["in_d1_tenth"] != DRAWN["in_d1_tenth"]).any()
 
 
-def test_patients_that_no_file_names_are_unused_and_counted(tmp_path, capsys):
-    files = written(tmp_path, {name: yaml_of(name) for name in ("d1", "d2")}, "yml")
-    got = read(tmp_path, files, made_index(63))
+def test_patients_that_no_file_names_are_unused_and_counted(tmp_path):
+    files = read_split_files(written(tmp_path, {name: yaml_of(name) for name in ("d1", "d2")}, "yml"), tmp_path)
+    got, notes = splits_of(made_index(63), SplitSpec(), SEED, files)
     assert sorted(got["patient_id"][got["part"] == "unused"]) == ["60", "61", "62"]
     pd.testing.assert_frame_equal(got[got["part"] != "unused"].reset_index(drop=True), DRAWN)
-    assert "3 of 63 patients stand in no split and are left out" in capsys.readouterr().out
+    assert len(notes) == 1
+    assert notes[0].startswith("3 of 63 patients are in no split and are left out (splits read from ")
+    assert splits_of(INDEX, SplitSpec(), SEED, files)[1] == []
 
 
 @settings(max_examples=40, deadline=None)
@@ -198,7 +201,7 @@ def test_a_test_fraction_beside_files_is_refused():
         (["d1", "d2/train"], r"split files of d2: got \['d2/train'\]"),
         (["d1", "d2", "d2/train"], r"got \['d2', 'd2/train'\]"),
         (["d1", "d2", "d1_tenth/train"], "split files of d1_tenth"),
-        (["all", "d1"], r"'all' gives every split; got \['all', 'd1'\]: leave the others out"),
+        (["all", "d1"], r"'all' gives every split; got \['all', 'd1'\]; remove the others"),
     ],
 )
 def test_an_incomplete_set_of_files_is_refused(names, message):
@@ -214,7 +217,7 @@ def test_absent_files_are_all_listed_with_near_misses(tmp_path):
     first, second = str(caught.value).splitlines()
     assert "splits/d1.yaml (split file 'd1'): not found" in first
     assert "did you mean 'd1.yml'" in first
-    assert "nowhere is not there either" in second
+    assert "nowhere does not exist either" in second
 
 
 TRAIN = images_of("d1", "train")
@@ -224,20 +227,23 @@ TEST = images_of("", "test")
 MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
     "an image that is not there": (
         lambda t: t.replace(TRAIN[0], f"{TRAIN[0]}9"),
-        rf"d1\.yml: 1 entries are no images of the data set: '{TRAIN[0]}9' \(line \d+\); did you mean {TRAIN[0]}\.png",
+        rf"d1\.yml: 1 entries match no image of the data set: '{TRAIN[0]}9' \(line \d+\); did you mean {TRAIN[0]}\.png",
     ),
     "another extension": (
         lambda t: t.replace(TRAIN[0], f"{TRAIN[0]}.jpg"),
-        rf"1 entries are no images of the data set: '{TRAIN[0]}\.jpg'",
+        rf"1 entries match no image of the data set: '{TRAIN[0]}\.jpg'",
     ),
     "names of another data set": (
         lambda t: "trainIDs:\n" + "- zebra\n" * 7 + "valIDs:\n- zebra\n",
-        r"8 entries are no images.*, …; expected names such as 00000_000\.png",
+        r"8 entries match no image.*, …; expected names such as 00000_000\.png\. Use the split files",
     ),
-    "an image twice": (lambda t: f"{t}- {VALIDATION[0]}\n", rf"line \d+: {VALIDATION[0]} stands twice; expected once"),
+    "an image twice": (
+        lambda t: f"{t}- {VALIDATION[0]}\n",
+        rf"line \d+: {VALIDATION[0]} is listed twice; expected once",
+    ),
     "a patient in training and validation": (
         lambda t: t.replace(f"- {VALIDATION[0]}\n", "").replace("trainIDs:\n", f"trainIDs:\n- {VALIDATION[0]}\n"),
-        rf"1 patients stand in two places.*: \d+ in d1/train \({VALIDATION[0]} in .*line \d+\) and in d1/validation",
+        rf"1 patients are in two places.*: \d+ in d1/train \({VALIDATION[0]} in .*line \d+\) and in d1/validation",
     ),
     "a patient of d2 in d1": (
         lambda t: t.replace("trainIDs:\n", f"trainIDs:\n- {OTHER[0]}\n- {OTHER[1]}\n"),
@@ -245,11 +251,11 @@ MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "a test patient in training": (
         lambda t: t.replace("trainIDs:\n", f"trainIDs:\n- {TEST[0]}\n- {TEST[1]}\n"),
-        "1 patients stand in two places",
+        "1 patients are in two places",
     ),
     "some of a patient's images": (
         lambda t: t.replace(f"- {TRAIN[1]}\n", ""),
-        rf"d1/train lacks images of 1 of its patients, such as {TRAIN[1]}\.png of \d+ \(there is {TRAIN[0]} in",
+        rf"d1/train lacks images of 1 of its patients, such as {TRAIN[1]}\.png of \d+ \(it has {TRAIN[0]} in",
     ),
     "d1 smaller than d2": (
         lambda t: t.replace(f"- {TRAIN[0]}\n- {TRAIN[1]}\n", ""),
@@ -257,7 +263,7 @@ MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "other test patients than d2": (
         lambda t: t.replace(f"- {TEST[0]}\n- {TEST[1]}\n", ""),
-        r"d1\.yml and .*d2\.yml name different test patients, 1 stand in one of them only",
+        r"d1\.yml and .*d2\.yml name different test patients, 1 are in one of them only",
     ),
     "an empty list": (
         lambda t: t[: t.index("valIDs:")] + "valIDs: []\n",
@@ -269,7 +275,7 @@ MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
         lambda t: t.replace("valIDs", "validIDs"),
         r"line \d+: .*unknown list 'validIDs'; did you mean",
     ),
-    "a list twice": (lambda t: f"{t}valIDs:\n- {TRAIN[0]}\n", r"line \d+: the list valIDs stands twice"),
+    "a list twice": (lambda t: f"{t}valIDs:\n- {TRAIN[0]}\n", r"line \d+: expected one list valIDs, got a second one"),
     "a name for a list": (lambda t: t[: t.index("valIDs:")] + "valIDs: 7\n", "expected a list under valIDs, got '7'"),
     "a structure in a list": (lambda t: f"{t}- a: b\n", r"line \d+: expected the name of an image, got a structure"),
     "a list at the top": (lambda t: f"- {TRAIN[0]}\n", "expected lists named trainIDs, valIDs, testIDs"),
@@ -289,15 +295,21 @@ def test_each_mistake_in_a_published_file_is_named(tmp_path, mistake):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("d1", "image\nx\n", r"d1\.csv, line 1: expected the columns \['image', 'role'\], each once, got \['image'\]"),
-        ("d1", "", r"line 1: expected the columns"),
+        (
+            "d1",
+            "image\nx\n",
+            r"d1\.csv, row 1: expected the columns \['image', 'role'\], got \['image'\]; lacking",
+        ),
+        ("d1", "", r"row 1: expected the columns"),
+        ("d1", f"image,role,role\n{TRAIN[0]},train,test\n", r"row 1: expected one column 'role', got 2"),
         ("d1", f"image,role\n{TRAIN[0]},valid\n", r"line 2: unknown role 'valid'; did you mean 'validation'"),
-        ("d1", f"image,role\n{TRAIN[0]}\n", r"line 2: expected 2 fields, got 1"),
-        ("d1", 'image,role\n"x,train\n', "expected CSV"),
+        ("d1", f"image,role\n{TRAIN[0]}\n", r"row 2: expected 2 values, got 1"),
+        ("d1", f"image,role\n{TRAIN[0]},train,extra\n", r"row 2: expected 2 values, got 3"),
+        ("d1", 'image,role\n"x,train\n', "row 2: expected CSV"),
         ("d1", f"image,role\n{TRAIN[0]},train\n", "at least one image for validation"),
         ("test", "", "at least one image for test"),
         ("test", "filename,level\nx,0\n", r"expected the columns \['image'\]"),
-        ("test", "filename\n", r"1 entries are no images of the data set: 'filename' \(line 1\)"),
+        ("test", "filename\n", r"1 entries match no image of the data set: 'filename' \(line 1\)"),
         ("d2_half", csv_of("d2"), "d2_half trains on 1[0-9] of d2's 1[0-9], expected half"),
         ("d2_half", csv_of("d1"), r"train patients of d2_half are not among the train patients of d2: \d+ \("),
         ("d1_tenth", csv_of("d1"), "d1_tenth has .* patients of d1's"),
@@ -312,13 +324,13 @@ def test_each_mistake_in_a_csv_file_is_named(tmp_path, name, text, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.replace("in_d2_half", "half"), r"line 1: expected the columns .* got .*'half'"),
+        (lambda t: t.replace("in_d2_half", "half"), r"row 1: expected the columns .* got .*'half'"),
         (lambda t: t.replace("False", "no", 1), r"line 2: column 'in_d\d.*' is 'no'; expected True or False"),
-        (lambda t: t + t.splitlines()[1] + "\n", r"line 62: patient 0 stands twice"),
+        (lambda t: t + t.splitlines()[1] + "\n", r"line 62: patient 0 has two rows"),
         (lambda t: t + "zoe,test,,,False,False\n", "1 patients are not in the data set: zoe"),
         (lambda t: t.replace(",train,", ",validation,", 1), "expected equal|validate d2 but not d2_half|expected half"),
         (lambda t: t.replace("test,,,", "unused,,,"), "no patients in test; expected at least one"),
-        (lambda t: t.replace("test,,,", "tests,,,"), "a part, split and role that do not go together"),
+        (lambda t: t.replace("test,,,", "tests,,,"), "an invalid combination of part, split and role"),
     ],
 )
 def test_each_mistake_in_a_manifest_is_named(tmp_path, change, message):
@@ -335,7 +347,7 @@ def test_rejected_images_are_no_mistake_of_the_files_but_a_lost_patient_is_named
         return Index(LABELS, left, rejects=tuple(Reject(name, "is empty") for name in names))
 
     pd.testing.assert_frame_equal(read(tmp_path, files, without(f"{TRAIN[0]}.png")), DRAWN)
-    with pytest.raises(DataError, match=rf"expected equal.*\n2 images .* rejected .*: {TRAIN[0]}, {TRAIN[1]}; mend"):
+    with pytest.raises(DataError, match=rf"expected equal.*\n2 images .* rejected .*: {TRAIN[0]}, {TRAIN[1]}; repair"):
         read(tmp_path, files, without(f"{TRAIN[0]}.png", f"{TRAIN[1]}.png"))
 
 
@@ -343,7 +355,7 @@ def test_a_name_without_extension_that_fits_two_images_is_refused(tmp_path):
     twin = INDEX.table[INDEX.table["image_id"] == f"{TRAIN[0]}.png"].assign(image_id=f"{TRAIN[0]}.jpg")
     index = Index(LABELS, pd.concat([INDEX.table, twin], ignore_index=True))
     files = written(tmp_path, {name: yaml_of(name) for name in ("d1", "d2")}, "yml")
-    with pytest.raises(DataError, match=rf"line \d+: {TRAIN[0]} may be any of .*write the name in full"):
+    with pytest.raises(DataError, match=rf"line \d+: {TRAIN[0]} matches several images, .*write the full name"):
         read(tmp_path, files, index)
 
 
@@ -361,7 +373,7 @@ def test_files_without_test_images_need_an_official_test_part_that_they_leave_al
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("d1.json", b"{}", r"d1\.json: expected a split file that ends in \.yml"),
+        ("d1.json", b"{}", r"d1\.json: expected a split file with the extension \.yml"),
         ("d1.yml", b"\xff\xfe", "expected UTF-8 text, got UnicodeDecodeError"),
         ("d1.yml.gz", b"no gzip", "expected UTF-8 text, got BadGzipFile"),
         ("d1.csv.gz", gzip.compress(b"image,role\n" * 99, mtime=0)[:-9], "expected UTF-8 text, got EOFError"),
@@ -375,5 +387,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):
 
 def test_yaml_for_one_role_is_refused(tmp_path):
     files = written(tmp_path, {"d1/train": yaml_of("d1"), "d1/validation": "", "d2": yaml_of("d2")}, "yml")
-    with pytest.raises(DataError, match=r"expected a list of train images alone .*'d1' in place of 'd1/train'"):
+    with pytest.raises(DataError, match=r"expected a list of train images .*'d1' instead of 'd1/train'"):
         read(tmp_path, files)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raygrid.data.splits.draw import assign_splits, members
+from raygrid.data.splits.draw import assign_splits
+from raygrid.data.splits.rules import members
 from raygrid.errors import StoreError
 from raygrid.io.cache import CACHE_VARIABLE, cached_file
 from raygrid.io.files import write_json, write_text

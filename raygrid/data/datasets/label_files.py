@@ -3,7 +3,7 @@
 import csv
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from raygrid.data.datasets.base import INDEX_COLUMNS, Reject
@@ -36,27 +36,45 @@ def read_rows(
     Raises DataError if a column is missing or stands twice, a row is too short, a quote is not closed, or the file is
     not UTF-8 text.
     """
-    place = f"{path}, row 1"
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)  # else a stray quote swallows rows in silence
-            header = [name.strip() for name in next(reader, [])]
-            places = {name: header.index(name) for name in require_columns(f"{path}, row 1", header, columns, optional)}
-            while True:
-                place = f"{path}, row {reader.line_num + 1}"
-                row = next(reader, None)
-                if row is None:
-                    return
-                if not any(cell.strip() for cell in row):
-                    continue
-                if len(row) < len(header) or (exact and any(row[len(header) :])):
-                    shown = str(row)[:_MOST_TEXT]
-                    raise DataError(f"{place}: expected {len(header)} values, got {len(row)}: {shown}; repair the row")
-                yield place, {name: row[i].strip() for name, i in places.items()}
-    except csv.Error as error:
-        raise DataError(f"{place}: expected CSV, got {error}; close or double the quotes in this row") from error
+            for row, values in rows_of(file, path, columns, optional, exact=exact):
+                yield f"{path}, row {row}", {name: value.strip() for name, value in values.items()}
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: expected a CSV file in UTF-8, got {error}; save it as CSV UTF-8") from error
+
+
+def rows_of(
+    lines: Iterable[str], path: Path, columns: Sequence[str], optional: Sequence[str] = (), *, exact: bool = False
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (row number, values) for each row of CSV text, by the rules of `read_rows` except that blanks stay.
+
+    Error messages name `path` as the file.
+
+    Raises DataError if a column is missing or repeated, a row is too short or a quote is not closed.
+    """
+    number = 1
+    reader = csv.reader(lines, strict=True)  # else a stray quote swallows rows in silence
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        places = {name: header.index(name) for name in require_columns(f"{path}, row 1", header, columns, optional)}
+        while True:
+            number = reader.line_num + 1
+            row = next(reader, None)
+            if row is None:
+                return
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) < len(header) or (exact and any(row[len(header) :])):
+                shown = str(row)[:_MOST_TEXT]
+                raise DataError(
+                    f"{path}, row {number}: expected {len(header)} values, got {len(row)}: {shown}; repair the row"
+                )
+            yield number, {name: row[i] for name, i in places.items()}
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, row {number}: expected CSV, got {error}; close or double the quotes in this row"
+        ) from error
 
 
 def require_columns(

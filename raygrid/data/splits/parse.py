@@ -1,6 +1,5 @@
-"""Split files as text: YAML or CSV in, one row per named image or patient out, each with the line where it stands."""
+"""Reading split files: the images or patients that a YAML, CSV or text file names, each with its line number."""
 
-import csv
 import gzip
 import hashlib
 import io
@@ -12,32 +11,44 @@ from typing import Any
 
 import yaml
 
+from raygrid.data.datasets.label_files import rows_of
 from raygrid.errors import DataError, MissingDataError, unknown_name
 
 YAML_ROLES = {"trainIDs": "train", "valIDs": "validation", "testIDs": "test"}  # the paper's published files
 LIST_ROLES = tuple(YAML_ROLES.values())
 LIST_COLUMNS = ("image", "role")
 _SUFFIXES = (".yml", ".yaml", ".csv", ".txt")
-# Nodes are read as they are written, nothing is resolved: 00000013_010 without quotes would else be the number 4104.
+# This loader keeps every value as text: any other would read 00000013_010 without quotes as the number 4104.
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A split file as it was read: its path, and its text (unpacked, without byte order mark)."""
+    """The content of a split file.
+
+    Attributes:
+        path: the file that was read.
+        text: its text, decompressed and without a byte order mark.
+    """
 
     path: Path
     text: str
 
     @property
     def is_yaml(self) -> bool:
-        """Whether the name says that this is YAML."""
+        """Whether the file name has the extension of a YAML file."""
         return _suffix(self.path) in (".yml", ".yaml")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image that a split file names: the line, the role (train, validation, test) and the name as written."""
+    """One image that a split file names.
+
+    Attributes:
+        line: line number in the file, from 1.
+        role: train, validation or test.
+        name: name of the image as it is in the file.
+    """
 
     line: int
     role: str
@@ -45,10 +56,10 @@ class Entry:
 
 
 def read_split_files(files: Mapping[str, str], data_root: Path) -> dict[str, SplitFile]:
-    """Return the files of `SplitSpec.files`, read and unpacked (`.gz`); none for splits that are drawn.
+    """Return the content of each file of `SplitSpec.files`; `.gz` files are decompressed.
 
-    Raises MissingDataError that lists the absent files, DataError for a file that is no UTF-8 text or has an
-    unknown ending.
+    Raises MissingDataError, which lists all missing files, or DataError if a file is not UTF-8 text or its name has an
+    unknown extension.
     """
     paths = {name: data_root / path for name, path in files.items()}
     absent = missing_split_files(files, data_root)
@@ -58,58 +69,42 @@ def read_split_files(files: Mapping[str, str], data_root: Path) -> dict[str, Spl
 
 
 def missing_split_files(files: Mapping[str, str], data_root: Path) -> list[str]:
-    """Return one line for each file of `SplitSpec.files` that is not there, with near misses."""
+    """Return one line for each missing file of `SplitSpec.files`, with near misses."""
     return [_absent(name, data_root / path) for name, path in files.items() if not (data_root / path).is_file()]
 
 
 def content_hashes(files: Mapping[str, SplitFile]) -> dict[str, str]:
-    """Return name -> SHA-256 (hex) of each file's text: packed or not, here or there, it is the same split."""
+    """Return name -> SHA-256 (hex) of each file's text, which depends on neither its path nor its compression."""
     return {name: hashlib.sha256(file.text.encode()).hexdigest() for name, file in files.items()}
 
 
 def entries_of(file: SplitFile, role: str | None) -> list[Entry]:
-    """Return the images that a file names, in its order.
+    """Return the images that a file names, in the order of the file.
 
     A file of one `role` is a list: one name per line, or a CSV with a column `image`. A file of all roles
-    (`role=None`) is YAML with the lists `trainIDs`, `valIDs` and, if it says who is tested, `testIDs`; or a CSV with
-    the columns `image` and `role` (train, validation, test). Other columns are ignored.
+    (`role=None`) is YAML with the lists `trainIDs`, `valIDs` and optionally `testIDs`, or a CSV with the columns
+    `image` and `role` (train, validation, test). Other columns are ignored.
 
-    Raises DataError for any other structure, an unknown role, an empty list or an empty name.
+    Raises DataError if the file has another structure, an unknown role, an empty list or an empty name.
     """
     entries = _of_one_role(file, role) if role else list(_from_yaml(file) if file.is_yaml else _from_table(file))
     for needed in [role] if role else ["train", "validation"]:
         if not any(e.role == needed for e in entries):
-            raise DataError(f"{file.path}: expected at least one image for {needed}, got none: the list is empty")
+            raise DataError(f"{file.path}: expected at least one image for {needed}, got none; add the images")
     for entry in entries:
         if not entry.name:
-            raise DataError(f"{file.path}, line {entry.line}: expected the name of an image, got nothing: delete it")
+            raise DataError(
+                f"{file.path}, line {entry.line}: expected the name of an image, got nothing; delete the entry"
+            )
     return entries
 
 
 def read_table(file: SplitFile, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line, values) for each row of a CSV file with a header that has `columns`; others are ignored.
+    """Yield (line, values) for each row of a CSV file with a header that has `columns`; other columns are ignored.
 
-    Raises DataError if a column is absent, named twice, or a row has not as many fields as the header.
+    Raises DataError as `raygrid.data.datasets.label_files.rows_of` does.
     """
-    reader = csv.reader(io.StringIO(file.text, newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        for name in columns:
-            if header.count(name) != 1:
-                raise DataError(
-                    f"{file.path}, line 1: expected the columns {list(columns)}, each once, got {header}; "
-                    "mend the header"
-                )
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise DataError(
-                    f"{file.path}, line {reader.line_num}: expected {len(header)} fields, got {len(row)}; mend the row"
-                )
-            yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{file.path}, line {reader.line_num}: expected CSV, got {error}; mend the row") from error
+    yield from rows_of(io.StringIO(file.text, newline=""), file.path, columns, exact=True)
 
 
 def _from_table(file: SplitFile) -> Iterator[Entry]:
@@ -123,8 +118,8 @@ def _from_table(file: SplitFile) -> Iterator[Entry]:
 def _of_one_role(file: SplitFile, role: str) -> list[Entry]:
     if file.is_yaml:
         raise DataError(
-            f"{file.path}: expected a list of {role} images alone (.csv, .txt), got YAML, which has roles of its own; "
-            "name it for the whole split, such as 'd1' in place of 'd1/train'"
+            f"{file.path}: expected a list of {role} images (.csv, .txt), got YAML, which holds all roles; "
+            "declare it for the whole split: 'd1' instead of 'd1/train'"
         )
     header = next(iter(file.text.splitlines()), "")
     if "," in header or header.strip() == "image":
@@ -140,7 +135,9 @@ def _from_yaml(file: SplitFile) -> Iterator[Entry]:
         raise DataError(f"{file.path}: expected YAML, got {' '.join(str(error).split())}") from error
     shape = f"lists named {', '.join(YAML_ROLES)}"
     if not isinstance(root, yaml.MappingNode):
-        raise DataError(f"{file.path}: expected {shape}, got {'an empty file' if root is None else 'something else'}")
+        raise DataError(
+            f"{file.path}: expected {shape}, got {'an empty file' if root is None else 'another structure'}"
+        )
     seen: set[str] = set()
     for key, node in root.value:
         line, name = key.start_mark.line + 1, key.value
@@ -148,8 +145,8 @@ def _from_yaml(file: SplitFile) -> Iterator[Entry]:
             raise DataError(
                 f"{file.path}, line {line}: expected {shape}; {unknown_name('list', str(name), YAML_ROLES)}"
             )
-        if name in seen:  # a plain loader would keep the last and drop the others silently
-            raise DataError(f"{file.path}, line {line}: the list {name} stands twice; expected once: join the two")
+        if name in seen:  # yaml.load would keep the last list and drop the others without a message
+            raise DataError(f"{file.path}, line {line}: expected one list {name}, got a second one; join the two")
         seen.add(name)
         if not isinstance(node, yaml.SequenceNode):
             raise DataError(f"{file.path}, line {line}: expected a list under {name}, got {node.value!r}")
@@ -163,18 +160,23 @@ def _from_yaml(file: SplitFile) -> Iterator[Entry]:
 
 def _absent(name: str, path: Path) -> str:
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    hint = unknown_name("file", path.name, beside) if beside else f"the folder {path.parent} is not there either"
+    hint = unknown_name("file", path.name, beside) if beside else f"the folder {path.parent} does not exist either"
     return f"looked for {path} (split file {name!r}): not found; {hint}. Paths are relative to the data root"
 
 
 def _text(path: Path) -> str:
     if _suffix(path) not in _SUFFIXES:
-        raise DataError(f"{path}: expected a split file that ends in {', '.join(_SUFFIXES)} (or these with .gz)")
+        raise DataError(
+            f"{path}: expected a split file with the extension {', '.join(_SUFFIXES)}, optionally followed by .gz; "
+            "rename the file"
+        )
     content = path.read_bytes()
     try:
         return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; fetch it again") from error
+        raise DataError(
+            f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; re-download it or save it as UTF-8"
+        ) from error
 
 
 def _suffix(path: Path) -> str:

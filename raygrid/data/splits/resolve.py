@@ -1,15 +1,15 @@
-"""Splits that are read from files instead of drawn: the paper's published lists, a user's own, or raygrid's manifest.
+"""Splits read from files: the paper's published lists, a user's own lists, or the `splits.csv` that raygrid writes.
 
-`SplitSpec.files` names them:
+Names in `SplitSpec.files`:
 
     d1, d2, d2_half, d1_tenth    YAML (trainIDs, valIDs, testIDs) or CSV (columns image, role) of one split
-    d1/train, d1/validation, …   in place of these: a list for each role, one image per line
-    test                         the test images, where the other files do not name them
+    d1/train, d1/validation, …   instead of these: a list for each role, one image per line
+    test                         the test images, if the other files do not name them
     all                          the `splits.csv` that raygrid writes, and no other file
 
-d1 and d2 are needed. Of d2_half and d1_tenth, those without a file are drawn from d2 and d1 by the seed, as
-`raygrid.data.splits.draw.assign_splits` does. Where no file names test images the data set's official division says who
-is tested. A split holds whole patients: files that name only some of a patient's images are refused.
+d1 and d2 are required. d2_half and d1_tenth are drawn from d2 and d1 if they have no file, as in
+`raygrid.data.splits.draw.assign_splits`. If no file names test images, the test patients are those of the data set's
+official division. A split holds whole patients: files that name only some images of a patient are an error.
 """
 
 from collections import defaultdict
@@ -21,19 +21,10 @@ from pathlib import PurePath
 import pandas as pd
 
 from raygrid.data.datasets import Index
-from raygrid.data.splits.draw import (
-    COLUMNS,
-    assign_splits,
-    check_splits,
-    draw_d1_tenth,
-    draw_d2_half,
-    official_test,
-    strata_of,
-    table_of_splits,
-)
+from raygrid.data.splits.draw import assign_splits, draw_d1_tenth, draw_d2_half, official_test, strata_of
 from raygrid.data.splits.parse import Entry, SplitFile, entries_of, read_table
+from raygrid.data.splits.rules import COLUMNS, check_splits, table_of_splits
 from raygrid.errors import DataError, SpecError, listed, unknown_name
-from raygrid.progress import tell
 from raygrid.spec import SPLITS, SplitSpec
 
 _SMALLER = {"d2_half": "d2", "d1_tenth": "d1"}
@@ -43,29 +34,38 @@ _FLAGS = {"true": True, "false": False}
 
 @dataclass
 class _Place:
-    """The patients that the files put in one place (`d1/train`, `test`, …), each with one image and where it stands."""
+    """One place (`d1/train`, `test`, …) and the patients that the files assign to it.
+
+    Attributes:
+        patients: patient -> the first image of the patient in the files, with file and line.
+        images: the images of the place.
+    """
 
     patients: dict[str, str] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
 
 
-def splits_of(index: Index, spec: SplitSpec, seed: int, files: Mapping[str, SplitFile]) -> pd.DataFrame:
-    """Return where each patient stands, as `assign_splits` does: drawn, or read from `files` if there are any.
+def splits_of(
+    index: Index, spec: SplitSpec, seed: int, files: Mapping[str, SplitFile]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of splits (`raygrid.data.splits.rules`) and notes for the user.
 
-    Prints how many patients no file names; they are `unused`. Raises SpecError if files are absent from the set,
-    DataError, naming file, line and near misses, if a file cannot be used or what the files say breaks a rule.
+    The splits are read from `files`, or drawn if there are none. Patients without a place in the files are `unused`; a
+    note counts them.
+
+    Raises SpecError if the set of files is not complete, or DataError, with file, line and near misses, if a file
+    cannot be used or the splits break a rule.
     """
     if not files:
-        return assign_splits(index.table, index.labels, spec, seed)
+        return assign_splits(index.table, index.labels, spec, seed), []
     names = ", ".join(str(file.path) for file in files.values())
     try:
         splits = _from_manifest(index, files) if "all" in files else _from_lists(index, files, seed)
     except DataError as error:
         raise DataError(f"{error}\n(splits read from {names})") from error
     unused = int((splits["part"] == "unused").sum())
-    if unused:
-        tell(f"splits: {unused} of {len(splits)} patients stand in no split and are left out (read from {names})")
-    return splits
+    notes = [f"{unused} of {len(splits)} patients are in no split and are left out (splits read from {names})"]
+    return splits, notes if unused else []
 
 
 def _from_lists(index: Index, files: Mapping[str, SplitFile], seed: int) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def _from_lists(index: Index, files: Mapping[str, SplitFile], seed: int) -> pd.D
 
 
 def _table(index: Index, people: Mapping[str, set[str]], seed: int) -> pd.DataFrame:
-    """Return the table of splits from the patients of each place; what the files do not give is drawn."""
+    """Return the table of splits from the patients of each place; splits without a file are drawn."""
     strata = strata_of(index.table, index.labels)
     train, validation = ({s: people[f"{s}/{role}"] for s in ("d1", "d2")} for role in ("train", "validation"))
     smaller = {s: people[f"{s}/train"] | people[f"{s}/validation"] for s in _SMALLER if f"{s}/train" in people}
@@ -104,15 +104,18 @@ def _table(index: Index, people: Mapping[str, set[str]], seed: int) -> pd.DataFr
     both = sorted(test & (developed["d1"] | developed["d2"]))
     if both:
         raise DataError(
-            f"{len(both)} patients of d1 and d2 are in the official test part: {listed(both)}; expected none: use the "
-            "split files that belong to this data set, or name the test images in the file 'test'"
+            f"{len(both)} patients of d1 and d2 are in the official test part: {listed(both)}; expected none; use the "
+            "split files of this data set, or name the test images in the file 'test'"
         )
     groups = {**developed, **smaller, "validation": validation["d1"] | validation["d2"]}
     return table_of_splits(strata, test, groups)
 
 
 def _wanted(files: Mapping[str, SplitFile]) -> dict[tuple[str, str | None], SplitFile]:
-    """Return (split, role or None for all roles) -> file. Raises SpecError if the set of files is not complete."""
+    """Return (split, role) -> file; the role is None for a file of all roles.
+
+    Raises SpecError if the set of files is not complete.
+    """
     for split in SPLITS[:4]:
         roles = [f"{split}/{role}" for role in ("train", "validation")]
         given = [name for name in (split, *roles) if name in files]
@@ -126,7 +129,7 @@ def _wanted(files: Mapping[str, SplitFile]) -> dict[tuple[str, str | None], Spli
 
 
 class _ImageNames:
-    """Finds the images of an index by the names in split files, with or without their extension."""
+    """Finds the images of an index by their names in split files, with or without extension."""
 
     def __init__(self, index: Index) -> None:
         ids, patients = index.table["image_id"].astype(str), index.table["patient_id"].astype(str)
@@ -139,7 +142,7 @@ class _ImageNames:
         self._lost: set[str] = set()
 
     def resolve(self, file: SplitFile, entries: Iterable[Entry], split: str) -> dict[str, _Place]:
-        """Return place -> patients of one file. Raises DataError for an image that is unknown or stands twice."""
+        """Return the places that one file fills. Raises DataError if an image is unknown or repeated."""
         places: dict[str, _Place] = defaultdict(_Place)
         unknown: list[Entry] = []
         for entry in entries:
@@ -149,14 +152,16 @@ class _ImageNames:
                 continue
             place = places["test" if entry.role == "test" else f"{split}/{entry.role}"]
             if image_id in place.images:
-                raise DataError(f"{file.path}, line {entry.line}: {entry.name} stands twice; expected once: delete it")
+                raise DataError(
+                    f"{file.path}, line {entry.line}: {entry.name} is listed twice; expected once; delete one entry"
+                )
             place.images.add(image_id)
             place.patients.setdefault(self._patient[image_id], f"{entry.name} in {file.path}, line {entry.line}")
         self._refuse_unknown(file, [e for e in unknown if not self._is_rejected(e.name)])
         return dict(places)
 
     def check_complete(self, places: Mapping[str, _Place]) -> None:
-        """Raise DataError if a place has some, but not all images of a patient."""
+        """Raise DataError if a place has some, but not all, images of a patient."""
         images: dict[str, set[str]] = defaultdict(set)
         for image_id, patient in self._patient.items():
             images[patient].add(image_id)
@@ -166,17 +171,17 @@ class _ImageNames:
                 patient, absent = min(left.items())
                 raise DataError(
                     f"{name} lacks images of {len(left)} of its patients, such as {listed(absent)} of {patient} "
-                    f"(there is {place.patients[patient]}); a split has all images of a patient: name them too, or "
-                    "take them out of the data set"
+                    f"(it has {place.patients[patient]}); expected all images of a patient; add them to the file, or "
+                    "remove them from the data set"
                 )
 
     def lost(self) -> str:
-        """Return a sentence on images that the files name and the data set had to reject, empty if there are none."""
+        """Return a sentence about images of the files that the data set rejected, empty if there are none."""
         if not self._lost:
             return ""
         return (
-            f"\n{len(self._lost)} images of the files were rejected by the data set, which may have taken whole "
-            f"patients away: {listed(sorted(self._lost))}; mend or fetch these"
+            f"\n{len(self._lost)} images of the files were rejected by the data set, so whole patients may be missing: "
+            f"{listed(sorted(self._lost))}; repair or re-download these images"
         )
 
     def _find(self, entry: Entry, file: SplitFile) -> str | None:
@@ -186,9 +191,9 @@ class _ImageNames:
         same = self._by_stem.get(_stem(name), [])
         if len(same) > 1:
             raise DataError(
-                f"{file.path}, line {entry.line}: {name} may be any of {listed(same)}; write the name in full"
+                f"{file.path}, line {entry.line}: {name} matches several images, {listed(same)}; write the full name"
             )
-        # a.jpg is not a.png: without its extension a name is looked for only where one of the two has none
+        # a.jpg is not a.png: extensions are ignored only if one of the two names has none
         return same[0] if same and (_stem(name) == name or _stem(same[0]) == same[0]) else None
 
     def _is_rejected(self, name: str) -> bool:
@@ -203,10 +208,10 @@ class _ImageNames:
         first = unknown[0]
         near = get_close_matches(first.name, self._patient, n=3)
         raise DataError(
-            f"{file.path}: {len(unknown)} entries are no images of the data set: "
+            f"{file.path}: {len(unknown)} entries match no image of the data set: "
             f"{listed([f'{e.name!r} (line {e.line})' for e in unknown])}"
-            + (f"; did you mean {' or '.join(near)}?" if near else f"; expected names such as {min(self._patient)}")
-            + " Use the split files that belong to this data set"
+            + (f"; did you mean {' or '.join(near)}?" if near else f"; expected names such as {min(self._patient)}.")
+            + " Use the split files of this data set"
         )
 
 
@@ -216,7 +221,7 @@ def _check_equal_tests(tested: Mapping[str, Collection[str]]) -> None:
         other = sorted(set(patients) ^ set(expected))
         if other:
             raise DataError(
-                f"{first} and {file} name different test patients, {len(other)} stand in one of them only: "
+                f"{first} and {file} name different test patients, {len(other)} are in one of them only: "
                 f"{listed(other)}; expected the same in every file"
             )
 
@@ -231,8 +236,8 @@ def _check_disjoint(places: Mapping[str, Mapping[str, str]]) -> None:
                 twice.append(f"{patient} in {other} ({other_where}) and in {place} ({where})")
     if twice:
         raise DataError(
-            f"{len(twice)} patients stand in two places that must share none: {listed(twice, separator='; ')}. "
-            f"Expected each patient in one role of one of d1, d2 and test"
+            f"{len(twice)} patients are in two places: {listed(twice, separator='; ')}. "
+            "Expected each patient in one role of one of d1, d2 and test; remove each from one of its places"
         )
 
 
@@ -243,19 +248,21 @@ def _check_nested(places: Mapping[str, _Place], small: str, whole: str) -> None:
         if outside:
             raise DataError(
                 f"{len(outside)} {role} patients of {small} are not among the {role} patients of {whole}: "
-                f"{listed(outside)}; expected {small} to be a part of {whole}"
+                f"{listed(outside)}; expected {small} to be a part of {whole}; remove them from {small}"
             )
 
 
 def _from_manifest(index: Index, files: Mapping[str, SplitFile]) -> pd.DataFrame:
     if len(files) > 1:
-        raise SpecError(f"split file 'all' gives every split; got {sorted(files)}: leave the others out")
+        raise SpecError(f"split file 'all' gives every split; got {sorted(files)}; remove the others")
     file = files["all"]
     rows: dict[str, tuple[str | bool, ...]] = {}
     for line, values in read_table(file, COLUMNS):
         patient = values["patient_id"]
         if patient in rows:
-            raise DataError(f"{file.path}, line {line}: patient {patient} stands twice; expected one row each")
+            raise DataError(
+                f"{file.path}, line {line}: patient {patient} has two rows; expected one row each; delete one"
+            )
         flags = (_flag(file, line, name, values[name]) for name in COLUMNS[4:])
         rows[patient] = (*(values[name] for name in COLUMNS[:4]), *flags)
     patients = set(index.table["patient_id"].astype(str))
@@ -273,7 +280,9 @@ def _from_manifest(index: Index, files: Mapping[str, SplitFile]) -> pd.DataFrame
 
 def _flag(file: SplitFile, line: int, column: str, text: str) -> bool:
     if text.lower() not in _FLAGS:
-        raise DataError(f"{file.path}, line {line}: column {column!r} is {text!r}; expected True or False")
+        raise DataError(
+            f"{file.path}, line {line}: column {column!r} is {text!r}; expected True or False; correct the row"
+        )
     return _FLAGS[text.lower()]
 
 
