@@ -1,7 +1,7 @@
-"""What attacks through look-alikes did to one model that raygrid did not train: the numbers of its page, pure.
+"""The assessment of one external target under attacks through look-alikes: the numbers of its page. Pure functions.
 
-Where a budget left pairings out, means are over the attacks that the most surrogates were asked with, so that
-surrogates are compared on the same attacks.
+Surrogates are compared on the same attacks. If a query budget leaves pairings out, these are the attacks that cover the
+most surrogates.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -26,7 +26,7 @@ _DATA = {
     "d1_tenth": "a tenth of d1",
     "development": "all of the patients",
 }
-# what is compared with what, of the surrogate: column, level before, level after; None is any other
+# Comparisons of surrogates: column, level before, level after; None stands for every other level.
 _PAIRED: Sequence[tuple[str, str | None, str | None]] = (
     ("surrogate_init", "random", None),
     ("surrogate_split", "d1", "d2"),
@@ -49,7 +49,7 @@ class Number:
 
 @dataclass(frozen=True)
 class SurrogateResult:
-    """What attacks through one surrogate leave of the model's AUC."""
+    """The AUC of the target under attacks through one surrogate."""
 
     name: str
     kind: str
@@ -61,7 +61,7 @@ class SurrogateResult:
 
 @dataclass(frozen=True)
 class Damage:
-    """One attack at one epsilon: means over surrogates, and the surrogate that does most."""
+    """The damage of one attack at one epsilon: means over surrogates, and the most damaging surrogate."""
 
     attack: str
     epsilon: float
@@ -73,7 +73,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How the model's AUC under attack differs between two kinds of surrogates that are alike in all else."""
+    """The difference in AUC under attack between two kinds of surrogates that are alike in all else."""
 
     words: str
     difference: Number
@@ -81,7 +81,7 @@ class PairedDifference:
 
     @property
     def verdict(self) -> str:
-        """What the interval says."""
+        """The conclusion from the interval."""
         if self.difference.high < 0:
             return "more damage"
         return "less damage" if self.difference.low > 0 else "no clear difference"
@@ -89,15 +89,15 @@ class PairedDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """One target and all that was measured of it.
+    """One target and its results.
 
     Attributes:
-        auc, decisions: the rows of this target alone, as in `results/`. Those of attacks through the model itself count
-            in `white_box` alone.
-        perceptibility: of its modality.
-        not_asked: the (surrogate, attack's key) that its budget does not cover.
+        auc, decisions: the rows of this target, as in `results/`. White-box rows, attacks through the target's own
+            network, are used by the property `white_box` alone.
+        perceptibility: the frame of `results/`.
+        not_asked: the (surrogate, attack key) cells outside the target's query budget.
 
-    Raises DataError if there is not one clean row.
+    Raises DataError if the AUC frame has no clean row, or several.
     """
 
     study: StudySpec
@@ -115,17 +115,17 @@ class Assessment:
 
     @property
     def clean(self) -> Number:
-        """The AUC on images as they are."""
+        """The AUC on clean images."""
         return self.mean(self._rows("clean"))
 
     @property
     def has_learned(self) -> bool:
-        """Whether there is something that an attack could take away."""
+        """Whether the lower bound of the clean AUC is above `LEARNED_BOUND`."""
         return self.clean.low > LEARNED_BOUND
 
     @cached_property
     def reference(self) -> list[AttackSpec]:
-        """The attacks that surrogates are compared with: of one epsilon and norm, asked through the most surrogates."""
+        """The attacks that surrogates are compared on: of one epsilon and norm, through the most surrogates."""
         asked = self._rows("adversarial").groupby(["attack", "epsilon"]).size()
         specs = {(a.name, a.epsilon): a for a in self.study.transfer.attacks}
         most = [specs[key] for key in specs if key in asked.index and asked[key] == asked.max()]
@@ -135,24 +135,24 @@ class Assessment:
 
     @property
     def attacked(self) -> Number | None:
-        """The mean AUC over surrogates under the reference attacks; None where nothing was attacked."""
+        """The mean AUC over surrogates under the reference attacks; None without attacks."""
         return self.mean(self.at_reference("adversarial")) if self.reference else None
 
     @property
     def white_box(self) -> Number | None:
-        """The mean AUC under the reference attacks through the model itself; None where its network is no surrogate."""
+        """The mean AUC under the reference attacks through the target's own network; None if it is no surrogate."""
         rows = self.auc[(self.auc["condition"] == "adversarial") & self.auc["white_box"]]
         rows = self._of(rows, self.reference)
         return self.mean(rows) if len(rows) else None
 
     @cached_property
     def surrogates(self) -> list[SurrogateResult]:
-        """What the reference attacks do through each surrogate, most damage first."""
+        """The result of the reference attacks through each surrogate, most damage first."""
         rows = self.at_reference("adversarial").groupby("surrogate", sort=False)
         return sorted((self._result(part) for _, part in rows), key=lambda result: result.auc.value)
 
     def damage(self) -> list[Damage]:
-        """Return what each attack does at each epsilon, in the study's order."""
+        """Return the damage of each attack at each epsilon, in the study's order."""
         found = []
         for attack in self.study.transfer.attacks:
             adversarial, control = (self._of(self._rows(c), [attack]) for c in ("adversarial", "control"))
@@ -165,7 +165,7 @@ class Assessment:
         return found
 
     def paired_differences(self) -> list[PairedDifference]:
-        """Return what made a difference, each level against its counterpart with all else alike."""
+        """Return how each factor of the surrogate changes the AUC, as paired differences with all else alike."""
         rows = self.at_reference("adversarial")
         rows = rows[rows["surrogate_kind"] == MODEL]
         found = []
@@ -179,11 +179,11 @@ class Assessment:
         return found
 
     def decided(self) -> pd.DataFrame:
-        """Return, per finding, the model's decisions at its threshold.
+        """Return the decisions at the clean threshold, a row per finding.
 
         Columns: label, num_positive, num_negative, auc (clean), then sensitivity and specificity on clean images
-        (`_clean`), under the reference attacks, mean over surrogates (`_attacked`), through the best one (`_best`), and
-        of the shuffled changes (`_control`).
+        (`_clean`), under the reference attacks as the mean over surrogates (`_attacked`) and through the best surrogate
+        (`_best`), and under the shuffled changes (`_control`).
         """
         others = self.decisions[~self.decisions["white_box"]]
         clean = others[others["condition"] == "clean"].set_index("label")
@@ -198,9 +198,9 @@ class Assessment:
         return frame.reset_index()
 
     def perceptibility_of_attacks(self) -> pd.DataFrame:
-        """Return how visible each attack is: attack, epsilon, grey_levels (of the largest change), psnr, ssim.
+        """Return the perceptibility of each attack, means over images and surrogates.
 
-        They are means over images and surrogates.
+        Columns: attack, epsilon, grey_levels (of the largest change), psnr, ssim.
         """
         asked = set(self._rows("adversarial")["surrogate"])
         mine = self.perceptibility["condition"].eq("adversarial") & self.perceptibility["surrogate"].isin(asked)
@@ -241,7 +241,7 @@ class Assessment:
         return SurrogateResult(name, kind, arch, init, split, self.mean(rows))
 
     def _paired_difference(self, rows: pd.DataFrame, column: str, before: str, after: str) -> PairedDifference | None:
-        """Return after less before, mean over the cells that both have; None where they share none."""
+        """Return after minus before, mean over the cells that exist on both sides; None if there are none."""
         alike = [c for c in ("surrogate_arch", "surrogate_init", "surrogate_split", "attack", "epsilon") if c != column]
         sides = [dict(list(rows[rows[column] == level].groupby(alike))) for level in (before, after)]
         shared = [key for key in sides[0] if key in sides[1]]
@@ -266,7 +266,7 @@ _LEVELS: Mapping[str, str] = {
 
 
 def mean_difference(pairs: Sequence[tuple[Number, Number]]) -> Number:
-    """Return the mean of first less second over pairs, with an interval; all share their patients."""
+    """Return the mean of first minus second over the pairs, with an interval; all share their patients."""
     value = float(np.mean([a.value - b.value for a, b in pairs]))
     influence = mean_influence(np.stack([a.influence - b.influence for a, b in pairs]))
     reach = half_width(influence)
@@ -274,13 +274,13 @@ def mean_difference(pairs: Sequence[tuple[Number, Number]]) -> Number:
 
 
 def words_of_init(init: str) -> str:
-    """Return what a surrogate started from, in words."""
+    """Return a surrogate's initialisation in words."""
     known = {"random": "random weights", "mixed": "several", "imagenet": "ImageNet weights"}
     return known.get(init, init_label(init))
 
 
 def words_of_data(split: str) -> str:
-    """Return what a surrogate was trained on, in words."""
+    """Return a surrogate's training data in words."""
     return _DATA.get(split, "several of these")
 
 

@@ -1,8 +1,8 @@
 """AUC with patient-clustered uncertainty, carried as one influence value per patient.
 
-Everything that is averaged or divided later (architecture pairs, attacks, attacked ÷ clean) is computed from the
-same test patients, so its parts are correlated. Keeping the influence of every patient on every AUC keeps all those
-covariances: the influence of a mean is the mean of the influences, and no interval has to assume independence.
+AUCs are later averaged and divided (over architecture pairs and attacks, attacked ÷ clean). They come from the same
+test patients and are correlated. The influence of every patient on every AUC keeps all covariances: the influence of a
+mean is the mean of the influences, and no interval assumes independence.
 
 Sources:
     DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837 (structural components of an AUC);
@@ -62,7 +62,7 @@ def auc_with_influence(labels: NDArray[Any], scores: NDArray[Any], clusters: NDA
         clusters: (n,) patient of every image, 0..P-1, each with at least one image.
 
     Raises:
-        DataError: shapes or patients do not fit, a score is not finite, or no finding has both classes.
+        DataError: if shapes or patients do not match, a score is not finite, or no finding has both classes.
 
     Source: DeLong 1988 eq. 5; Obuchowski 1997 sec. 3.
     """
@@ -71,7 +71,7 @@ def auc_with_influence(labels: NDArray[Any], scores: NDArray[Any], clusters: NDA
     has_both = (positives > 0) & (positives < len(labels))
     used = tuple(int(label) for label in np.flatnonzero(has_both))
     if not used:
-        raise DataError(f"none of the {labels.shape[1]} findings has both classes among {len(labels)} images; no AUC")
+        raise DataError(f"none of the {labels.shape[1]} findings has both classes among {len(labels)} images")
     by_patient = np.argsort(clusters, kind="stable")
     starts = np.searchsorted(clusters[by_patient], np.arange(num_patients))
     by_label = np.zeros((len(scores), len(used)))
@@ -85,18 +85,19 @@ def auc_with_influence(labels: NDArray[Any], scores: NDArray[Any], clusters: NDA
             influence[block] += np.add.reduceat(np.ascontiguousarray(deviation[:, by_patient]), starts, axis=1)
     unused = tuple(int(label) for label in np.flatnonzero(~has_both))
     auc = np.zeros(len(scores))
-    for place in range(len(used)):  # one after the other: a sum does not depend on how many sets there are
+    for place in range(len(used)):  # in a fixed order: the sum does not depend on the number of score sets
         auc += by_label[:, place]
     return AucEstimate(auc / len(used), influence / len(used), by_label, used, unused)
 
 
 def effective_patients(influence: Floats) -> float:
-    """Return how many patients the variance of an estimate rests on, from 2 to P. Raises DataError for P < 2.
+    """Return the effective number of patients behind the variance of an estimate, from 2 to P.
 
-    Where few patients have the finding, they carry most of the influence, and the variance is known no better than from
-    so few. n = 2 (Σ I²)² / Σ I⁴; it would be 3 for normal influences of patients who differ in spread alone
-    (Satterthwaite 1946), but those of few patients are skewed: with 2, intervals hold the truth as often as they say
-    (benchmarks/interval_coverage.py).
+    Few patients with the finding carry most of the influence; the variance is then as uncertain as one from so few
+    patients. n = 2 (Σ I²)² / Σ I⁴. The factor for normal influences would be 3 (Satterthwaite 1946). Influences of few
+    patients are skewed; with a factor of 2 the intervals have their nominal coverage (benchmarks/interval_coverage.py).
+
+    Raises DataError for P < 2.
     """
     num_patients = len(influence)
     if num_patients < 2:
@@ -107,17 +108,17 @@ def effective_patients(influence: Floats) -> float:
 
 
 def standard_error(influence: Floats) -> float:
-    """Return the standard error of the estimate whose influences, (P,), these are. Raises DataError for P < 2."""
+    """Return the standard error of an estimate with these influences, (P,). Raises DataError for P < 2."""
     patients = effective_patients(influence)
     return math.sqrt(patients / (patients - 1) * float(np.sum(np.square(influence))))
 
 
 def half_width(influence: Floats, level: float = 0.95) -> float:
-    """Return half the width of the interval of the estimate whose influences, (P,), these are.
+    """Return half the width of the interval of an estimate with these influences, (P,).
 
     Student's t with the effective number of patients, less one, as degrees of freedom.
 
-    Raises DataError for P < 2, or a level that is not between 0 and 1.
+    Raises DataError for P < 2, or for a level outside 0 to 1.
     """
     if not 0 < level < 1:
         raise DataError(f"level is {level}; expected between 0 and 1")
@@ -130,20 +131,20 @@ def interval(
 ) -> tuple[float, float]:
     """Return the (low, high) confidence interval of an AUC or of a mean of AUCs.
 
-    Made on the logit scale and mapped back: expit(logit A ± t · se / (A (1 - A))), so that it stays inside (0, 1).
-    Where the structural components do not vary (AUC of exactly 0 or 1, or all scores tied) that width would be zero.
-    There, the Hanley-McNeil standard error is taken at the AUC shrunk by half an image,
-    A~ = (k A + 1/2) / (k + 1) with k = min(m, n), and the interval is widened to include the AUC itself.
+    It is computed on the logit scale and mapped back, expit(logit A ± t · se / (A (1 - A))), and stays inside (0, 1).
+    That width is zero if the structural components do not vary (AUC of exactly 0 or 1, or all scores tied). The
+    interval then uses the Hanley-McNeil standard error at the AUC shrunk by half an image,
+    A~ = (k A + 1/2) / (k + 1) with k = min(m, n), and is widened to include the AUC itself.
     (Half a *pair*, (m n A + 1/2) / (m n + 1), would treat pairs as independent; on the logit scale it is useless.)
 
     Args:
         value: the AUC, in [0, 1].
         influence: (P,) influence of every patient on it.
         level: coverage.
-        degenerate_n: numbers of (positives, negatives), used only where the components do not vary.
+        degenerate_n: numbers of (positives, negatives), used only if the components do not vary.
 
     Raises:
-        DataError: fewer than 2 patients, or the value lies outside [0, 1].
+        DataError: if there are fewer than 2 patients, or the value lies outside [0, 1].
 
     Source: Pepe 2003 (5.2); Hanley & McNeil 1982 eq. 2.
     """
@@ -162,11 +163,11 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """Return the (low, high) confidence interval of a relative AUC (attacked ÷ clean) or of a mean of them.
 
-    Made on the log scale: value · exp(± t · se / value). A ratio of 0 gets the upper end that an AUC of 0 gets.
-    A ratio of 1 whose influences are all 0 (no rank moved) has no width: it is known exactly for these patients.
+    It is computed on the log scale: value · exp(± t · se / value). A ratio of 0 has the upper bound of an AUC of 0.
+    A ratio of 1 with influences of 0 (no rank changed) is exact for these patients: its interval has no width.
 
     Raises:
-        DataError: fewer than 2 patients, or the ratio is negative.
+        DataError: if there are fewer than 2 patients, or the ratio is negative.
     """
     if value < 0:
         raise DataError(f"a relative AUC is not negative, got {value}")
@@ -185,10 +186,10 @@ def ratio_influence(attacked: float, attacked_influence: Floats, clean: float, c
     """Return the influence, (P,), of attacked ÷ clean: (dA - (A / B) dB) / B.
 
     Raises:
-        DataError: the clean AUC is 0, so that nothing can be relative to it.
+        DataError: if the clean AUC is 0.
     """
     if clean <= 0:
-        raise DataError(f"clean AUC is {clean}; a relative AUC needs it above 0")
+        raise DataError(f"clean AUC is {clean}; a relative AUC needs a clean AUC above 0")
     return np.asarray((attacked_influence - attacked / clean * clean_influence) / clean)
 
 
@@ -209,7 +210,7 @@ def _check_inputs(labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[
             f"got {labels.shape}, {scores.shape}, {clusters.shape}"
         )
     if len(labels) == 0:
-        raise DataError("no images, so no AUC")
+        raise DataError("no images; an AUC needs at least one image of each class")
     if not np.isin(labels, (0, 1)).all():
         raise DataError(f"labels must be 0 or 1, got {np.unique(labels)[:5].tolist()}")
     num_patients = int(clusters.max()) + 1
@@ -235,21 +236,21 @@ def _structural_components(scores: Floats, positive: NDArray[np.bool_]) -> tuple
     """Return the AUC, (k,), of scores (k, n), and every image's share of the deviation from it, (k, n)."""
     share = _placements(scores, positive)
     num_positive = int(positive.sum())
-    # Contiguous rows are summed alike whatever their number, so an AUC does not depend on what else is scored with it.
+    # Contiguous rows are summed in the same order whatever their number: an AUC does not depend on the other sets.
     value = np.ascontiguousarray(share[:, positive]).mean(axis=1)
     weight = np.where(positive, 1 / num_positive, 1 / (len(positive) - num_positive))
     return value, (share - value[:, None]) * weight
 
 
 def _placements(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
-    """Return for every positive the share of negatives below it, for every negative the share of positives above."""
+    """Return for every positive the share of negatives below it, for every negative the share of positives above it."""
     order = np.argsort(scores, axis=1)
     ranked, ranked_positive = np.take_along_axis(scores, order, axis=1), positive[order]
     sets, images = scores.shape
     column = np.arange(images)
     differs = ranked[:, 1:] != ranked[:, :-1]
     edge = np.ones((sets, 1), dtype=np.bool_)
-    # The first and last rank of the tie group that every ranked score is in.
+    # The first and last rank in the tie group of every ranked score.
     first = np.maximum.accumulate(np.where(np.hstack([edge, differs]), column, 0), axis=1)
     ends = np.where(np.hstack([differs, edge]), column, images - 1)
     last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]

@@ -1,12 +1,10 @@
-"""Whether tables support the paper's conclusions (raygrid.analysis.paper_claims), contradict them or leave them
-undecided.
+"""Verdicts on the paper's claims (raygrid.analysis.paper_claims): tables support, contradict or do not decide them.
 
-Each statement is a contrast of table cells with an interval: the cells share their patients, so the influence of a
-patient on the contrast is the same contrast of influences (raygrid.analysis.auc). Margins are declared in the study.
-The published tables go through the same code; they have no intervals, so there a verdict follows from the numbers
-alone.
+Each statement is a contrast of table cells with an interval. The cells share their patients; the influence of a patient
+on the contrast is the same contrast of influences (raygrid.analysis.auc). Margins are declared in the study. The
+published tables are judged by the same code; they have no intervals, and a verdict follows from their numbers alone.
 
-All intervals are conditional on the trained models: variation between trainings is not in them. Source of the claims:
+All intervals are conditional on the trained models and leave out the variation between trainings. Source of the claims:
 docs/explanation/protocol.md, Claims.
 """
 
@@ -24,7 +22,8 @@ from raygrid.analysis.paper_claims import SUMMARIES, Cells, Kind, Statement, Ter
 from raygrid.analysis.tables import INFLUENCES
 from raygrid.spec import Margins, init_label
 
-VERDICTS = ("contradicted", "void", "missing", "undecided", "supported")  # the first that occurs sums up a claim
+# A claim gets the first of these among the verdicts on its statements.
+VERDICTS = ("contradicted", "void", "missing", "undecided", "supported")
 COLUMNS = ["claim", "modality", "statement", "difference", "low", "high", "kind", "margin", "verdict"]
 
 _EVERYWHERE = "all modalities"
@@ -48,7 +47,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Judge:
-    """Finds cells, forms contrasts, and says what they mean for a statement."""
+    """Finds cells, forms contrasts and judges statements by them."""
 
     cells: Cells
     margins: Margins
@@ -104,7 +103,7 @@ def judge_claims(cells: Cells, margins: Margins) -> pd.DataFrame:
     """Return every statement with its contrast, interval and verdict (`COLUMNS`), in the order of the claims.
 
     Args:
-        cells: the paper's tables by number, 1 to 3, as `raygrid.analysis.tables` makes them or as they were published.
+        cells: Tables 1 to 3 by number, of `raygrid.analysis.tables.paper_tables` or `published_tables`.
     """
     judge = Judge(cells, margins)
     rows = [judge.judge(statement) for statement in statements(cells, margins)]
@@ -118,7 +117,7 @@ def judge_claims(cells: Cells, margins: Margins) -> pd.DataFrame:
 def sum_up(judged: pd.DataFrame) -> pd.DataFrame:
     """Return one row per claim: its words, and a column per modality with the verdict over its statements.
 
-    A claim is contradicted where one of its statements is, and supported where all are.
+    A claim is contradicted if one of its statements is, and supported if all are.
     """
     modalities = [m for m in judged["modality"].unique() if m != _EVERYWHERE]
     rows = []
@@ -142,7 +141,7 @@ def _verdict(kind: Kind, margin: float, low: float, high: float) -> str:
 
 
 def _more_clean_auc_more_transfer(judge: Judge, cells: Cells) -> Iterator[dict[str, Any]]:
-    """C4b: for every two modalities, the one whose clean AUC gains more from pre-training gains more transfer."""
+    """Yield C4b: of every two modalities, the one with more clean AUC from pre-training also gains more transfer."""
     table = cells[2]
     inits = [i for i in table["target_init"].unique() if i != "random"]
     for init in inits:
@@ -168,7 +167,7 @@ def _more_clean_auc_more_transfer(judge: Judge, cells: Cells) -> Iterator[dict[s
                 or transfer_gain.problem
                 or ("undecided" if not sure else "supported" if agree else "contradicted")
             )
-            sign = 1 if clean_gain.value >= 0 else -1  # told from the modality that gains more
+            sign = 1 if clean_gain.value >= 0 else -1  # the statement names the modality with the larger gain first
             yield {
                 "claim": "C4b",
                 "modality": _EVERYWHERE,
@@ -184,7 +183,7 @@ def _more_clean_auc_more_transfer(judge: Judge, cells: Cells) -> Iterator[dict[s
 
 
 def _between(one: Contrast, two: Contrast) -> Contrast:
-    """Return the difference of contrasts of two modalities, whose patients are different people."""
+    """Return the difference between contrasts of two modalities, which share no patients."""
     problem = one.problem or two.problem
     if one.influence is None or two.influence is None:
         return Contrast(one.value - two.value, None, problem)

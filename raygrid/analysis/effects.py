@@ -1,17 +1,17 @@
-"""How much each factor of a study changes the damage: marginal effects with intervals, from the AUC frame.
+"""The effect of each factor of a study on the damage: marginal effects with intervals, from the AUC frame.
 
-All black-box rows of a modality (surrogate and target are different models, adversarial images) are explained by
-perturbation degree, attack, initialisation of target and surrogate and both together, parity of data and of
-architecture and both together. An effect is the mean change of the fitted outcome when one factor is set from one level
-to another and everything else stays as it is in each row; so it is one weighted sum of the rows, with known weights.
+A linear model is fitted to all black-box rows of a modality (surrogate and target are different models, adversarial
+images). Its terms: perturbation degree, attack, initialisation of target, of surrogate and both together, parity of
+data, of architecture and both together. An effect is the mean change of the fitted outcome if one factor changes from
+one level to another and the others stay as they are in each row: a weighted sum of the rows, with known weights.
 
 Two sources of uncertainty:
     patients   the weighted sum of the rows' influences (raygrid.analysis.auc); rows share their patients
-    trainings  surrogates and targets are crossed random effects. Where every kind of model (architecture,
-               initialisation, split) was trained at least three times, a pigeonhole bootstrap draws instances of each
-               kind, as surrogates and as targets apart, the same draw for all rows of a model, and fits again (Owen
-               2007, Annals of Applied Statistics 1:386). Where it was not, this variance is not identified: effects are
-               conditional on the models.
+    trainings  surrogates and targets are crossed random effects. If every family of models (architecture,
+               initialisation, split) has at least three trainings, a pigeonhole bootstrap draws instances of each
+               family, separately for surrogates and targets, with the same draw for all rows of a model, and refits
+               (Owen 2007, Annals of Applied Statistics 1:386). With fewer trainings this variance is not identified,
+               and effects are conditional on the models.
 """
 
 import math
@@ -33,7 +33,7 @@ OUTCOMES: tuple[Outcome, ...] = ("relative", "logit")
 
 COLUMNS = ["modality", "factor", "from", "to", "outcome", "effect", "low", "high", "error_patients", "error_trainings"]
 COLUMNS += ["num_rows", "conditional"]
-FEWEST_INSTANCES = 3  # trainings of a kind from which the variation between them is estimated
+FEWEST_INSTANCES = 3  # trainings of a family needed to estimate the variation between them
 _SAME, _OTHER, _NESTED = "same", "disjoint", "overlapping"
 _HALF, _FEW = "half as many, disjoint", "far fewer, disjoint"
 _SIZES = {"d1": 1.0, "d2": 1.0, "d2_half": 0.5, "d1_tenth": 0.1}  # share of d1's images
@@ -46,7 +46,7 @@ _BINARY = {
 
 @dataclass(frozen=True)
 class Effect:
-    """A contrast: the mean over the rows of the fitted outcome with some factors set, each setting with its sign."""
+    """A contrast: a signed sum of means of the fitted outcome, each mean over all rows with some factors set."""
 
     factor: str
     before: str
@@ -68,12 +68,13 @@ def factor_effects(auc: pd.DataFrame, outcome: Outcome = "relative", *, seed: in
 
     Args:
         auc: the AUC frame of `results/auc.parquet`.
-        outcome: `relative` AUC, or `logit` of the AUC. An AUC of 0 or 1 has no logit: every AUC is brought towards 1/2
-            by half an image first, (k A + 1/2) / (k + 1) with k the smaller class.
+        outcome: `relative` AUC, or `logit` of the AUC. An AUC of 0 or 1 has no logit: every AUC is first shrunk
+            towards 1/2 by half an image, (k A + 1/2) / (k + 1) with k the smaller class.
         seed: of the bootstrap over trainings.
 
-    `conditional` is True where the variation between trainings is not in the interval. Raises DataError for an unknown
-    outcome.
+    `conditional` is True if the interval leaves out the variation between trainings.
+
+    Raises DataError for an unknown outcome.
     """
     if outcome not in OUTCOMES:
         raise DataError(f"outcome is {outcome!r}; expected 'relative' or 'logit'")
@@ -86,7 +87,7 @@ def factor_effects(auc: pd.DataFrame, outcome: Outcome = "relative", *, seed: in
 
 
 def all_effects(auc: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Return `factor_effects` on both outcomes, one after the other."""
+    """Return `factor_effects` on both outcomes, concatenated."""
     return pd.concat([factor_effects(auc, outcome, seed=seed) for outcome in OUTCOMES], ignore_index=True)
 
 
@@ -178,7 +179,7 @@ def _effects_of(rows: _Rows, modality: str, seed: int) -> Iterator[dict[str, Any
 
 
 def _wanted(table: pd.DataFrame) -> Iterator[Effect]:
-    """Yield the contrasts whose levels are there, interactions last."""
+    """Yield the contrasts whose levels occur in the table, interactions last."""
 
     def simple(factor: str, column: str, before: Any, after: Any) -> Effect:
         return Effect(factor, _word(before), _word(after), ((1, {column: after}), (-1, {column: before})))
@@ -221,11 +222,11 @@ def _word(level: Any) -> str:
 
 
 def _design(table: pd.DataFrame, levels_of: pd.DataFrame) -> Floats:
-    """Return what the outcome is regressed on: a constant, every factor, the named interactions.
+    """Return the design matrix, (n, columns): a constant, every factor, the named interactions.
 
     Args:
-        table: rows, n of them; the matrix is (n, columns).
-        levels_of: the rows whose levels make the columns; of each factor the first is the reference.
+        table: the n rows.
+        levels_of: the rows whose levels make the columns; the first level of each factor is the reference.
     """
     factors = ["epsilon", "attack", *_BINARY, "data"]
     dummies = {

@@ -1,9 +1,10 @@
-"""Scores to AUCs: one row per pairing, attack, epsilon and condition, each with its interval and what made it.
+"""The frames of results/, computed from the scores of a study.
 
-Beside them what becomes of decisions at a fixed operating point, a row per finding (raygrid.analysis.operating_point).
+An AUC row describes one pairing, attack, epsilon and condition; a decision row describes one finding of it at a fixed
+operating point (`raygrid.analysis.operating_point`).
 
-`influence` holds, per test patient, how much that patient moves the AUC; with it the interval of any mean, ratio or
-difference of rows follows, the correlation between them included (`raygrid.analysis.auc`).
+The column `influence` holds the effect of every test patient on the AUC. The interval of any mean, ratio or difference
+of rows follows from it and accounts for the correlation between the rows (`raygrid.analysis.auc`).
 """
 
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ class _Test:
 class _Clean:
     """Every target on clean images: AUCs, logits (targets, n, labels), and thresholds (targets, labels).
 
-    `place` is where a target, by its place in the study, stands in them.
+    `place` maps the position of a target in the study to its position in these arrays.
     """
 
     place: dict[int, int]
@@ -64,10 +65,10 @@ class _Clean:
 
 @dataclass(frozen=True)
 class _Block:
-    """What one surrogate (None: clean images) did to its targets.
+    """The scores of all targets under attacks through one surrogate, or on clean images (None).
 
     Attributes:
-        pairs: (target, case), the places of those that were scored whole, target by target.
+        pairs: (target, case), the positions of the complete ones, target by target.
         logits: (pairs, n, labels).
         auc: of every pair.
     """
@@ -80,10 +81,11 @@ class _Block:
 
 
 def result_frames(folder: StudyFolder, modality: str, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the AUC rows and the decision rows of one modality; what was not scored whole has none.
+    """Return the AUC rows and the decision rows of one modality.
 
-    Raises StoreError if the clean scores of a model are not complete: nothing can be said without them. A target that
-    raygrid did not train, and that has none yet, is left out.
+    A pairing with incomplete scores has no rows, nor has an external target without clean scores.
+
+    Raises StoreError if the clean scores of a model are incomplete: relative AUCs need them.
     """
     test = _test_images(samples)
     targets = folder.study.targets_of(modality)
@@ -103,7 +105,7 @@ def result_frames(folder: StudyFolder, modality: str, samples: Samples) -> tuple
 def external_clean(
     folder: StudyFolder, modality: str, samples: Samples
 ) -> list[tuple[TargetSpec, float, float, float]]:
-    """Return the clean AUC, with its interval, of every target raygrid did not train and that is scored so far."""
+    """Return (target, clean AUC, lower bound, upper bound) of every external target with complete clean scores."""
     test, targets = _test_images(samples), folder.study.targets_of(modality)
     units = [unit for unit in folder.units(modality) if unit.surrogate is None]
     block = _read_block(folder, None, units, test)
@@ -135,7 +137,7 @@ def of_single_models(auc: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_block(folder: StudyFolder, surrogate: SurrogateSpec | None, units: Sequence[Unit], test: _Test) -> _Block:
-    """Return what the units of one surrogate hold."""
+    """Return the scores in the units of one surrogate."""
     cases, there = cases_of(folder.study, surrogate), covered_by_all(units)
     names = units[0].wanted.names
     expected = np.array([[(case.attack, name) in there for case in cases] for name in names], dtype=bool)
@@ -150,15 +152,18 @@ def _clean_of(block: _Block, targets: Sequence[AnyTarget], test: _Test) -> _Clea
     place = {t: k for k, (t, _) in enumerate(block.pairs)}
     absent = [t.name for k, t in enumerate(targets) if k not in place and not isinstance(t, TargetSpec)]
     if absent or not place:
-        raise StoreError(f"{targets[0].modality}: the clean scores are not complete; run the study again")
+        names = ", ".join(absent) or "all targets"
+        raise StoreError(
+            f"{targets[0].modality}: the clean scores of {names} are incomplete; run the study again to complete them"
+        )
     return _Clean(place, block.auc, block.logits, thresholds_of(test.labels, block.logits))
 
 
 def perceptibility_frame(folder: StudyFolder, modality: str, num_test: int) -> pd.DataFrame:
-    """Return how visible the changes are: a row per surrogate, condition, attack and epsilon, means over the images.
+    """Return the perceptibility of the changes: a row per surrogate, condition, attack and epsilon, means over images.
 
-    Columns: modality, surrogate, condition, attack, epsilon, `MEASURES`, num_images. An image that did not change has
-    no finite PSNR and is left out of that mean alone.
+    Columns: modality, surrogate, condition, attack, epsilon, `MEASURES`, num_images. The PSNR of an unchanged image is
+    infinite; the mean PSNR leaves it out.
     """
     units = [unit for unit in folder.units(modality) if unit.surrogate is not None]
     frames = []
@@ -194,7 +199,7 @@ def _rows(
     rows = []
     for k, (t, c) in enumerate(block.pairs):
         if t not in clean.place:
-            continue  # attacked before its clean images were seen: nothing to be relative to
+            continue  # no relative AUC without clean scores
         target, case = targets[t], block.cases[c]
         auc, influence = float(result.auc[k]), result.influence[k]
         clean_auc = float(clean.auc.auc[clean.place[t]])
@@ -231,7 +236,7 @@ def _rows(
 def _decisions(
     folder: StudyFolder, targets: Sequence[AnyTarget], block: _Block, clean: _Clean, test: _Test
 ) -> list[pd.DataFrame]:
-    """Return a frame per case: a row per target and finding."""
+    """Return one frame per case, with a row per target and finding."""
     by_label = np.full((len(block.pairs), len(test.label_names)), np.nan)
     if block.pairs:
         by_label[:, list(block.auc.used_labels)] = block.auc.by_label
@@ -268,9 +273,10 @@ def _decisions(
 
 
 def _model_columns(role: str, model: SurrogateSpec | TargetSpec | None, folder: StudyFolder) -> dict[str, str | int]:
-    """Return the factors of one side of a pairing; of an ensemble what its members share, else `mixed`.
+    """Return the columns of one side of a pairing.
 
-    Of a target that raygrid did not train nothing is known but its name and identity.
+    An ensemble has the initialisation and split of its members if they agree, else `mixed`. Of an external model only
+    the name and the identity are known.
     """
     if model is None:
         blank = {f"{role}_{name}": "" for name in ("kind", "arch", "init", "split", "signature")}

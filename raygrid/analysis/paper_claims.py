@@ -1,7 +1,6 @@
-"""What the paper concludes, C1 to C7, as statements about contrasts of table cells; raygrid.analysis.claims judges
-them.
+"""The paper's claims, C1 to C7, as statements about contrasts of table cells; raygrid.analysis.claims judges them.
 
-A direction that the paper reports for one of its modalities is stated for modalities of that name alone. Source:
+A direction reported for one modality of the paper is stated only for modalities of the same name. Source:
 docs/explanation/protocol.md, Claims.
 """
 
@@ -28,7 +27,7 @@ SUMMARIES = {
     "C6": "half of the data makes a surrogate that transfers less",
     "C7": "disparity of architecture matters more than of data (in ophthalmology: the same or less)",
 }
-# The direction that the paper reports, as the sign of the contrast below; a modality of another name has none.
+# The reported direction, as the sign of the contrast below.
 _C4A = {"ophthalmology": 1, "radiology": 1, "pathology": -1}
 _C4C = {"ophthalmology": 1, "radiology": -1, "pathology": 1}
 _C4D = {"ophthalmology": 1, "radiology": 1, "pathology": -1}
@@ -39,7 +38,7 @@ _C7: dict[str, Kind] = {"ophthalmology": "below", "radiology": "above", "patholo
 
 @dataclass(frozen=True)
 class Term:
-    """One cell of a contrast: its weight, the table and factors that find it, and whether relative AUC is meant."""
+    """One cell of a contrast: its weight, its table and factors, and whether its relative AUC is meant."""
 
     weight: float
     table: int
@@ -49,7 +48,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Statement:
-    """The weighted sum of cells lies above a margin, below it, or within it on both sides."""
+    """The statement that a weighted sum of cells lies above a margin, below it, or within it on both sides."""
 
     claim: str
     modality: str
@@ -63,7 +62,7 @@ def statements(cells: Cells, margins: Margins) -> Iterator[Statement]:
     """Yield every statement but those of C4b, which compares modalities.
 
     Args:
-        cells: the paper's tables by number; what they lack of attacks, initialisations and splits is not stated.
+        cells: the paper's tables by number; statements about factors outside the tables are left out.
     """
     for modality in cells[1]["modality"].unique():
         yield from _about_degree(cells[1], modality, margins)
@@ -131,7 +130,7 @@ def _about_pretraining(table: pd.DataFrame, modality: str, margins: Margins) -> 
 
 
 def transferred(modality: str, target: str, surrogate: str) -> dict[str, str]:
-    """Return the factors that find a cell of Table 2 by the initialisations of target and surrogate."""
+    """Return the factors of the cell of Table 2 with these initialisations of target and surrogate."""
     return {"modality": modality, "condition": "adversarial", "target_init": target, "surrogate_init": surrogate}
 
 

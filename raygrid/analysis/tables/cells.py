@@ -1,8 +1,8 @@
 """One cell of a paper's table: which pairings it averages, and the average with its interval.
 
-A cell averages the AUCs of the pairings that the protocol names and carries their averaged influences into its
-interval, so what is correlated over the same patients stays correlated. A cell that lacks one of its pairings has no
-number; it says how many of how many are there.
+A cell averages the AUCs of its pairings, chosen by the protocol, and their influences; its interval thereby keeps the
+correlation between pairings over the same patients. A cell that lacks a pairing has no number, only the counts of
+present and expected pairings.
 """
 
 import math
@@ -24,7 +24,7 @@ Pair = tuple[ModelSpec | None, ModelSpec]  # (surrogate or None on clean images,
 RowKey = tuple[Any, ...]  # condition, attack, surrogate, target, epsilon
 Groups = list[list[Pair]]  # one list of instance pairs per architecture pair
 
-LEARNED_BOUND = 0.6  # a model whose clean AUC is not surely above this has nothing an attack could take away
+LEARNED_BOUND = 0.6  # a model has learned if the lower bound of its clean AUC is above this
 FACTORS = [
     "table",
     "modality",
@@ -63,7 +63,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Grid:
-    """The AUC frame, addressable by model; `models` and `attacks` (name, epsilon) are what the study should hold."""
+    """The AUC frame, indexed by model, with the expected models and attacks (name, epsilon)."""
 
     frame: pd.DataFrame
     targets: list[ModelSpec]
@@ -87,7 +87,7 @@ class Grid:
         return Estimate(self.number("auc", row), influence)
 
     def ratio(self, row: int) -> Estimate | None:
-        """The relative AUC of a row; None where the target's clean AUC is missing."""
+        """The relative AUC of a row; None if the target's clean AUC is missing."""
         clean_row = self.row("clean", "", (None, self.targets[row]), 0.0)
         if clean_row is None:
             return None
@@ -103,7 +103,7 @@ class Grid:
 
 
 def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) -> Grid:
-    """Return the AUC frame addressable by model; what should be there comes from the study, else from the frame."""
+    """Return the AUC frame, indexed by model; the study declares the expected models, else they are the frame's."""
     if instances not in ("published", "all"):
         raise DataError(f"instances is {instances!r}; expected 'published' or 'all'")
     frame = of_single_models(auc).reset_index(drop=True)  # the paper has neither ensembles nor external models
@@ -126,7 +126,7 @@ def read_grid(auc: pd.DataFrame, study: StudySpec | None, instances: Instances) 
 def _expected(
     frame: pd.DataFrame, study: StudySpec | None, seen: list[ModelSpec]
 ) -> tuple[dict[str, list[ModelSpec]], list[tuple[str, float]]]:
-    """The models of every modality and the attacks, each at its epsilons, that should be there."""
+    """Return the expected models of every modality, and the expected attacks, each at its epsilons."""
     if study is not None:
         models = {m.name: list(study.models_of(m.name)) for m in study.studied if study.zoo_as_targets}
         attacks = [(a.name, a.epsilon) for a in study.transfer.attacks]
@@ -147,13 +147,13 @@ def _index_rows(
         key = (condition, attack, surrogate, target, rounded(epsilon))
         if key in row_of:
             raise DataError(f"the AUC frame holds {key} twice, in rows {row_of[key]} and {row}")
-        if finite[row]:  # a row without a number is as good as none
+        if finite[row]:  # a row without a number counts as missing
             row_of[key] = row
     return row_of
 
 
 def _models_of(frame: pd.DataFrame, side: str) -> list[ModelSpec | None]:
-    """The model of every row; None where there is no surrogate."""
+    """Return the model of every row; None on clean rows, which have no surrogate."""
     columns = [frame["modality"], *(frame[f"{side}_{c}"] for c in ("arch", "init", "split", "instance"))]
     known: dict[tuple[Any, ...], ModelSpec | None] = {}
     for key in (keys := list(zip(*columns, strict=True))):
@@ -168,11 +168,11 @@ def _models_of(frame: pd.DataFrame, side: str) -> list[ModelSpec | None]:
 
 
 def rounded(epsilon: float) -> float:
-    return round(float(epsilon), 8)  # an epsilon that went through float32 is still the same epsilon
+    return round(float(epsilon), 8)  # undoes the rounding of a conversion to float32
 
 
 def clean_targets(grid: Grid, modality: str, init: str) -> Groups:
-    """The clean 'pairs' of every architecture: instance 0, or all instances."""
+    """Return the clean 'pairs' of every architecture: instance 0, or all instances."""
     groups: Groups = []
     for arch in grid.architectures(modality):
         models = grid.some(modality, arch, init, "d1")
@@ -189,7 +189,7 @@ def allowed_pairs(
     surrogate_split: str,
     same: bool | None = None,
 ) -> Groups:
-    """The allowed instance pairs of every architecture pair; targets are trained on d1.
+    """Return the allowed instance pairs of every architecture pair; targets are trained on d1.
 
     Source: docs/explanation/protocol.md, Pairings.
     """
@@ -212,7 +212,7 @@ def _is_allowed(surrogate: ModelSpec, target: ModelSpec, instances: Instances) -
 
 
 def make_cell(grid: Grid, factors: dict[str, Any], groups: Groups, attacks: Sequence[str]) -> dict[str, Any]:
-    """One cell: the mean over attacks and architecture pairs (`groups`) of the mean over instance pairs."""
+    """Return one cell: the mean over attacks and architecture pairs (`groups`) of the mean over instance pairs."""
     condition, epsilon = factors["condition"], factors.get("epsilon", 0.0)
     blank: dict[str, Any] = {"attack": "", "epsilon": 0.0}
     blank |= dict.fromkeys(("surrogate_init", "surrogate_split", "architecture"), "") | dict.fromkeys(INFLUENCES)
@@ -234,7 +234,7 @@ def make_cell(grid: Grid, factors: dict[str, Any], groups: Groups, attacks: Sequ
 
 
 def _numbers(grid: Grid, by_group: list[list[int]]) -> dict[str, Any]:
-    """The numbers of a complete cell from the rows of its groups (one list per attack and architecture pair)."""
+    """Return the numbers of a complete cell from the rows of its groups, one list per attack and architecture pair."""
     attacked = _nested_mean([[grid.estimate(row) for row in group] for group in by_group])
     first = by_group[0][0]
     num_positive = int(grid.number("num_positive", first))
@@ -247,7 +247,7 @@ def _numbers(grid: Grid, by_group: list[list[int]]) -> dict[str, Any]:
     ratios = [[grid.ratio(row) for row in group] for group in by_group]
     complete = [[ratio for ratio in group if ratio is not None] for group in ratios]
     if [len(group) for group in complete] != [len(group) for group in ratios]:
-        return numbers  # without the clean AUC of every target nothing can be relative to it
+        return numbers  # a relative AUC needs the clean AUC of every target
     relative = _nested_mean(complete)
     low, high = ratio_interval(relative.value, relative.influence, degenerate_n=counts)
     return numbers | {

@@ -1,7 +1,7 @@
-"""Tables for those who run a classifier: decisions at one threshold, findings, the best surrogate, how visible it is.
+"""Operational tables: decisions at one threshold, findings, the best surrogate, perceptibility.
 
-All are means over black-box pairings (surrogate and target are different models), whatever their factors: what an
-attacker achieves with any of the look-alikes of the study. Without intervals: the paper's tables have those.
+All are means over the black-box pairings of a study (surrogate and target are different models), whatever their
+factors: the damage by an attacker with any of its look-alikes. They have no intervals; the paper's tables do.
 """
 
 import numpy as np
@@ -14,10 +14,10 @@ _DECISIONS = ["sensitivity", "specificity", "fooled", "brier", "mean_probability
 
 
 def decision_table(decisions: pd.DataFrame) -> pd.DataFrame:
-    """Return, per modality, condition, attack and epsilon, the mean of each measure over pairings and findings.
+    """Return the mean of each measure over pairings and findings, per modality, condition, attack and epsilon.
 
     Columns: modality, condition, attack, epsilon, sensitivity, specificity, fooled, brier, mean_probability. Clean rows
-    come first; there `fooled` is 0 by definition.
+    come first; their `fooled` is 0 by definition.
     """
     return _ordered(_black_box(decisions).groupby(_CASE, sort=False)[_DECISIONS].mean().reset_index())
 
@@ -34,10 +34,10 @@ def finding_table(decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_surrogates(auc: pd.DataFrame, epsilon: float) -> pd.DataFrame:
-    """Return, for every target, the black-box surrogate that takes most of its AUC at `epsilon`, mean over the attacks.
+    """Return the black-box surrogate that does most damage to each target at `epsilon`, mean over the attacks.
 
     Columns: modality, target, clean_auc, surrogate, auc, relative_auc, mean_auc (over all black-box surrogates). The
-    best of many is found with the same images that judge it, so it looks a little better than it is.
+    same images choose the best surrogate and measure it; its damage is slightly overestimated.
     """
     here = auc[(auc["condition"] == "adversarial") & ~auc["white_box"] & np.isclose(auc["epsilon"], epsilon)]
     keys = ["modality", "target", "surrogate"]
@@ -51,7 +51,7 @@ def best_surrogates(auc: pd.DataFrame, epsilon: float) -> pd.DataFrame:
 
 
 def damage_and_perceptibility(auc: pd.DataFrame, perceptibility: pd.DataFrame) -> pd.DataFrame:
-    """Return, per modality, attack, epsilon and condition, how visible the change is and what it costs.
+    """Return perceptibility and relative AUC per modality, condition, attack and epsilon.
 
     Args:
         perceptibility: means over the images of each surrogate; see `raygrid.analysis.frames.perceptibility_frame`.
@@ -69,7 +69,7 @@ def _black_box(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return rows in the order that a person reads them: clean, adversarial, control; by attack and epsilon."""
+    """Return the rows of each modality in reading order: clean, adversarial, control; by attack and epsilon."""
     place = frame["condition"].map({"clean": 0, "adversarial": 1, "control": 2})
     modality = frame["modality"].map({name: k for k, name in enumerate(frame["modality"].unique())})
     order = frame.assign(_m=modality, _c=place).sort_values(["_m", "_c", "attack", "epsilon"], kind="stable").index

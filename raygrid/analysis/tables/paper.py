@@ -1,6 +1,6 @@
 """The paper's Tables 1 to 3 from the AUC frame (`results/auc.parquet`), as long frames of cells.
 
-Their columns are `CELL_COLUMNS`, what is printed, then `INFLUENCES`, from which contrasts of cells get their intervals.
+Their columns are the printed `CELL_COLUMNS`, then `INFLUENCES`, which give contrasts of cells their intervals.
 """
 
 import math
@@ -140,7 +140,7 @@ def _table3(grid: Grid, reference_epsilon: float | None) -> pd.DataFrame:
 
 
 def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -> pd.DataFrame:
-    """Return, per modality, the three cells that must agree and their largest difference (NaN where one is missing).
+    """Return the three cells that must agree, per modality, and their largest difference (NaN if one is missing).
 
     Table 1 at Table 2's epsilon averaged over the attacks = Table 2 random/random = Table 3 d1 averaged over the
     architecture pairs. Columns: modality, table1, table2, table3, difference.
@@ -164,18 +164,18 @@ def check_agreement(one: pd.DataFrame, two: pd.DataFrame, three: pd.DataFrame) -
 
 
 def unlearned(auc: pd.DataFrame, bound: float = LEARNED_BOUND) -> list[str]:
-    """Return the models of the zoo, as modality/name, whose lower bound of clean AUC is not above `bound`."""
+    """Return the models of the zoo, as modality/name, with a lower bound of clean AUC of at most `bound`."""
     clean = of_zoo(auc[(auc["condition"] == "clean") & ~(auc["auc_low"] > bound)])
     return sorted(f"{m}/{t}" for m, t in zip(clean["modality"], clean["target"], strict=True))
 
 
 def missing_pairings(auc: pd.DataFrame, study: StudySpec, not_asked: NotAsked | None = None) -> pd.DataFrame:
-    """Return what the study asks for and the frame lacks: modality, surrogate ("" = clean), target, missing, expected.
+    """Return the declared pairings with missing rows: modality, surrogate ("" = clean), target, missing, expected.
 
-    `missing` of `expected` counts rows: (attack, epsilon) × {adversarial, control}, or 1 for clean images.
+    `missing` and `expected` count rows: (attack, epsilon) × {adversarial, control}, or 1 for clean images.
 
     Args:
-        not_asked: by modality and target, the (surrogate, attack's key) that a budget does not cover: they are not
+        not_asked: by modality and target, the (surrogate, attack key) cells outside the query budget; they are not
             missing.
     """
     finite = auc[np.isfinite(auc["auc"].to_numpy(dtype=np.float64))]
@@ -197,10 +197,10 @@ def missing_pairings(auc: pd.DataFrame, study: StudySpec, not_asked: NotAsked | 
 
 
 def labels_left_out(auc: pd.DataFrame) -> list[str]:
-    """Return a sentence per modality whose mean AUC lacks findings, as the test images have them all or not at all."""
+    """Return a sentence per modality with findings that have only one class among the test images."""
     found = auc.drop_duplicates("modality").set_index("modality")["labels_left_out"]
     return [
-        f"{modality}: no AUC for {names}: the test images hold only one class of it; the means are over the others."
+        f"{modality}: no AUC for {names}: the test images have only one class of it; means are over the other findings."
         for modality, names in found.items()
         if names
     ]
@@ -211,7 +211,7 @@ def _with_random_models(grid: Grid) -> Iterator[str]:
 
 
 def _order_inits(inits: Iterable[str]) -> list[str]:
-    """Pre-trained first, random last, as in the paper."""
+    """Return the initialisations as in the paper: pre-trained first, random last."""
     return sorted(set(inits), key=lambda init: (init == "random", init))
 
 

@@ -25,12 +25,12 @@ def published_tables() -> dict[int, pd.DataFrame]:
 
 
 def beside_published(cells: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Return the published cells that a study has too, the study's numbers beside them.
+    """Return the cells that a study shares with the published tables, with both numbers.
 
-    Columns: the factors; `auc` and `relative_percent` with their intervals; `published_auc`, `published_relative`. What
-    the study was pre-trained on stands for the paper's ImageNet; the factors keep the study's name of it.
+    Columns: the factors; `auc` and `relative_percent` with their intervals; `published_auc`, `published_relative`. The
+    study's pre-training stands for the paper's ImageNet; the factors keep the study's name of it.
 
-    Raises DataError if a study has several initialisations that are not random: none of them is the paper's.
+    Raises DataError if a study has several pre-trainings and none is the paper's.
     """
     ours = pd.concat(cells.values(), ignore_index=True)
     inits = sorted({*ours["target_init"], *ours["surrogate_init"]} - {"", "random", "mean"})
