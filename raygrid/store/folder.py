@@ -1,4 +1,4 @@
-"""A study folder: the declaration of a study, and the place of every file under STUDY/.
+"""A study folder: the declaration of a study, and the path of every file under STUDY/.
 
 STUDY/study.json                                        raygrid.store.provenance
 STUDY/samples/<modality>-<signature>/                   raygrid.store.samples
@@ -34,7 +34,7 @@ from raygrid.store.target_identity import target_identity
 from raygrid.store.units import Unit, plan_units
 from raygrid.store.weight_sources import weights_identity
 
-WEIGHT_FILES = ("*.safetensors", "*.pt")  # names of the files that hold weights, the bulk of a folder
+WEIGHT_FILES = ("*.safetensors", "*.pt")  # files of weights, most of the bytes of a model folder
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class StudyFolder:
     """A study and everything under its folder. Nothing here computes, trains or attacks.
 
     Attributes:
-        path: the folder; of a study in object storage this node's mirror of it.
+        path: the folder; for a study in object storage, this node's mirror.
         study: the declaration.
         sample_signatures: signature of the prepared samples, by modality.
     """
@@ -85,6 +85,7 @@ class StudyFolder:
     study: StudySpec
     sample_signatures: Mapping[str, str]
     _signatures: dict[ModelSpec, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _opened: dict[str, Samples] = field(default_factory=dict, init=False, repr=False, compare=False)
     _planned: dict[Any, list[Unit]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def samples_dir(self, modality: str) -> Path:
@@ -97,14 +98,16 @@ class StudyFolder:
 
     def samples(self, modality: str) -> Samples:
         """Return the prepared images of a modality. Raises StoreError if they are not prepared."""
-        return Samples(self.samples_dir(modality))
+        if modality not in self._opened or not self.has_samples(modality):
+            self._opened[modality] = Samples(self.samples_dir(modality))
+        return self._opened[modality]
 
     def model(self, model: ModelSpec) -> ModelFolder:
         """Return the folder of a model, trained or not."""
         return ModelFolder(self.path / "zoo" / model.modality / f"{model.name}-{self.signature(model)[:12]}")
 
     def untrained(self) -> list[ModelSpec]:
-        """Return the models without a card, in declared order."""
+        """Return the models whose training is not finished, in declared order."""
         return [model for model in self.study.models if not self.model(model).is_trained]
 
     def signature(self, model: ModelSpec) -> str:
@@ -115,7 +118,7 @@ class StudyFolder:
         return self._signatures[model]
 
     def surrogate_signature(self, surrogate: SurrogateSpec) -> str:
-        """Return the signature of a model, or one of an ensemble's models in their order."""
+        """Return the signature of a model or ensemble, or the identity of an external target that is a surrogate."""
         if isinstance(surrogate, TargetSpec):
             return self.identity(surrogate)
         members = [self.signature(m) for m in self.study.members_of(surrogate) if isinstance(m, ModelSpec)]
@@ -124,9 +127,9 @@ class StudyFolder:
     def identity(self, target: AnyTarget) -> str:
         """Return the part of a score signature that stands for a target.
 
-        For a model it is the signature and, once trained, the checksum of the weights: a model that is trained again
-        on another device may differ, and old scores are not its own. For a target that raygrid did not train it is a
-        hash of the declaration and the files.
+        For a model, it is the signature and, once trained, the checksum of the weights: training again on another
+        device may give other weights, and the old scores are not theirs. For a target that raygrid did not train, it is
+        a hash of the declaration and the files.
         """
         if isinstance(target, TargetSpec):
             return target_identity(target)
@@ -158,26 +161,26 @@ class StudyFolder:
         return list(self._planned[key])
 
     def answers(self, target: TargetSpec) -> Path:
-        """Return the folder of the answers that an endpoint has given."""
+        """Return the folder of the stored answers of an HTTP target."""
         return self.path / "answers" / target.modality / target.name
 
     @property
     def results(self) -> Results:
-        """The frames in results/."""
+        """The results of the study."""
         return Results(self.path / "results")
 
     @property
     def record(self) -> StudyRecord:
-        """The origin of images and results, from study.json. Raises StoreError if that is absent."""
+        """The origin of images and results, from study.json. Raises StoreError if the file is absent."""
         return read_record(self.path)
 
     @property
     def log_path(self) -> Path:
-        """File of the events of every run."""
+        """File of the events of all runs."""
         return self.path / LOG_FILE
 
     def refresh(self) -> None:
-        """Bring this node's mirror of a study up to date with object storage, except for images and weights."""
+        """Update this node's mirror of the study from object storage, except for images and weights."""
         refresh(self.path)
 
     def _start(self, model: ModelSpec) -> str:
@@ -189,7 +192,7 @@ class StudyFolder:
         return "random" if source is None else self.signature(source)
 
     def _repr_html_(self) -> str:
-        """Return the state of the study as a table, for notebooks."""
+        """Return the state of the study as an HTML table, for notebooks."""
         trained = len(self.study.models) - len(self.untrained())
         rows = {
             "Study": self.study.name,
@@ -208,12 +211,15 @@ def open_study(location: str | Path) -> StudyFolder:
     path = local_dir(location)
     refresh(path)
     if not (path / RECORD_FILE).exists():
-        raise StoreError(f"{display_path(path)} holds no study: {display_path(path / RECORD_FILE)} is not there")
+        raise StoreError(
+            f"{display_path(path)} holds no study: {display_path(path / RECORD_FILE)} is not there; "
+            "give the folder or URL of a study, its --output"
+        )
     return StudyFolder(path, *read_declaration(path))
 
 
 def refresh(study_dir: Path) -> None:
-    """Bring this node's mirror of a study up to date with object storage, except for images and weights."""
+    """Update this node's mirror of a study from object storage, except for images and weights."""
     pull(study_dir / RECORD_FILE)
     pull(study_dir / "samples", without=IMAGE_FILES)
     pull(study_dir / "zoo", without=WEIGHT_FILES)

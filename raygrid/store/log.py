@@ -1,8 +1,8 @@
-"""STUDY/log.jsonl: what every run of a study did, for programs and for the day after; people read the terminal.
+"""STUDY/log.jsonl: the events of all runs of a study, for programs and for later analysis.
 
-A JSON object a line, appended: time (UTC), host, pid, level, message; of a finished piece also stage, done, total,
-detail; of an end that was no success kind and traceback. Lines of raygrid's logger go there, so other handlers of
-Python's logging can have them too.
+One JSON object per line: time (UTC), host, pid, level, message; for a finished piece of work also stage, done, total
+and detail; for a failed run also kind and traceback. The records come from raygrid's logger, so other handlers of
+Python's logging can receive them, too.
 """
 
 import json
@@ -26,17 +26,17 @@ LOG_FILE = "log.jsonl"
 
 @contextmanager
 def run_log(study_dir: Path) -> Iterator[None]:
-    """Append what happens while the block runs, and how it ended; a run that ends before there is a study leaves none.
+    """Append the events of the block, and its end, to the log.
 
-    Raises StoreError if the file cannot be written.
+    A run that fails before study.json is written leaves no log. Raises StoreError if the log cannot be written.
     """
     path = study_dir / LOG_FILE
     if not path.exists():
-        pull(path)  # what earlier runs on other machines wrote
+        pull(path)  # continue the log of runs on other machines
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}); see to space and permissions") from error
+        raise StoreError(f"{path} cannot be written ({error}); check free space and permissions") from error
     handler.setFormatter(_JsonLine())
     level = LOGGER.level
     LOGGER.addHandler(handler)
@@ -54,14 +54,14 @@ def run_log(study_dir: Path) -> Iterator[None]:
         LOGGER.removeHandler(handler)
         handler.close()
         if (study_dir / "study.json").exists():
-            with suppress(StoreError):  # of a storage that is gone the run has told; this node keeps its lines
+            with suppress(StoreError):  # the run itself reports unreachable storage; the lines stay on this node
                 upload(path, path)
-        else:  # its first check failed, and the terminal has said how
+        else:  # the first check failed; its message is on the terminal
             path.unlink(missing_ok=True)
 
 
 def _ending(error: BaseException) -> dict[str, str]:
-    """Return the kind of an error, and where it came from unless its message says all, as those of raygrid do."""
+    """Return the kind of an error and its traceback; raygrid's own errors need no traceback."""
     kind = {"kind": type(error).__name__}
     if isinstance(error, (RaygridError, KeyboardInterrupt)):
         return kind

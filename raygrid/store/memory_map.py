@@ -1,8 +1,7 @@
-"""Prepared images, decoded once per node into a flat file that every training maps: one copy, and only what is used.
+"""Prepared images, decoded once per node into a flat file that all trainings map into memory.
 
-Parquet must be decompressed to be read, and a trial that did so would hold a copy of its own. The operating system
-keeps the pages of a mapped file that are used and drops them when memory is short, so the images of a modality need
-not fit into memory.
+Reading Parquet directly would give each trial a decompressed copy of its own. The operating system keeps the used pages
+of a mapped file and drops them if memory is short, so the images of a modality need not fit into memory.
 """
 
 from collections.abc import Sequence
@@ -23,11 +22,11 @@ _ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class MappedImages:
-    """Some rows of a mapped file; indexing reads just the images that are asked for.
+    """Some rows of a mapped file; indexing reads the requested images only.
 
     Attributes:
         stored: (all images of the file, height, width, channel) uint8, on disk.
-        rows: (n,) places in `stored`, in the order in which these images are counted.
+        rows: (n,) row numbers in `stored`, in the order of these images.
     """
 
     stored: NDArray[np.uint8]
@@ -45,9 +44,9 @@ def map_images(key: str, shards: Sequence[Path]) -> NDArray[np.uint8]:
     """Return the images of Parquet shards, in their order, as one mapped array (n, height, width, channel) uint8.
 
     Args:
-        key: names the content; the same key must always mean the same images.
+        key: identifies the content; the same key must always mean the same images.
 
-    Raises StoreError if the cache has no room for them.
+    Raises StoreError if the disk of the cache has too little free space.
     """
 
     def decode(file: BinaryIO) -> None:

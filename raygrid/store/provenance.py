@@ -19,12 +19,12 @@ _PACKAGES = ("torch", "torchvision", "timm", "ray", "mlflow", "numpy", "pandas",
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """The origin of a study's images and results, as study.json records it.
+    """The origin of a study's images and results, read from study.json.
 
     Attributes:
-        phantom: whether any image is generated: every picture and page then says so.
+        phantom: whether any image is generated; all pictures and pages then say so.
         versions: of raygrid, Python and the packages that results depend on.
-        git_commit: of raygrid's checkout; None for an installed package.
+        git_commit: of raygrid's checkout, with `-dirty` if it was changed; None for an installed package.
         created: date and time, ISO 8601, UTC.
     """
 
@@ -35,13 +35,16 @@ class StudyRecord:
 
 
 def read_declaration(study_dir: Path) -> tuple[StudySpec, Mapping[str, str]]:
-    """Return the declaration of a study and the signature of its samples, by modality."""
+    """Return the declaration of a study, and the signatures of its samples by modality.
+
+    Raises StoreError if study.json is absent or not JSON, SpecError if it declares no valid study.
+    """
     values = read_json(study_dir / RECORD_FILE)
     return StudySpec.from_dict(values["study"]), values["samples"]
 
 
 def read_record(study_dir: Path) -> StudyRecord:
-    """Return the record of a study folder. Raises StoreError if it is absent or damaged."""
+    """Return the record of a study folder. Raises StoreError if study.json is absent or not JSON."""
     values = read_json(study_dir / RECORD_FILE)
     return StudyRecord(
         phantom=bool(values["phantom"]),
@@ -52,7 +55,7 @@ def read_record(study_dir: Path) -> StudyRecord:
 
 
 def write_record(study_dir: Path, study: StudySpec, sample_signatures: Mapping[str, str], *, phantom: bool) -> None:
-    """Write the record of a study folder, unless the folder already holds the same one."""
+    """Write the record of a study folder, unless it is unchanged; `created` then stays."""
     path = study_dir / RECORD_FILE
     values = {"study": study.to_dict(), "samples": dict(sample_signatures), "phantom": phantom, **provenance()}
     if path.exists():
@@ -63,7 +66,7 @@ def write_record(study_dir: Path, study: StudySpec, sample_signatures: Mapping[s
 
 
 def provenance() -> dict[str, Any]:
-    """Return the versions of raygrid, Python and its packages, and the commit of raygrid's checkout."""
+    """Return the versions of raygrid, Python and the packages, and the commit of raygrid's checkout."""
     versions = {"raygrid": __version__, "python": platform.python_version()}
     return {
         "versions": {**versions, **{name: metadata.version(name) for name in _PACKAGES}},
@@ -72,7 +75,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of raygrid's own checkout, with `-dirty` where it was changed; None for an installed package."""
+    """Return the commit of raygrid's checkout, with `-dirty` if it was changed; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

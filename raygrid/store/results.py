@@ -2,7 +2,7 @@
 
 auc.parquet         one row per pairing, attack, epsilon and condition: AUC, interval, influence of each patient
 decisions.parquet   one row per pairing, attack, epsilon, condition and finding: sensitivity, specificity, counts
-visibility.parquet  one row per surrogate, attack, epsilon and condition: how perceptible the change is
+visibility.parquet  one row per surrogate, attack, epsilon and condition: perceptibility of the change
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from raygrid.spec import ENSEMBLE, EXTERNAL, MODEL
 class Results:
     """The results of a study, read as pandas frames.
 
-    Each frame is read anew at each call. Raises StoreError if a frame is absent or cannot be read.
+    Each call reads its frame again. Raises StoreError if the frame is absent or cannot be read.
     """
 
     path: Path
@@ -48,14 +48,15 @@ class Results:
         if not file.exists():
             where = display_path(study_dir)
             raise StoreError(
-                f"{where} has no results yet: {display_path(file)} is not there; finish the study, or make what "
-                f"its scores yield with: raygrid report {where}"
+                f"{where} has no results yet: {display_path(file)} is not there; finish the study, or write results "
+                f"of the scores so far with: raygrid report {where}"
             )
         try:
             frame = pd.read_parquet(file)
         except (OSError, ValueError) as error:  # pyarrow's errors are among them
             raise StoreError(
-                f"{display_path(file)} cannot be read ({error}); make it again with raygrid report"
+                f"{display_path(file)} cannot be read ({error}); write it again with: "
+                f"raygrid report {display_path(study_dir)}"
             ) from error
         return _with_kinds(frame) if name == "auc" else frame
 
@@ -70,10 +71,10 @@ class Results:
         return self.path / f"{name}.parquet"
 
     def _repr_html_(self) -> str:
-        """Return the files of the folder as a list, for notebooks."""
+        """Return the files of the folder as an HTML list, for notebooks."""
         files = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         items = "".join(f"<li><code>{escape(str(file))}</code></li>" for file in files) or "<li>nothing yet</li>"
-        return f"<p><code>{escape(str(self.path))}</code></p><ul>{items}</ul>"
+        return f"<p><code>{escape(display_path(self.path))}</code></p><ul>{items}</ul>"
 
 
 def _with_kinds(auc: pd.DataFrame) -> pd.DataFrame:

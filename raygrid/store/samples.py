@@ -1,4 +1,4 @@
-"""Prepared images of one modality: where they lie, how they are written, how they are read.
+"""Prepared images of one modality: their folder, how to write it and how to read it.
 
 STUDY/samples/<modality>-<signature>/
     splits.csv                    one row per patient: part, split, role, d2_half, d1_tenth
@@ -29,17 +29,17 @@ from raygrid.hashing import digest
 from raygrid.io.files import atomic_path, checksum, read_json
 from raygrid.store.memory_map import MappedImages, map_images
 
-IMAGE_FILES = ("*.parquet",)  # names of the files that hold the images, the bulk of a folder
+IMAGE_FILES = ("*.parquet",)  # files of images, most of the bytes of a folder
 DEVELOPMENT_FILES, TEST_FILES = ("development*.parquet",), ("test*.parquet",)
-_SHARD_BYTES = 64 * 2**20  # of decoded images: a worker holds a few times that while it writes a shard
-_FEWEST_SHARDS = 4  # so that a small data set, too, is read by several workers
-_FEWEST_SHARD_ROWS, _MOST_SHARD_ROWS = 256, 2048  # handing a shard to a worker takes as long as reading 300 patches
-_ROW_GROUP = 64  # images that are decompressed together: about one block of the transfer stage
+_SHARD_BYTES = 64 * 2**20  # of decoded images; a worker uses a few times as much memory while it writes a shard
+_FEWEST_SHARDS = 4  # several workers can read even a small data set
+_FEWEST_SHARD_ROWS, _MOST_SHARD_ROWS = 256, 2048  # passing a shard to a worker takes as long as reading 300 patches
+_ROW_GROUP = 64  # images decompressed together: about one block of the transfer stage
 
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Images with what is known of them.
+    """Images with their ids and labels.
 
     Attributes:
         image_ids: (n,) names.
@@ -59,12 +59,12 @@ class SampleBatch:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The images that a training may read, in the order of their ids; they stay on disk until they are indexed.
+    """The images of one training or validation part, in the order of their ids; indexing reads them from disk.
 
     Attributes:
         image_ids: (n,) names.
         labels: (n, num_labels) uint8, 0 or 1.
-        images: indexed by positions or a slice, gives uint8 (k, height, width, channel).
+        images: indexing by positions or a slice gives uint8 (k, height, width, channel).
     """
 
     image_ids: tuple[str, ...]
@@ -81,13 +81,13 @@ def samples_dir(study_dir: Path, modality: str, signature: str) -> Path:
 
 
 def shard_rows(image_bytes: int, num_images: int) -> int:
-    """Return how many images of `image_bytes` each go into one shard of a part that has `num_images`."""
+    """Return the number of images, of `image_bytes` each, per shard of a part of `num_images`."""
     wanted = min(max(math.ceil(num_images / _FEWEST_SHARDS), _FEWEST_SHARD_ROWS), _MOST_SHARD_ROWS)
     return max(1, min(wanted, _SHARD_BYTES // image_bytes))
 
 
 def write_shard(path: Path, label_names: Sequence[str], batch: SampleBatch) -> None:
-    """Write one shard atomically, in a form that any Parquet reader opens."""
+    """Write one shard atomically, readable by any Parquet reader."""
     columns: dict[str, Any] = {"image_id": pa.array(batch.image_ids), "patient_id": pa.array(batch.patient_ids)}
     columns |= {name: pa.array(batch.labels[:, i]) for i, name in enumerate(label_names)}
     with atomic_path(path) as temporary:
@@ -97,18 +97,18 @@ def write_shard(path: Path, label_names: Sequence[str], batch: SampleBatch) -> N
 
 @dataclass(frozen=True)
 class Samples:
-    """Prepared samples of one modality, opened for reading. Raises StoreError where they are not complete."""
+    """Prepared samples of one modality, opened for reading. Raises StoreError if the folder has no manifest."""
 
     folder: Path
 
     def __post_init__(self) -> None:
         if not (self.folder / "manifest.json").exists():
             raise StoreError(
-                f"{self.folder} has no manifest: its images are not prepared yet; "
+                f"{self.folder} has no manifest.json: its images are not prepared yet; "
                 "run `raygrid prepare FILE`, or the study, again"
             )
 
-    @cached_property  # it is written once, last, and read for almost every question
+    @cached_property  # the file is written once, and almost every method needs it
     def manifest(self) -> dict[str, Any]:
         """The manifest: title, phantom, labels, counts, rejects, shards, signature."""
         manifest: dict[str, Any] = read_json(self.folder / "manifest.json")
@@ -121,21 +121,22 @@ class Samples:
 
     @property
     def scorable_labels(self) -> list[str]:
-        """The labels with both classes among the test images: only of these an AUC can be told."""
+        """The labels with both classes among the test images; others have no AUC."""
         counts = self.manifest["counts"].get("test", {"images": 0})
         return [label for label in self.labels if 0 < counts.get(f"positive_{label}", 0) < counts["images"]]
 
     def splits(self) -> pd.DataFrame:
         """Return the split table, one row per patient (columns: `raygrid.data.splits.rules`)."""
         path = self.folder / "splits.csv"
-        if self.manifest.get("splits_sha256", checksum(path)) != checksum(path):
+        found = checksum(path)
+        if self.manifest.get("splits_sha256", found) != found:
             raise self._damaged("splits.csv is not the file that the manifest describes")
         return pd.read_csv(path, dtype={"patient_id": str}, keep_default_na=False)
 
     def training_set(self, split: str, role: str) -> TrainingSet:
         """Return the images of one role (`train` or `validation`) of a split.
 
-        Raises StoreError if the node's cache has no room for the decoded images of the modality.
+        Raises StoreError if the disk of the node's cache has too little free space for the decoded images.
         """
         patients = members(self.splits(), split, role)
         with self._undamaged():
@@ -146,18 +147,16 @@ class Samples:
             chosen = table.iloc[rows]
             return TrainingSet(
                 image_ids=tuple(chosen["image_id"]),
-                labels=chosen[list(self.labels)].to_numpy(
-                    dtype=np.uint8, copy=True
-                ),  # PyTorch wants to be able to write
+                labels=chosen[list(self.labels)].to_numpy(dtype=np.uint8, copy=True),  # PyTorch needs it writable
                 images=MappedImages(map_images(f"{self.folder.name}-{digest(self.manifest)[:12]}", shards), rows),
             )
 
     def test_block(self, start: int, stop: int) -> SampleBatch:
         """Return the test images from position `start` up to `stop` in the order of their ids.
 
-        Only the row groups that hold them are decompressed.
+        Only the row groups with these images are decompressed.
         """
-        parts, first = [], 0  # position of the row group in hand
+        parts, first = [], 0  # position of the first image of the current row group
         with self._undamaged():
             for path in self._files("test"):
                 file = pq.ParquetFile(path)
@@ -176,7 +175,7 @@ class Samples:
         return pd.concat(tables, ignore_index=True)
 
     def spread(self, count: int) -> SampleBatch:
-        """Return about `count` images at even distances over all of them, development first."""
+        """Return about `count` images, evenly spaced over all images, development first."""
         parts, first = [], 0
         with self._undamaged():
             files = [*self._files("development"), *self._files("test")]
@@ -200,7 +199,7 @@ class Samples:
         return sum(int(s["rows"]) for s in self.manifest["shards"] if s["part"] == "test")
 
     def _files(self, part: str) -> list[Path]:
-        """The shards of one part, in the order of their images."""
+        """Return the shards of one part, in the order of their images."""
         return [self.folder / shard["file"] for shard in self.manifest["shards"] if shard["part"] == part]
 
     def _rows(self, part: str) -> pd.DataFrame:
@@ -219,7 +218,7 @@ class Samples:
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
-        """Turn what pyarrow and pandas raise on files that are absent or damaged into a StoreError."""
+        """Raise StoreError in place of the errors of pyarrow and pandas for absent or damaged files."""
         try:
             yield
         except RaygridError:
@@ -228,4 +227,6 @@ class Samples:
             raise self._damaged(f"{type(error).__name__}: {error}") from error
 
     def _damaged(self, how: str) -> StoreError:
-        return StoreError(f"the samples in {self.folder} are damaged ({how}); delete this folder and run again")
+        return StoreError(
+            f"the samples in {self.folder} are damaged ({how}); delete this folder and run the study again"
+        )

@@ -1,11 +1,11 @@
-"""The scores of a study: one Parquet file per unit and tile of its work (raygrid.store.units says where they lie).
+"""The scores of a study: one Parquet file per unit and tile (paths: raygrid.store.units).
 
 One row per image, target, attack, epsilon and condition. Columns: image_id, target, attack, epsilon, condition (all
 dictionary-encoded but epsilon), logits (one float32 per output); modality and surrogate stand in the path, as hive
-partitions. The file's metadata (key `raygrid`, JSON) holds what made it: signature, hashes of the adversarial batches,
+partitions. The file's metadata (key `raygrid`, JSON) records its origin: signature, hashes of the adversarial batches,
 gradient counts, seconds. Every page has a checksum.
 
-STUDY/perceptibility/ has the same folders: how visible each change is, a row per image, no targets.
+STUDY/perceptibility/ has the same folders: the perceptibility of each change, one row per image and case, no targets.
 """
 
 import json
@@ -61,7 +61,7 @@ def write_scores(
 def write_perceptibility(
     path: Path, *, image_ids: Sequence[str], cases: Sequence[Case], values: NDArray[np.float32]
 ) -> None:
-    """Write how visible the changes of one unit are, atomically.
+    """Write the perceptibility of the changes of one unit atomically.
 
     Args:
         values: (cases, images, measures) float32, as `raygrid.attacks.perceptibility` orders the measures.
@@ -74,12 +74,12 @@ def write_perceptibility(
 
 
 def _words(codes: NDArray[np.int32], values: Sequence[str]) -> Any:
-    """Return a dictionary-encoded column."""
+    """Return a dictionary-encoded column of text."""
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(values))
 
 
 def _case_columns(cases: Sequence[Case], case: NDArray[np.int32]) -> dict[str, Any]:
-    """Return the columns that say what was done to the image of each row."""
+    """Return the columns attack, epsilon and condition of each row."""
 
     def words(values: Sequence[str]) -> Any:
         names = sorted(set(values))
@@ -93,7 +93,7 @@ def _case_columns(cases: Sequence[Case], case: NDArray[np.int32]) -> dict[str, A
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return what made a score file. Raises StoreError if the file is damaged."""
+    """Return the metadata of a score file, its origin. Raises StoreError if the file is damaged."""
     try:
         metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[_METADATA_KEY])
     except (pa.ArrowInvalid, KeyError, TypeError) as error:
@@ -104,12 +104,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_perceptibility(path: Path) -> pd.DataFrame:
-    """Return how visible the changes of one unit are, a row per image and case. Raises StoreError if it is damaged."""
+    """Return the perceptibility of one unit, a row per image and case. Raises StoreError if the file is damaged."""
     try:
         frame: pd.DataFrame = pq.read_table(path, partitioning=None, page_checksum_verification=True).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
-            f"{path} is damaged ({error}); delete it and the score file of its name, and run again"
+            f"{path} is damaged ({error}); delete it and the score file of the same name, and run the study again"
         ) from error
     return frame.astype(dict.fromkeys(("image_id", "attack", "condition"), str))
 
@@ -121,10 +121,10 @@ def read_logits(
     num_outputs: int,
     expected: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the logits of one surrogate's units, (targets, cases, images, outputs); targets as the units want them.
+    """Return the logits of one surrogate's units, (targets, cases, images, outputs); targets in the units' order.
 
     Args:
-        expected: (targets, cases), where scores must be, by default everywhere; the others may be NaN.
+        expected: (targets, cases), True where a score is required; elsewhere it may be NaN. None requires all scores.
 
     Raises StoreError if a file is damaged or a score is missing.
     """
@@ -142,14 +142,16 @@ def read_logits(
     absent = np.asarray(np.isnan(logits).any(axis=-1))
     missing = int((absent if expected is None else absent[expected]).sum())
     if missing:
-        raise StoreError(f"{missing} scores are missing from {units[0].folder}; delete that folder and run again")
+        raise StoreError(
+            f"{missing} scores are missing from {units[0].folder}; delete that folder and run the study again"
+        )
     return logits
 
 
 def _read_into(
     logits: NDArray[np.float32], file: ScoreFile, image_of: Mapping[str, int], cases: Sequence[Case]
 ) -> None:
-    """Put what a file holds of the wanted attacks and targets in its place; what is not asked for is passed over."""
+    """Copy a file's scores of the wanted attacks and targets into `logits`; skip all others."""
     wanted = file.unit.wanted.targets
     target_of = {
         name: wanted.index((name, identity)) for name, identity in file.tile.targets if (name, identity) in wanted
@@ -170,17 +172,17 @@ def _read_into(
 
 
 def expected_bytes(num_scores: int, num_outputs: int, num_changed: int) -> int:
-    """Return about how much disk scores take.
+    """Return the approximate size of scores on disk.
 
     Args:
         num_scores: rows of scores, one per image, target and case.
-        num_changed: changed images, one row of perceptibility each.
+        num_changed: rows of perceptibility, one per changed image.
     """
     return num_scores * (_ROW_BYTES[0] + _ROW_BYTES[1] * num_outputs) + num_changed * _PERCEPTIBILITY_BYTES
 
 
 def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:
-    """Return what a unit with this surrogate does to its images."""
+    """Return the cases of a unit with this surrogate (None: clean images)."""
     if surrogate is None:
         return [Case("clean", None)]
     return [Case(condition, attack) for attack in study.transfer.attacks for condition in ("adversarial", "control")]
@@ -189,7 +191,7 @@ def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:
 def transfer_facts(units: Sequence[Unit]) -> dict[str, Any]:
     """Return counts over the score files of these units: gradients, zero-gradient images, seconds.
 
-    A unit that was crafted again for a new target counts its images once, its gradients and seconds as they were.
+    A unit that was crafted again for a new target counts its images once, but all its gradients and seconds.
     """
     done = [files for files in score_files(units) if files]
     facts = [[read_metadata(file.path) for file in files] for files in done]

@@ -1,4 +1,4 @@
-"""Hashes of everything that a result depends on: data, recipe of the code, study. Resources are not among it."""
+"""Signatures: hashes of everything that a result depends on (data, code version, study), but not of resources."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -7,9 +7,9 @@ from raygrid.hashing import Json, digest
 from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
 from raygrid.spec.serialization import to_plain
 
-SAMPLES_VERSION = 3  # raise when prepared images or splits would come out, or be stored, differently
-TRAINING_VERSION = 2  # raise when the same recipe would give other weights
-CRAFTING_VERSION = 3  # raise when the same attack would give other scores
+SAMPLES_VERSION = 3  # raise when prepared images or splits, or their storage, change
+TRAINING_VERSION = 2  # raise when the same recipe gives other weights
+CRAFTING_VERSION = 3  # raise when the same attack gives other scores
 
 
 def samples_signature(
@@ -21,9 +21,11 @@ def samples_signature(
 ) -> str:
     """Return the signature of prepared samples: inputs, preparation recipe, splits and seed.
 
-    `split_files`, where the splits are read: a hash of each file's content
-    (`raygrid.data.splits.resolve.content_hashes`). It stands in place of the whole `splits`: neither the paths nor the
-    fractions, which nothing is drawn by, matter then.
+    Args:
+        index_fingerprint: hash of the data set's index: images, patients and labels.
+        split_files: for splits that are read from files, a hash of each file's content
+            (`raygrid.data.splits.resolve.content_hashes`). It replaces `splits` in the hash, since neither paths nor
+            fractions have an effect then.
     """
     return digest(
         {
@@ -41,7 +43,7 @@ def model_signature(study: StudySpec, model: ModelSpec, *, samples: str, start: 
 
     Args:
         samples: signature of the modality's samples.
-        start: what the weights start from: `random`, a checksum of a weights file, or the source model's signature.
+        start: identity of the initial weights: `random`, a checksum of a weights file, or the source model's signature.
     """
     return digest(
         {
@@ -56,10 +58,13 @@ def model_signature(study: StudySpec, model: ModelSpec, *, samples: str, start: 
 
 
 def transfer_signature(study: StudySpec, *, samples: str, surrogate: str) -> str:
-    """Return the signature of what one surrogate (empty for clean images) is attacked on and how.
+    """Return the signature of the units of one surrogate: its images, settings and identity.
 
-    Neither the attacks nor the targets are in it: each attack gives the same images alone and beside others, and each
-    target answers for itself. `raygrid.store.units` keeps them apart.
+    Attacks and targets are not part of it: an attack gives the same images alone or beside others, and each target is
+    scored independently. `raygrid.store.units` tracks both per score file.
+
+    Args:
+        surrogate: identities of the surrogate's models, joined by "+"; empty for clean images.
     """
     transfer = {
         name: value for name, value in cast(dict[str, Json], to_plain(study.transfer)).items() if name != "attacks"

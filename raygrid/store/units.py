@@ -1,16 +1,16 @@
-"""Units of work of the transfer stage: which there are, what each has scored, and what it lacks.
+"""Units of work of the transfer stage: the units of a study, their finished scores and their missing scores.
 
 STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/
-    _tile-<tile>.json            which attacks against which targets the score files of that name hold
+    _tile-<tile>.json            the attacks and targets of the score files with this tile in their name
     block-00000-<tile>.parquet   their scores on one block of test images (raygrid.store.scores)
-    _block-00000.failed.txt      why a block could not be scored at the last attempt
-    _block-00000.spent.json      the targets that could not be asked, as their budget was spent, and that budget
+    _block-00000.failed.txt      the error of the last attempt at a block
+    _block-00000.spent.json      the targets not asked since their budget was spent, and these budgets
 
-What begins with an underscore is passed over by whatever reads a folder of Parquet files.
+Readers of a folder of Parquet files skip names that begin with an underscore.
 
-A unit is a block of test images, in the order of their ids, through one surrogate. What it has scored stays: an attack
-that a study gets later has a tile of its own against all targets, and so has a target against all attacks. What a
-target's budget does not cover (raygrid.store.query_budget) is not wanted.
+A unit is a block of test images, in the order of their ids, through one surrogate. Its finished scores stay: an attack
+that is added to a study gets a tile of its own against all targets, an added target one against all attacks. Cells
+outside a target's query budget (raygrid.store.query_budget) are not wanted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,14 +34,14 @@ Target = tuple[str, str]  # name of a model, and its identity (`StudyFolder.iden
 
 @dataclass(frozen=True)
 class Tile:
-    """Some attacks (none: the images as they are) against some targets."""
+    """Some attacks (none: clean images) against some targets."""
 
     attacks: tuple[AttackSpec, ...]
     targets: tuple[Target, ...]
 
     @cached_property
     def digest(self) -> str:
-        """What file names call the tile."""
+        """The tile in file names: the first digits of its hash."""
         return digest(self.to_dict())[:_DIGITS]
 
     @property
@@ -64,9 +64,13 @@ class Tile:
 class Unit:
     """One block of test images through one surrogate (None: clean images).
 
-    `start` and `stop` are positions in the test images sorted by id. `wanted` is all that the study asks of the unit,
-    but for what `left_out` names, (attack's key, target's name): a budget does not cover it. `limits` are the budgets,
-    in images, of the targets that have one.
+    Attributes:
+        start: position of the first image in the test images sorted by id; `stop` is one past the last.
+        signature: of the surrogate's units (`raygrid.store.signatures.transfer_signature`).
+        folder: folder of the score files.
+        wanted: all attacks and targets of the study.
+        left_out: (attack's key, target's name) pairs of `wanted` that a budget does not cover.
+        limits: (target's name, budget in images) of the targets with a budget.
     """
 
     modality: str
@@ -81,54 +85,54 @@ class Unit:
     limits: tuple[tuple[str, int], ...] = ()
 
     def wants(self, attack: AttackSpec | None, target: str) -> bool:
-        """Whether the study asks for the target's answers to an attack, None for clean images."""
+        """Whether the study wants a target's scores under an attack (None: on clean images)."""
         return attack is None or (attack.key, target) not in self.left_out
 
     @property
     def label(self) -> str:
-        """The unit in words."""
+        """The unit in messages: surrogate and block."""
         return f"{CLEAN if self.surrogate is None else self.surrogate.name} block {self.block}"
 
     @property
     def failure_path(self) -> Path:
-        """Where it says why the unit could not be scored."""
+        """File with the error of the last attempt."""
         return self.folder / f"_block-{self.block:05d}.failed.txt"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Patterns of the names of the files in `folder` that say something of this block."""
+        """Patterns of the file names in `folder` that concern this block."""
         return ("_tile-*.json", f"block-{self.block:05d}-*.parquet", self.failure_path.name, self.spent_path.name)
 
     @property
     def spent_path(self) -> Path:
-        """Where it says whose budget was spent before the unit was scored: target -> budget."""
+        """File with the targets whose budget was spent before the unit was scored: target -> budget."""
         return self.folder / f"_block-{self.block:05d}.spent.json"
 
     def write_spent(self, names: Sequence[str]) -> None:
-        """Write that the budgets of these targets are spent: they are asked again when they are larger."""
+        """Record that the budgets of these targets are spent; a larger budget makes the scores missing again."""
         write_json(self.spent_path, {name: dict(self.limits)[name] for name in names})
 
 
 @dataclass(frozen=True)
 class ScoreFile:
-    """A score file of a unit, there or still to be written."""
+    """A score file of a unit, finished or missing."""
 
     unit: Unit
     tile: Tile
 
     @property
     def path(self) -> Path:
-        """Where the scores lie."""
+        """Path of the scores."""
         return self.unit.folder / f"block-{self.unit.block:05d}-{self.tile.digest}.parquet"
 
     @property
     def perceptibility_path(self) -> Path:
-        """Where the perceptibility of the changes lies; it is written before the scores, which end the work."""
+        """Path of the perceptibility of the changes; written first, so the score file marks finished work."""
         scores_dir = self.path.parents[3]
         return scores_dir.with_name("perceptibility") / self.path.relative_to(scores_dir)
 
     def describe_tile(self) -> None:
-        """Write what the files of this tile hold, once per folder."""
+        """Write the description of this tile, once per folder."""
         path = self.unit.folder / f"_tile-{self.tile.digest}.json"
         if not path.exists():
             write_json(path, self.tile.to_dict())
@@ -147,7 +151,7 @@ def plan_units(
 
     Args:
         num_test: test images of the modality.
-        identities: of its models and external targets (`StudyFolder.identity`).
+        identities: of the modality's models and external targets (`StudyFolder.identity`).
         scores_dir: STUDY/scores.
     """
     external = study.external_targets(modality)
@@ -170,23 +174,23 @@ def plan_units(
 
 
 def _of_surrogate(unasked: Mapping[str, frozenset[QueryCell]], name: str) -> frozenset[tuple[str, str]]:
-    """Return what is left out of the units of one surrogate."""
+    """Return the (attack, target) pairs that are left out of the units of one surrogate."""
     return frozenset((attack, target) for target, cells in unasked.items() for s, attack in cells if s == name)
 
 
 def score_files(units: Sequence[Unit]) -> list[list[ScoreFile]]:
-    """Return the finished score files of every unit, older studies' attacks and targets included."""
+    """Return the finished score files of every unit, including attacks and targets of earlier declarations."""
     folders = {folder: _tiles_by_block(folder) for folder in dict.fromkeys(unit.folder for unit in units)}
     return [[ScoreFile(unit, tile) for tile in folders[unit.folder].get(unit.block, ())] for unit in units]
 
 
 def missing_files(units: Sequence[Unit]) -> list[ScoreFile]:
-    """Return the score files that are still to be written, as far as budgets are not spent."""
+    """Return the missing score files, without targets whose budget is spent."""
     return _missing(units, _spent(units))
 
 
 def images_beyond_budgets(units: Sequence[Unit]) -> dict[str, int]:
-    """Return, by target, the images of cells that its budget should cover and does not: earlier models cost some."""
+    """Return, by target, the images that a budget should cover but does not, since earlier models used part of it."""
     spent, images = _spent(units), dict[str, int]()
     for file in _missing([unit for unit in units if spent.get(id(unit))], {}):
         cases = PER_CELL * len(file.tile.attacks) or 1
@@ -196,7 +200,7 @@ def images_beyond_budgets(units: Sequence[Unit]) -> dict[str, int]:
 
 
 def covered_by_all(units: Sequence[Unit]) -> set[tuple[AttackSpec | None, str]]:
-    """Return the (attack, target's name) that every one of these units, of one surrogate, wants and has scored."""
+    """Return the (attack, target's name) pairs that all these units of one surrogate want and have scored."""
     everywhere: set[tuple[AttackSpec | None, str]] | None = None
     for unit, files in zip(units, score_files(units), strict=True):
         there = _covered([file.tile for file in files])
@@ -211,7 +215,7 @@ def covered_by_all(units: Sequence[Unit]) -> set[tuple[AttackSpec | None, str]]:
 
 
 def not_asked(units: Sequence[Unit]) -> dict[tuple[str, str], set[QueryCell]]:
-    """Return, by modality and target, the (surrogate, attack's key) that budgets do not cover."""
+    """Return, by modality and target, the (surrogate, attack's key) cells that budgets do not cover."""
     found: dict[tuple[str, str], set[QueryCell]] = {}
     spent = _spent(units)
     beyond = _missing([unit for unit in units if spent.get(id(unit))], {})
@@ -229,8 +233,8 @@ def not_asked(units: Sequence[Unit]) -> dict[tuple[str, str], set[QueryCell]]:
 
 
 def _missing(units: Sequence[Unit], spent: Mapping[int, frozenset[str]]) -> list[ScoreFile]:
-    """Return the files that are not there; `spent` names by unit's id the targets that are not asked for."""
-    known: dict[Any, list[Tile]] = {}  # blocks of a surrogate mostly have and lack the same
+    """Return the missing files; `spent` gives, by unit's id, the targets to leave out."""
+    known: dict[Any, list[Tile]] = {}  # most blocks of a surrogate have the same files
     missing = []
     for unit, files in zip(units, score_files(units), strict=True):
         passed_over = spent.get(id(unit), frozenset())
@@ -242,7 +246,7 @@ def _missing(units: Sequence[Unit], spent: Mapping[int, frozenset[str]]) -> list
 
 
 def _spent(units: Sequence[Unit]) -> dict[int, frozenset[str]]:
-    """Return, by unit's id, the targets whose budget was spent at the last attempt and is no larger now."""
+    """Return, by unit's id, the targets whose budget was spent at the last attempt and has not been raised since."""
     limited = [unit for unit in units if unit.limits]
     noted = {path for folder in {unit.folder for unit in limited} for path in folder.glob("_block-*.spent.json")}
     found: dict[int, frozenset[str]] = {}
@@ -257,7 +261,7 @@ def _covered(tiles: Sequence[Tile]) -> set[tuple[AttackSpec | None, Target]]:
 
 
 def _lacking(unit: Unit, there: Sequence[Tile], passed_over: frozenset[str]) -> Iterator[Tile]:
-    """Yield tiles of what is wanted and not there: attacks that lack the same targets together."""
+    """Yield the missing tiles of a unit: attacks that lack the same targets share a tile."""
     wanted, covered = unit.wanted, _covered(there)
     by_targets: dict[tuple[Target, ...], list[AttackSpec]] = {}
     for attack in wanted.attacks or (None,):
@@ -273,11 +277,11 @@ def _lacking(unit: Unit, there: Sequence[Tile], passed_over: frozenset[str]) -> 
 
 
 def _tiles_by_block(folder: Path) -> dict[int, list[Tile]]:
-    """Return the tiles whose score files lie in a folder, by block."""
+    """Return the tiles of the score files in a folder, by block."""
     tiles = {path.stem.removeprefix("_tile-"): Tile.from_dict(read_json(path)) for path in folder.glob("_tile-*.json")}
     blocks: dict[int, list[Tile]] = {}
     for path in sorted(folder.glob("block-*-*.parquet")):
         _, block, name = path.stem.split("-")
-        if name in tiles:  # without it nobody knows what the file holds: it is made again
+        if name in tiles:  # without its description the file is unusable and is written again
             blocks.setdefault(int(block), []).append(tiles[name])
     return blocks

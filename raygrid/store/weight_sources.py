@@ -1,4 +1,4 @@
-"""Where pre-trained weights come from, and what identifies them; no PyTorch, so that looking at a study is quick.
+"""Sources of pre-trained weights, and their identity in signatures. No PyTorch: opening a study must be quick.
 
 A source (a value of `StudySpec.weights`) is one of
 
@@ -25,12 +25,12 @@ _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 @cache
 def weights_identity(arch: str, weights: str) -> str:
-    """Return what identifies pre-trained weights in a signature: a checksum, or the hub's name for them.
+    """Return the identity of pre-trained weights in a signature: a checksum, or the hub's name of them.
 
-    Raises SpecError for a source of no known kind, WeightsError if a file or package is not there.
+    Raises SpecError if the kind of source is unknown, WeightsError if a file or package is absent.
     """
     if weights == HUB:
-        import timm  # seconds, and only this case needs it
+        import timm  # takes seconds, and only this case needs it
 
         config = timm.get_pretrained_cfg(arch)
         return f"hub:{arch.partition('.')[0]}.{config.tag if config is not None else ''}"
@@ -41,9 +41,10 @@ def weights_identity(arch: str, weights: str) -> str:
 
 
 def weights_path(weights: str) -> Path:
-    """Return the file that `package:<module>`, `file:<path>` or `model:<folder>` names.
+    """Return the file of `package:<module>`, `file:<path>` or `model:<folder>`.
 
-    Raises SpecError for another kind, WeightsError or StoreError if the file is not there or not what it should be.
+    Raises SpecError for another kind of source or a relative path; WeightsError or StoreError if the file is absent or
+    not the expected one.
     """
     kind, _, name = weights.partition(":")
     if kind == "package":
@@ -51,15 +52,15 @@ def weights_path(weights: str) -> Path:
     if kind not in ("file", MODEL):
         raise SpecError(unknown_name("source of weights", weights, SOURCES))
     path = Path(name).expanduser()
-    if not path.is_absolute():  # the workers of a cluster have working directories of their own
-        raise SpecError(f"weights are {weights!r}; expected an absolute path that all nodes share")
+    if not path.is_absolute():  # workers of a cluster have other working directories
+        raise SpecError(f"weights are {weights!r}; expected an absolute path; give one that exists on all nodes")
     return path_of_model(path) if kind == MODEL else _file(path)
 
 
 def path_of_model(folder: Path) -> Path:
-    """Return the weights file of a trained model in some zoo.
+    """Return the weights file in the folder of a trained model.
 
-    Raises StoreError if the folder holds none, or the file is not the one that the card beside it describes.
+    Raises StoreError if the file is absent, or its checksum differs from that in its card.
     """
     path = folder / "model.safetensors"
     if checksum(path) != read_json(folder / "card.json")["weights_sha256"]:
@@ -69,9 +70,11 @@ def path_of_model(folder: Path) -> Path:
 
 def _file(path: Path) -> Path:
     if not path.is_file():
-        raise WeightsError(f"weights file {path} is not there")
+        raise WeightsError(f"weights file {path} is not there; correct the path")
     if path.suffix not in _WEIGHT_SUFFIXES:
-        raise WeightsError(f"weights file {path} is of no known kind; expected {', '.join(_WEIGHT_SUFFIXES)}")
+        raise WeightsError(
+            f"weights file {path}: expected the suffix {' or '.join(_WEIGHT_SUFFIXES)}, got {path.suffix!r}; convert it"
+        )
     return path
 
 
@@ -83,5 +86,7 @@ def _file_in_package(module: str) -> Path:
         )
     found = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in _WEIGHT_SUFFIXES]
     if len(found) != 1:
-        raise WeightsError(f"the weights package {module} holds {len(found)} weight files; expected 1")
+        raise WeightsError(
+            f"the weights package {module}: expected 1 file of weights, got {len(found)}; use file:<path>"
+        )
     return found[0]
