@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raygrid.store.scores import probabilities
+
 SPECIFICITY = 0.9  # of every target on clean images
 
 Floats = NDArray[np.float64]
@@ -65,7 +67,7 @@ def decide(
         thresholds: (sets, labels).
     """
     positive, above = labels == 1, logits > thresholds[:, None]
-    probability = 1 / (1 + np.exp(-logits.astype(np.float64).clip(-700, 700)))
+    probability = probabilities(logits)
     return Decisions(
         sensitivity=_share(above, positive),
         specificity=_share(~above, ~positive),

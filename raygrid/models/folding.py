@@ -14,16 +14,19 @@ from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, FrozenD
 _TOLERANCE = 1e-6  # relative, in float64: a wrong pair changes outputs by far more, rounding by far less
 
 
-def fold(network: nn.Module, images: Tensor) -> nn.Module:
+def fold(network: nn.Module, images: Tensor, *, device: str = "cpu") -> nn.Module:
     """Return a copy of `network` in evaluation mode, each convolution fused with the normalisation it feeds.
 
-    The pairs are seen in a forward pass over `images`, and the folded copy is held against the original in float64;
-    a network in which they differ (a convolution whose output something else reads as well) is returned unfolded.
-    Logits move by rounding alone; crafted pixels may move more (PGD amplifies rounding), so the execution plan is
-    part of the study (docs/explanation/design.md, invariant 4).
+    A forward pass over `images` finds the pairs. In float64 the folded copy is compared with the original; if they
+    differ (something else reads a convolution's output as well), the copy is returned unfolded. Logits move by rounding
+    alone. Crafted pixels may move more, because PGD amplifies rounding, so the execution plan is part of the study
+    (docs/explanation/design.md, invariant 4).
 
     Args:
+        network: on the CPU; the copy stays there, too.
         images: (batch, channel, height, width) in [-1, 1], as the network will get them; one image is enough.
+        device: where the copy will run. `raygrid.models.frozen_layers` are for a CPU: benchmarks/crafting.py measures
+            their gain there, and nothing measures it elsewhere.
 
     Source: Jacob et al. 2018, section 3.2.
     """
@@ -31,7 +34,7 @@ def fold(network: nn.Module, images: Tensor) -> nn.Module:
     with torch.no_grad():  # inference mode would leave weights that no gradient may pass
         pairs = _pairs(original, images.double())
         expected = original(images.double())
-        folded = _fuse(deepcopy(original), pairs)
+        folded = _fuse(deepcopy(original), pairs, frozen_layers=torch.device(device).type == "cpu")
         close = torch.allclose(folded(images.double()), expected, rtol=_TOLERANCE, atol=_TOLERANCE)
     # folded in float64 and rounded once: nearer to the trained network than folding in float32
     dtype = next(network.parameters()).dtype
@@ -39,7 +42,7 @@ def fold(network: nn.Module, images: Tensor) -> nn.Module:
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Return the names of (convolution, normalisation) where the one's output is the other's input."""
+    """Return the names of (convolution, normalisation) where the second reads the output of the first."""
     producer: dict[int, str] = {}
     kept: list[Tensor] = []  # alive until the end, so that no id is used twice
     pairs: list[tuple[str, str]] = []
@@ -81,18 +84,21 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
 
 
-def _fuse(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
-    """Fold the pairs, and put in the layers of `raygrid.models.frozen_layers` wherever they can stand for the
-    network's."""
+def _fuse(network: nn.Module, pairs: list[tuple[str, str]], *, frozen_layers: bool) -> nn.Module:
+    """Return `network`, changed in place: pairs folded, then frozen layers instead of its own wherever they can be."""
     for conv_name, norm_name in pairs:
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
         fused: nn.Module = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
-        # timm's BatchNormAct2d also drops and activates; what stays of it is that
+        # timm's BatchNormAct2d also drops and activates, and that stays
         rest = [m for m in (getattr(norm, name, nn.Identity()) for name in ("drop", "act")) if not _does_nothing(m)]
-        if can_freeze(fused) and len(rest) == 1 and can_fuse(rest[0]):
+        if frozen_layers and can_freeze(fused) and len(rest) == 1 and can_fuse(rest[0]):
             fused, rest = FrozenConv2d(fused, rest[0]), []
         network.set_submodule(conv_name, fused)
         network.set_submodule(norm_name, nn.Sequential(*rest))
+    return _with_frozen_layers(network) if frozen_layers else network
+
+
+def _with_frozen_layers(network: nn.Module) -> nn.Module:
     for name, module in list(network.named_modules()):
         if can_freeze(module):
             network.set_submodule(name, FrozenConv2d(module))
@@ -107,7 +113,7 @@ def _does_nothing(module: nn.Module) -> bool:
 
 
 def _dense_block(block: nn.ModuleDict) -> nn.Module:
-    """Return what stands for a block of DenseNet: the block itself if its layers are not the usual ones."""
+    """Return the frozen form of a block of DenseNet, or the block itself if its layers are not the usual ones."""
     layers: list[FrozenDenseLayer] = []
     for layer in cast(Iterator[Any], block.values()):
         usual = (

@@ -69,7 +69,7 @@ def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, transfer: TransferS
     state = start(classifier.train(), recipe)
     trained = _fastest(lambda: step(state, images, labels, recipe)) / size
     set_numerics(threads=transfer.threads)
-    frozen = fold(classifier.cpu(), images[:1].cpu()).to(device)
+    frozen = fold(classifier.cpu(), images[:1].cpu(), device=device).to(device)
     return Seconds(
         step=trained,
         gradient=_fastest(lambda: loss_gradient(frozen, images, labels).values) / size,

@@ -123,7 +123,7 @@ def _do_epoch(
 def _verify(folder: StudyFolder, model: ModelSpec, state: TrainingState, validation: TrainingSet, device: str) -> None:
     """Hold the network that will be attacked against the epoch that is kept; the state becomes that epoch's."""
     state.classifier.load_state_dict(state.best)
-    frozen = freeze(folder, model, state.classifier.cpu()).to(device)
+    frozen = freeze(folder, model, state.classifier.cpu(), device).to(device)
     kept = kept_of(state.history, folder.study.recipe_of(model))
     verify_answers(frozen, validation, kept["validation_auc"], device)
 

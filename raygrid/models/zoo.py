@@ -13,7 +13,7 @@ from raygrid.store.weight_sources import path_of_model
 
 
 def build(folder: StudyFolder, model: ModelSpec, *, num_outputs: int) -> Classifier:
-    """Return a model as it is before training. Raises WeightsError, StoreError if its initial weights are absent."""
+    """Return an untrained model. Raises WeightsError or StoreError if its initial weights are absent."""
     study = folder.study
     channels = study.modality(model.modality).dataset.channels
     seed = keyed_seed(study.seed, "init", model.modality, model.name)
@@ -36,20 +36,20 @@ def load(folder: StudyFolder, model: ModelSpec) -> Classifier:
     return classifier
 
 
-def load_frozen(folder: StudyFolder, model: ModelSpec) -> nn.Module:
-    """Return a trained model as it is attacked and scored. Raises as `load` does."""
-    return freeze(folder, model, load(folder, model))
+def load_frozen(folder: StudyFolder, model: ModelSpec, device: str = "cpu") -> nn.Module:
+    """Return a trained model, still on the CPU, as it is attacked and scored on `device`. Raises as `load` does."""
+    return freeze(folder, model, load(folder, model), device)
 
 
-def freeze(folder: StudyFolder, model: ModelSpec, classifier: Classifier) -> nn.Module:
-    """Return a frozen copy of a model's network on the CPU, with its normalisation folded.
+def freeze(folder: StudyFolder, model: ModelSpec, classifier: Classifier, device: str = "cpu") -> nn.Module:
+    """Return a frozen copy of a model's network, still on the CPU, with its normalisation folded for `device`.
 
-    This is part of the execution plan, which every result depends on (docs/explanation/design.md, invariant 4).
+    Folding is part of the execution plan, which every result depends on (docs/explanation/design.md, invariant 4).
     """
     dataset = folder.study.modality(model.modality).dataset
     shape = (1, dataset.channels, dataset.image_size, dataset.image_size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return fold(classifier, noise)
+    return fold(classifier, noise, device=device)
 
 
 def _weights(folder: StudyFolder, model: ModelSpec) -> dict[str, Tensor]:

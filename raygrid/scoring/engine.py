@@ -1,7 +1,7 @@
 """One block of test images through one surrogate to every target, without Ray.
 
-Each attack is crafted once and every target scores it while it is in device memory: adversarial images never leave
-this function (docs/explanation/design.md, invariant 1). Only their hashes do.
+Each attack is crafted once, and every target scores it while it is in device memory. Adversarial images never leave
+`score_attacked`; their hashes do (docs/explanation/design.md, invariant 1).
 """
 
 import hashlib
@@ -23,18 +23,18 @@ from raygrid.store.samples import SampleBatch
 
 @dataclass
 class BlockScores:
-    """What one block gave.
+    """The scores of one block, and the facts about its attacks.
 
     Attributes:
-        cases: what was done to the images, in the order of the logits' second axis.
+        cases: condition and attack of each batch, in the order of the logits' second axis.
         logits: (targets, cases, images, outputs) float32.
-        adversarial_sha256: hash of each adversarial batch, by `<attack>@<epsilon>`; the same study on the same kind of
-            device must give the same.
+        adversarial_sha256: hash of each adversarial batch, by the attack's key; equal whenever the same study runs on
+            the same kind of device.
         num_gradients: gradient evaluations per image.
         perceptibility: (cases, images, measures) float32: how visible each change is; empty for clean images.
         bfloat16_change: largest change of a clean logit by scoring in bfloat16; 0 where float32 scores.
-        num_zero_gradients: images that the attack could not move, as their first gradient was zero everywhere.
-        failed: what targets raised that could not answer, by their place; their logits are NaN.
+        num_zero_gradients: images that no attack can move, because their first gradient is zero everywhere.
+        failed: the error of each target that could not answer, by its position; its logits are NaN.
     """
 
     cases: list[Case]
@@ -50,17 +50,17 @@ class BlockScores:
 def score_clean(
     targets: Iterable[nn.Module], block: SampleBatch, transfer: TransferSpec, *, device: str
 ) -> BlockScores:
-    """Return every target's logits of the images as they are. Raises DataError if a logit is not finite."""
+    """Return every target's logits of the clean images. Raises DataError if a logit is not finite."""
     images, failed = to_unit_range(block.images, device), dict[int, RaygridError]()
-    logits = _score(_scored_as(targets, transfer), _Shown([images]), block.labels.shape[1], failed)
+    logits = _score(_in_precision(targets, transfer), _Batches([images]), block.labels.shape[1], failed)
     scores = BlockScores([Case("clean", None)], logits, failed=failed)
     if transfer.scoring == "bfloat16":
-        change = np.abs(logits - _score(targets, _Shown([images]), block.labels.shape[1], failed))
+        change = np.abs(logits - _score(targets, _Batches([images]), block.labels.shape[1], failed))
         scores.bfloat16_change = float(np.nan_to_num(change).max())  # NaN of targets that could not answer
     return scores
 
 
-def _scored_as(targets: Iterable[nn.Module], transfer: TransferSpec) -> Iterator[nn.Module]:
+def _in_precision(targets: Iterable[nn.Module], transfer: TransferSpec) -> Iterator[nn.Module]:
     """Yield the targets in the precision that the study scores in."""
     for target in targets:
         yield Bfloat16(target).eval() if transfer.scoring == "bfloat16" else target
@@ -80,10 +80,10 @@ def score_attacked(
     """Return every target's logits of the adversarial images and of their controls.
 
     Args:
-        targets: gone through again for each attack, or once if `at_once`.
+        targets: iterated over once per attack, or once in all if `at_once`.
         at_once: keep the images of all attacks on the device until the last is crafted, for targets that take turns on
             it. The scores are the same.
-        in_levels: places of the targets that receive whole grey levels: their images are rounded towards the clean
+        in_levels: positions of the targets that receive whole grey levels: their images are rounded towards the clean
             ones, inside the budget.
 
     Raises DataError if a logit is not finite.
@@ -96,23 +96,23 @@ def score_attacked(
     cases: list[Case] = []
     unscored: list[Tensor] = []
     logits: list[NDArray[np.float32]] = []
-    changes: list[NDArray[np.float32]] = []
+    perceptibilities: list[NDArray[np.float32]] = []
     hashes: dict[str, str] = {}
     failed: dict[int, RaygridError] = {}
     for attack, adversarial in crafter.craft(images, labels, transfer.attacks, seed=seed, image_ids=block.image_ids):
         cases += [Case("adversarial", attack), Case("control", attack)]
         unscored += [adversarial, control(images, adversarial, permutations)]
-        changes += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
+        perceptibilities += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
         if not at_once or len(cases) == 2 * len(transfer.attacks):
             rounded = [round_towards(images, changed) for changed in unscored] if in_levels else []
-            shown = _Shown(unscored, rounded, in_levels)
-            logits.append(_score(_scored_as(targets, transfer), shown, block.labels.shape[1], failed))
+            batches = _Batches(unscored, rounded, in_levels)
+            logits.append(_score(_in_precision(targets, transfer), batches, block.labels.shape[1], failed))
             unscored.clear()
         hashes[attack.key] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
     return BlockScores(
         cases=cases,
         logits=np.concatenate(logits, axis=1),
-        perceptibility=np.stack(changes),
+        perceptibility=np.stack(perceptibilities),
         adversarial_sha256=hashes,
         num_gradients=crafter.num_gradients,
         num_zero_gradients=int(crafter.zero_gradients.sum()),
@@ -121,36 +121,37 @@ def score_attacked(
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """Batches of images, exact and in whole grey levels, and the places of the targets that receive the latter."""
+class _Batches:
+    """Batches of images, exact and in whole grey levels, and the positions of the targets that receive the latter."""
 
     exact: Sequence[Tensor]
     rounded: Sequence[Tensor] = ()
     in_levels: Collection[int] = ()
 
-    def to(self, place: int) -> Sequence[Tensor]:
-        """Return the batches for the target at a place."""
-        return self.rounded if place in self.in_levels else self.exact
+    def for_target(self, position: int) -> Sequence[Tensor]:
+        """Return the batches for the target at a position."""
+        return self.rounded if position in self.in_levels else self.exact
 
 
 def _score(
-    targets: Iterable[nn.Module], shown: _Shown, num_outputs: int, failed: dict[int, RaygridError]
+    targets: Iterable[nn.Module], images: _Batches, num_outputs: int, failed: dict[int, RaygridError]
 ) -> NDArray[np.float32]:
-    """Return logits (targets, batches, images, outputs); a target sees all batches before the next is fetched.
+    """Return logits (targets, batches, images, outputs); a target scores all batches before the next is fetched.
 
-    Targets that are in `failed` are not asked; those that raise a RaygridError are put there, and cost no other.
+    Targets in `failed` are skipped. A target that raises a RaygridError is added to `failed`; the others go on.
     """
     rows = []
-    for place, target in enumerate(targets):
-        batches = shown.to(place)
+    for position, target in enumerate(targets):
+        batches = images.for_target(position)
         row = torch.full((len(batches), len(batches[0]), num_outputs), torch.nan)
-        if place not in failed:
+        if position not in failed:
             try:
                 with torch.inference_mode():
-                    row = torch.stack([target(images).float().cpu() for images in batches])
+                    row = torch.stack([target(batch).float().cpu() for batch in batches])
             except RaygridError as error:
-                failed[place] = error
-            if place not in failed and not torch.isfinite(row).all():
-                raise DataError(f"target number {place} gave a logit that is not finite")
+                failed[position] = error
+            else:
+                if not torch.isfinite(row).all():
+                    raise DataError(f"target number {position} gave a logit that is not finite")
         rows.append(row)
     return torch.stack(rows).numpy()

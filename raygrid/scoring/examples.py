@@ -16,7 +16,7 @@ from raygrid.scoring.networks import open_members
 from raygrid.spec import AttackSpec, Case, EnsembleSpec, ModelSpec, SurrogateSpec, TargetSpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
-from raygrid.store.scores import read_logits
+from raygrid.store.scores import probabilities, read_logits
 
 CLEAN_LABEL = "clean"
 
@@ -129,4 +129,4 @@ def _probabilities(
     expected[place] = True
     ids = samples.test_table()["image_id"].tolist()
     logits = read_logits(units, ids, [case], len(samples.labels), expected)[place, 0, :, samples.labels.index(label)]
-    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64).clip(-700, 700))))
+    return probabilities(logits)

@@ -1,38 +1,44 @@
-"""The actor of the transfer stage: it holds models and turns units of work into score files, a call without Ray too."""
+"""The actor of the transfer stage: it holds models and turns units of work into score files, with or without Ray."""
 
-import io
 import json
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch import nn
 
+from raygrid.attacks import Ensemble
 from raygrid.errors import BudgetSpentError, RaygridError, StoreError
 from raygrid.io.files import remove, write_text
 from raygrid.io.mirror import from_portable, pull
+from raygrid.models.checks import verify_card
+from raygrid.models.numerics import set_numerics
 from raygrid.models.zoo import load_frozen
-from raygrid.spec import AttackSpec, EnsembleSpec, StudySpec
+from raygrid.scoring.engine import BlockScores, score_attacked, score_clean
+from raygrid.scoring.model_offload import ModelOffload
+from raygrid.scoring.networks import Guarded, open_external, open_external_surrogate
+from raygrid.spec import AttackSpec, EnsembleSpec, StudySpec, SurrogateSpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import IMAGE_FILES, SampleBatch, Samples
 from raygrid.store.scores import read_metadata, write_perceptibility, write_scores
 from raygrid.store.units import ScoreFile, Tile, score_files
 
-if TYPE_CHECKING:  # PyTorch: only the actors need it
-    from torch import nn
-
-    from raygrid.scoring.engine import BlockScores
-
 
 class Scorer:
-    """A Ray Data actor that holds the models of a modality that are used, and turns units into score files."""
+    """A Ray Data actor that holds the networks of a modality and turns units into score files.
+
+    Args:
+        job: the study (`study`, as a dictionary), its folder (`study_dir`), its sample signatures (`samples`), the
+            `modality`, the `device`, and the `names` of the networks to load.
+
+    A call takes rows of `unit` (its number), `tile` (JSON), `block` (`SampleBatch.to_bytes`) and `error` (why the block
+    could not be read, or ""), and returns rows of `unit`, `seconds` and `error`. An error costs its own unit alone.
+    """
 
     def __init__(self, job: dict[str, Any]) -> None:
-        from raygrid.models.numerics import set_numerics  # PyTorch: only the actors need it
-        from raygrid.scoring.model_offload import ModelOffload
-
         self._folder = StudyFolder(from_portable(job["study_dir"]), StudySpec.from_dict(job["study"]), job["samples"])
         pull(self._folder.samples_dir(job["modality"]), without=IMAGE_FILES)
         pull(self._folder.path / "zoo" / job["modality"], without=("resume.pt",))
@@ -42,7 +48,7 @@ class Scorer:
         set_numerics(threads=self._folder.study.transfer.threads)
         self._error, models = "", {}
         try:
-            models = _opened(self._folder, job["modality"], job["names"], samples)
+            models = _opened(self._folder, job["modality"], job["names"], samples, self._device)
         except RaygridError as error:
             self._error = str(error)
         self._models = ModelOffload(models, self._device)
@@ -55,12 +61,12 @@ class Scorer:
             file = ScoreFile(self._units[int(number)], Tile.from_dict(json.loads(str(tile))))
             begun, error, trace = time.monotonic(), str(unread) or self._error, ""
             try:
-                pull(file.unit.folder, only=file.unit.names)  # what other nodes know of it
+                pull(file.unit.folder, only=file.unit.names)  # other nodes may have written there
                 if not error:
-                    error = self._score(file, from_bytes(bytes(block)))
+                    error = self._score(file, SampleBatch.from_bytes(bytes(block)))
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
                 error = str(failure)
-            except Exception as failure:  # whatever a network or a library raises costs this unit alone
+            except Exception as failure:  # any error of a network or a library costs this unit alone
                 error, trace = f"{type(failure).__name__}: {failure}", traceback.format_exc()
             if error:
                 write_text(file.unit.failure_path, f"{error}\n\n{trace}".strip() + "\n")
@@ -71,12 +77,10 @@ class Scorer:
         return {"unit": batch["unit"], "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
 
     def _score(self, file: ScoreFile, block: SampleBatch) -> str:
-        """Write the scores of a tile, of the targets that answered; return why others did not, "" if all did.
+        """Write a tile's scores of the targets that answered; return the errors of the others, one a line.
 
-        A budget that is spent is no error: it is noted beside the scores.
+        A spent budget is no error: a file beside the scores names the target.
         """
-        from raygrid.scoring.engine import score_attacked, score_clean
-
         study, unit, begun = self._folder.study, file.unit, time.monotonic()
         targets = self._models.in_turn(file.tile.names)
         if unit.surrogate is None:
@@ -84,14 +88,14 @@ class Scorer:
         else:
             transfer = replace(study.transfer, attacks=file.tile.attacks)
             scores = score_attacked(
-                self._surrogate(file),
+                self._surrogate(unit.surrogate),
                 targets,
                 block,
                 transfer,
                 seed=study.seed,
                 device=self._device,
                 at_once=self._models.swaps,
-                in_levels=_places_in_levels(study, file),
+                in_levels=_positions_in_levels(study, file),
             )
         spent = [file.tile.names[k] for k, error in scores.failed.items() if isinstance(error, BudgetSpentError)]
         if spent:
@@ -104,7 +108,7 @@ class Scorer:
         return "\n".join(failed)
 
     def _write(
-        self, file: ScoreFile, block: SampleBatch, scores: "BlockScores", answered: Sequence[int], seconds: float
+        self, file: ScoreFile, block: SampleBatch, scores: BlockScores, answered: Sequence[int], seconds: float
     ) -> None:
         unit = file.unit
         metadata = {
@@ -117,8 +121,8 @@ class Scorer:
             "device": self._device,
             "seconds": seconds,
         }
-        seen = _seen_before(file, scores.adversarial_sha256, self._device)
-        fresh = [i for i, case in enumerate(scores.cases) if case.attack is not None and case.attack not in seen]
+        known = _crafted_before(file, scores.adversarial_sha256, self._device)
+        fresh = [i for i, case in enumerate(scores.cases) if case.attack is not None and case.attack not in known]
         if fresh:
             write_perceptibility(
                 file.perceptibility_path,
@@ -136,23 +140,18 @@ class Scorer:
             metadata=metadata,
         )
 
-    def _surrogate(self, file: ScoreFile) -> Any:
-        from raygrid.attacks import Ensemble
-
-        surrogate = file.unit.surrogate
-        assert surrogate is not None  # asked only of units with one
+    def _surrogate(self, surrogate: SurrogateSpec) -> nn.Module:
         members = self._models.pick([member.surrogate_key for member in self._folder.study.members_of(surrogate)])
         return Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]
 
 
-def _opened(folder: StudyFolder, modality: str, names: Sequence[str], samples: Samples) -> "dict[str, nn.Module]":
-    """Return the named models of a modality, ready to be scored. Raises RaygridError for one that may not be."""
-    from raygrid.models.checks import verify_card
-    from raygrid.scoring.networks import Guarded, open_external, open_external_surrogate
-
+def _opened(
+    folder: StudyFolder, modality: str, names: Sequence[str], samples: Samples, device: str
+) -> dict[str, nn.Module]:
+    """Return the named networks of a modality by name. Raises RaygridError if one does not pass its checks."""
     models: dict[str, nn.Module] = {}
     for model in (m for m in folder.study.models_of(modality) if m.name in names):
-        models[model.name] = load_frozen(folder, model)
+        models[model.name] = load_frozen(folder, model, device)
         verify_card(folder, model, models[model.name], samples)
     for target in folder.study.external_targets(modality):
         if target.name in names:
@@ -162,53 +161,32 @@ def _opened(folder: StudyFolder, modality: str, names: Sequence[str], samples: S
     return models
 
 
-def _places_in_levels(study: StudySpec, file: ScoreFile) -> list[int]:
-    """Return the places, among a tile's targets, of those that receive whole grey levels."""
+def _positions_in_levels(study: StudySpec, file: ScoreFile) -> list[int]:
+    """Return the positions, among a tile's targets, of those that receive whole grey levels."""
     in_levels = {target.name for target in study.external_targets(file.unit.modality) if target.in_levels}
-    return [place for place, name in enumerate(file.tile.names) if name in in_levels]
+    return [k for k, name in enumerate(file.tile.names) if name in in_levels]
 
 
-def _seen_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set[AttackSpec]:
-    """Return the attacks that the unit was crafted with before, for other targets.
+def _crafted_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set[AttackSpec]:
+    """Return the attacks that another score file of the unit has, for other targets.
 
-    Raises StoreError if they came out otherwise then: their scores are of other images.
+    Args:
+        hashes: of the new adversarial images, by the attack's key.
+
+    Raises StoreError if the images behind the other file had another hash: the two files would not be comparable.
     """
-    seen: set[AttackSpec] = set()
+    known: set[AttackSpec] = set()
     (others,) = score_files([file.unit])
     for other in others:
-        again = set(file.tile.attacks) & set(other.tile.attacks) - seen
+        again = set(file.tile.attacks) & set(other.tile.attacks) - known
         stored = read_metadata(other.path) if again else {}
         for attack in again:
             key = attack.key
             if stored["adversarial_sha256"][key] != hashes[key]:
                 raise StoreError(
                     f"{file.unit.label}: {key} gives other images than when {other.path.name} was written, on "
-                    f"{stored['device']} (now {device}); scores of both cannot stand together: run on the same kind of "
-                    f"device and versions as before, or delete {file.unit.folder} to score this surrogate again"
+                    f"{stored['device']} (now {device}); the two sets of scores are not comparable; run on the same "
+                    f"kind of device and versions as before, or delete {file.unit.folder} to score this surrogate again"
                 )
-        seen |= again
-    return seen
-
-
-def to_bytes(batch: SampleBatch) -> bytes:
-    """Return a batch as bytes: one row per unit keeps Ray from cutting or joining blocks."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        image_ids=np.array(batch.image_ids),
-        patient_ids=np.array(batch.patient_ids),
-        labels=batch.labels,
-        images=batch.images,
-    )
-    return buffer.getvalue()
-
-
-def from_bytes(data: bytes) -> SampleBatch:
-    """Return the batch that `to_bytes` made bytes of."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return SampleBatch(
-            image_ids=tuple(arrays["image_ids"].tolist()),
-            patient_ids=tuple(arrays["patient_ids"].tolist()),
-            labels=arrays["labels"],
-            images=arrays["images"],
-        )
+        known |= again
+    return known

@@ -8,6 +8,7 @@ STUDY/samples/<modality>-<signature>/
     manifest.json                 written last: counts, rejects, labels, signature
 """
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,29 @@ class SampleBatch:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def to_bytes(self) -> bytes:
+        """Return the batch as one value: Ray Data may cut or join rows, but never a value."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            image_ids=np.array(self.image_ids),
+            patient_ids=np.array(self.patient_ids),
+            labels=self.labels,
+            images=self.images,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "SampleBatch":
+        """Return the batch from the bytes of `to_bytes`."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return cls(
+                image_ids=tuple(arrays["image_ids"].tolist()),
+                patient_ids=tuple(arrays["patient_ids"].tolist()),
+                labels=arrays["labels"],
+                images=arrays["images"],
+            )
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,11 @@ def read_perceptibility(path: Path) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(("image_id", "attack", "condition"), str))
 
 
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the sigmoid of logits, any shape; the clip keeps exp from overflowing."""
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64).clip(-700, 700))))
+
+
 def read_logits(
     units: Sequence[Unit],
     image_ids: Sequence[str],

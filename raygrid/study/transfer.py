@@ -14,7 +14,6 @@ from raygrid.errors import ClusterError, RaygridError, StoreError
 from raygrid.io.files import SPACE_REMEDY, require_space
 from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress
-from raygrid.scoring.scorer import Scorer, to_bytes
 from raygrid.spec import ModalitySpec, StudySpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
@@ -121,6 +120,8 @@ def _scored(
     numbered: Sequence[tuple[int, ScoreFile]],
 ) -> Iterator[dict[str, Any]]:
     """Run the pipeline over score files and the numbers of their units; yield one row of `Scorer` for each."""
+    from raygrid.scoring.scorer import Scorer  # it imports PyTorch, which readers do without
+
     job = {
         "study": folder.study.to_dict(),
         "study_dir": to_portable(folder.path),
@@ -172,7 +173,7 @@ def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
     try:
         samples_dir = from_portable(samples_folder)
         pull(samples_dir, without=DEVELOPMENT_FILES)
-        block = to_bytes(Samples(samples_dir).test_block(int(row["start"]), int(row["stop"])))
+        block = Samples(samples_dir).test_block(int(row["start"]), int(row["stop"])).to_bytes()
     except RaygridError as failure:
         error = str(failure)
     except Exception as failure:

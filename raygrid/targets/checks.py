@@ -7,12 +7,11 @@ from torch import Tensor
 
 from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, SpecError
-from raygrid.models.checks import like_probabilities
+from raygrid.models.checks import EXTREME_GAIN, like_probabilities
 from raygrid.spec import TargetSpec
 from raygrid.targets.outputs import to_logits
 from raygrid.targets.target import ExternalTarget
 
-_GAIN = 1000.0
 _SUM_TOLERANCE = 0.01  # an endpoint may round its probabilities
 _NEIGHBOUR_TOLERANCE = 1e-3
 _NUM_ALONE = 2  # images that are asked again without their neighbours
@@ -75,7 +74,9 @@ def _require_logits(target: ExternalTarget, shown: Tensor) -> None:
     """
     spec = target.spec
     amplify = spec.received == "exact" and spec.input.dtype == "float32" and spec.kind not in ("callable", "http")
-    extreme = torch.cat([shown[:2] * gain for gain in (-_GAIN, _GAIN)]) if amplify else _black_and_white(shown)
+    extreme = (
+        torch.cat([shown[:2] * gain for gain in (-EXTREME_GAIN, EXTREME_GAIN)]) if amplify else _black_and_white(shown)
+    )
     if like_probabilities(target.answers(extreme)):
         raise DataError(
             f"{target.who}: every answer is from 0 to 1, so these look like probabilities, where logits were declared; "

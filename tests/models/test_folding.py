@@ -1,12 +1,14 @@
-"""Folding must not change what a network computes, and must leave alone what it cannot fold."""
+"""Folding keeps the function of a network, and leaves layers that it cannot fold as they are."""
 
 import pytest
 import timm
 import torch
+from timm.models.densenet import DenseBlock
 from torch import Tensor, nn
 
 from raygrid.models.architectures import Classifier
 from raygrid.models.folding import fold
+from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock
 
 IMAGES = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -45,6 +47,29 @@ def test_folded_network_gives_the_same_logits_with_fewer_layers(arch, left):
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_frozen_layers_are_for_a_cpu_alone() -> None:
+    classifier = with_statistics(Classifier(timm.create_model("densenet121", num_classes=3), channels=3))
+    kinds = {
+        device: {type(m) for m in fold(classifier, IMAGES[:1], device=device).modules()}
+        for device in ("cpu", "cuda", "cuda:1")
+    }
+    assert {FrozenConv2d, FrozenDenseBlock} <= kinds["cpu"]
+    for device in ("cuda", "cuda:1"):
+        assert not {FrozenConv2d, FrozenDenseBlock} & kinds[device]
+        assert {nn.Conv2d, DenseBlock} <= kinds[device]
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "densenet121", "tf_efficientnet_lite0"])
+def test_plain_folded_layers_compute_the_same_function(arch: str) -> None:
+    classifier = with_statistics(Classifier(timm.create_model(arch, num_classes=3), channels=3))
+    plain, frozen = (fold(classifier, IMAGES[:1], device=device).double() for device in ("cuda", "cpu"))
+    assert num_norms(plain) >= num_norms(frozen)
+    assert num_norms(plain) < num_norms(classifier)
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(IMAGES.double()), classifier.double()(IMAGES.double()), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(plain(IMAGES.double()), frozen(IMAGES.double()), rtol=1e-4, atol=1e-5)
+
+
 class _ReadTwice(nn.Module):
     """The convolution's output is normalised, and added as it is: folding it would change the sum."""
 
@@ -69,7 +94,7 @@ class _Shared(nn.Module):
 
 
 @pytest.mark.parametrize("network", [_ReadTwice(), _Shared()])
-def test_what_cannot_be_folded_is_left_as_it_is(network):
+def test_layers_that_cannot_be_folded_stay(network):
     network = with_statistics(network)
     folded = fold(network, IMAGES[:1])
     assert num_norms(folded) == num_norms(network)

@@ -1,8 +1,10 @@
-"""The actor that attacks and scores units, called without Ray: what is crafted, how often, and through what."""
+"""The actor that attacks and scores units, called without Ray: crafted images, their number and their surrogates."""
 
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +28,7 @@ from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import StoreError
 from raygrid.models.training import train
 from raygrid.models.zoo import load_frozen
-from raygrid.scoring import engine
+from raygrid.scoring import scorer as scorer_module
 from raygrid.scoring.engine import score_attacked
 from raygrid.scoring.model_offload import ModelOffload
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
@@ -79,7 +81,7 @@ def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets
     assert transfer_facts(zoo.units("toy"))["gradients_per_image"] == 52
 
 
-def test_decisions_and_perceptibility_stand_beside_the_aucs(zoo: StudyFolder, crafted) -> None:
+def test_decisions_and_perceptibility_accompany_the_aucs(zoo: StudyFolder, crafted) -> None:
     samples = opened(zoo)
     auc, decisions = result_frames(zoo, "toy", samples)
     keys = ["condition", "surrogate", "target", "attack", "epsilon"]
@@ -141,12 +143,12 @@ def test_other_members_make_other_units(zoo: StudyFolder, crafted) -> None:
     assert [(f.unit.surrogate, f.unit.block) for f in missing] == [(turned, 0), (turned, 1)]
 
 
-def test_scores_lie_where_a_stranger_looks_for_them(zoo: StudyFolder, crafted) -> None:
+def test_scores_are_where_the_docs_say(zoo: StudyFolder, crafted) -> None:
     folders = {file.path.parent.parent.name for file in crafted[0]}
     assert folders == {"surrogate=clean", *(f"surrogate={s.name}" for s in zoo.study.surrogates_of("toy"))}
 
 
-def test_a_stranger_reads_one_pairing_as_the_docs_say(zoo: StudyFolder, crafted, tmp_path: Path) -> None:
+def test_the_documented_query_reads_one_pairing(zoo: StudyFolder, crafted, tmp_path: Path) -> None:
     for modality in ("pathology", "radiology"):  # models have the same names in both
         shutil.copytree(zoo.path / "scores" / "modality=toy", tmp_path / "scores" / f"modality={modality}")
     for path in (tmp_path / "scores" / "modality=radiology").rglob("block-*.parquet"):
@@ -249,12 +251,12 @@ def test_other_images_than_the_stored_ones_are_refused(copied: StudyFolder) -> N
     assert file.unit.failure_path.read_text().strip() == error
 
 
-def test_what_a_network_raises_costs_its_unit_alone(copied: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_network_costs_its_unit_alone(copied: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     more = replace(TRANSFER, attacks=(*TRANSFER.attacks, attack("fgsm", 0.01)))
     larger = changed(copied, transfer=more)
     scorer, (first, second, *_) = scorer_of(larger), missing_files(units_of(larger))
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "score_attacked", lambda *_, **__: 1 / 0)
+        patch.setattr(scorer_module, "score_attacked", lambda *_, **__: 1 / 0)
         assert "ZeroDivisionError" in scorer(as_row(larger, first))["error"][0]
     assert "Traceback" in first.unit.failure_path.read_text()
     unread = {**as_row(larger, first), "error": np.array(["not there"], dtype=object)}
@@ -265,7 +267,13 @@ def test_what_a_network_raises_costs_its_unit_alone(copied: StudyFolder, monkeyp
     assert not first.unit.failure_path.exists()
 
 
-def test_a_block_that_cannot_be_read_is_told_not_raised(copied: StudyFolder) -> None:
+def test_readers_of_blocks_do_without_pytorch() -> None:
+    asked = "import sys, raygrid.study.transfer; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_an_unread_block_is_reported_not_raised(copied: StudyFolder) -> None:
     (opened(copied).folder / "test.parquet").write_bytes(b"PAR1 damaged PAR1")
     larger = changed(copied, transfer=replace(TRANSFER, attacks=(attack("fgsm", 0.01),)))
     scorer, (first, *_) = scorer_of(larger), missing_files(units_of(larger))
@@ -273,7 +281,7 @@ def test_a_block_that_cannot_be_read_is_told_not_raised(copied: StudyFolder) -> 
     assert "damaged" in first.unit.failure_path.read_text()
 
 
-def test_a_flipped_bit_in_a_score_file_is_noticed(copied: StudyFolder) -> None:
+def test_a_flipped_bit_in_a_score_file_is_detected(copied: StudyFolder) -> None:
     path = next(iter(copied.path.glob("scores/modality=toy/surrogate=clean/*/*.parquet")))
     data = bytearray(path.read_bytes())
     data[len(data) // 4] ^= 1
