@@ -14,6 +14,7 @@ from textwrap import fill
 import pandas as pd
 
 from raygrid.analysis.claims import judge_claims, sum_up
+from raygrid.analysis.results import StudyResults
 from raygrid.analysis.tables import beside_published, published_tables
 from raygrid.cli.exit_status import guarded
 from raygrid.io.files import write_text
@@ -22,7 +23,6 @@ from raygrid.report.figures import beside_published as draw
 from raygrid.report.figures import save_figure
 from raygrid.report.table_text import PHANTOM_NOTICE
 from raygrid.store.folder import open_study
-from raygrid.study.publish import make_tables
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--format", choices=["png", "pdf", "svg"], default="png", help="of the figures")
     options = parser.parse_args()
     done = open_study(options.study)
-    cells = make_tables(done.results.auc(), done.study)
+    cells = dict(StudyResults(done).tables)
     beside = beside_published(cells)
     if done.record.phantom:
         print(f"{PHANTOM_NOTICE}; the paper's images were real.")

@@ -2,11 +2,12 @@
 
 import argparse
 
+from raygrid.analysis.results import StudyResults
 from raygrid.cli.exit_status import guarded
 from raygrid.errors import SpecError
 from raygrid.io.mirror import display_path_and_url
 from raygrid.store.folder import open_study
-from raygrid.study.publish import write_assessments
+from raygrid.study.publish import write_target_pages
 
 
 def main() -> None:
@@ -17,8 +18,8 @@ def main() -> None:
     done = open_study(location)
     if not done.study.targets:
         raise SpecError(f"{location}: the study names no targets of its own (StudySpec.targets): no page to make")
-    for one in write_assessments(done, done.results.auc(), done.results.decisions(), done.results.perceptibility()):
-        print(display_path_and_url(done.results.path / one["page"]))
+    for path in write_target_pages(StudyResults(done)):
+        print(display_path_and_url(path))
 
 
 if __name__ == "__main__":

@@ -79,11 +79,11 @@ def _status(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from raygrid.io.lease import lease
     from raygrid.store.folder import open_study
-    from raygrid.study.publish import publish
+    from raygrid.study.publish import write_results
 
     folder = open_study(options.study)  # before the lease, which would create the folder
     with lease(folder.path):
-        publish(folder, again=True)
+        write_results(folder, again=True)
 
 
 def _track(options: argparse.Namespace) -> None:

@@ -59,13 +59,12 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _tables(options: argparse.Namespace) -> None:
+    from raygrid.analysis.results import StudyResults
     from raygrid.io.mirror import display_path_and_url
     from raygrid.store.folder import open_study
-    from raygrid.study.publish import make_tables, write_tables
+    from raygrid.study.publish import write_tables
 
-    folder = open_study(options.study)
-    cells = make_tables(folder.results.auc(), folder.study)
-    for path in write_tables(cells, folder.results.path / "tables", phantom=folder.record.phantom):
+    for path in write_tables(StudyResults(open_study(options.study))):
         tell(display_path_and_url(path))
 
 

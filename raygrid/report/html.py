@@ -1,4 +1,4 @@
-"""What the HTML pages of a study share: how templates are filled and pictures embedded, so that they load nothing."""
+"""Fill HTML templates and embed figures, so that a page loads nothing."""
 
 import base64
 import io
@@ -9,18 +9,27 @@ import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from raygrid.analysis.tables import LEARNED_BOUND
+from raygrid.report.table_text import PHANTOM_NOTICE
+
 
 @dataclass(frozen=True)
 class Picture:
-    """An embedded image with the text for those who cannot see it."""
+    """An embedded image with its text alternative."""
 
     source: str
     alt: str
     caption: str
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a template of `raygrid/report/templates` filled with values; a value that it lacks is an error."""
+def render(template: str, *, phantom: bool, **values: Any) -> str:
+    """Return a template of `raygrid/report/templates` filled with values.
+
+    Args:
+        phantom: whether the images are generated; the page then says so.
+
+    Raises UndefinedError if the template uses a value that is not given.
+    """
     environment = Environment(
         loader=PackageLoader("raygrid.report"),
         autoescape=True,
@@ -28,20 +37,25 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
+    notice = PHANTOM_NOTICE if phantom else ""
+    return environment.get_template(template).render(phantom_notice=notice, bound=LEARNED_BOUND, **values)
 
 
-def as_svg(figure: Figure) -> str:
-    """Return a figure as the address of an embedded drawing; equal figures give equal text."""
+def svg_picture(figure: Figure, alt: str, caption: str) -> Picture:
+    """Return a figure as an embedded drawing; equal figures give equal text."""
     stream = io.BytesIO()
     # A fixed salt and no date: the same study gives the same page.
     with matplotlib.rc_context({"svg.hashsalt": "raygrid", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return Picture(_address("image/svg+xml", stream), alt, caption)
 
 
-def as_png(figure: Figure) -> str:
-    """Return a figure as the address of an embedded picture of pixels; equal figures give equal text."""
+def png_picture(figure: Figure, alt: str, caption: str) -> Picture:
+    """Return a figure as an embedded picture of pixels; equal figures give equal text."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return Picture(_address("image/png", stream), alt, caption)
+
+
+def _address(kind: str, stream: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,58 +1,52 @@
-"""The section of the report for those who run a classifier, as tables of text that the page walks."""
+"""The section of the report for those who run a classifier, as records that the page walks.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+The columns of each table are those of its frame (raygrid.analysis.tables.operational).
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from raygrid.analysis import tables
+from raygrid.analysis.frames import of_zoo
 from raygrid.analysis.operating_point import SPECIFICITY
-
-_CASE = {"modality": "Modality", "condition": "Condition", "attack": "Attack", "epsilon": "ε"}
+from raygrid.analysis.results import StudyResults
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
-_FORMATS: Mapping[str, Callable[[float], str]] = {
-    **dict.fromkeys(("sensitivity", "specificity", "fooled", "relative_auc"), _percent),
-    **dict.fromkeys(("auc", "clean_auc", "mean_auc", "mean_probability", "l2"), "{:.2f}".format),
-    **dict.fromkeys(("brier", "linf", "ssim"), "{:.3f}".format),
-    "psnr": "{:.1f}".format,
-    "epsilon": "{:g}".format,
-    "num_positive": "{:d}".format,
+# column: its heading and, of a number, the format
+_COLUMNS: Mapping[str, tuple[str, Callable[[float], str] | None]] = {
+    "modality": ("Modality", None),
+    "condition": ("Condition", None),
+    "attack": ("Attack", None),
+    "label": ("Finding", None),
+    "target": ("Target", None),
+    "surrogate": ("Best surrogate", None),
+    "epsilon": ("ε", "{:g}".format),
+    "num_positive": ("Positives", "{:d}".format),
+    "sensitivity": ("Sensitivity", _percent),
+    "specificity": ("Specificity", _percent),
+    "fooled": ("Fooled", _percent),
+    "brier": ("Brier", "{:.3f}".format),
+    "mean_probability": ("Mean probability", "{:.2f}".format),
+    "auc": ("AUC", "{:.2f}".format),
+    "clean_auc": ("Clean AUC", "{:.2f}".format),
+    "relative_auc": ("Relative AUC", _percent),
+    "mean_auc": ("Mean of all surrogates", "{:.2f}".format),
+    "linf": ("L∞", "{:.3f}".format),
+    "l2": ("L2", "{:.2f}".format),
+    "psnr": ("PSNR", "{:.1f}".format),
+    "ssim": ("SSIM", "{:.3f}".format),
 }
 
 
-@dataclass(frozen=True)
-class Place:
-    """One cell: its text, and whether it is a number."""
-
-    text: str
-    is_number: bool
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table with its heading, what must be known to read it, and cells row by row."""
-
-    title: str
-    note: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Place]]
-
-
-def practice_tables(
-    auc: pd.DataFrame, decisions: pd.DataFrame, perceptibility: pd.DataFrame, epsilon: float
-) -> list[PageTable]:
-    """Return the tables that have rows.
-
-    Args:
-        auc, decisions, perceptibility: as in `results/`.
-        epsilon: at which surrogates are compared.
-    """
+def operational_tables(results: StudyResults) -> list[dict[str, Any]]:
+    """Return the tables that have rows: title, note, columns, and rows of cells, each a text and whether it counts."""
+    decisions = of_zoo(results.decisions, results.auc)
     found = [
         _page_table(
             "Decisions at one threshold",
@@ -60,41 +54,39 @@ def practice_tables(
             "Fooled: images whose decision is not the clean image's. Brier: mean squared error of the probability; its "
             "mean shows lost calibration. Means over black-box pairings and findings.",
             tables.decision_table(decisions),
-            _CASE
-            | {"sensitivity": "Sensitivity", "specificity": "Specificity", "fooled": "Fooled", "brier": "Brier"}
-            | {"mean_probability": "Mean probability"},
         ),
         _page_table(
             "Findings",
             "Clean and adversarial images of modalities with several findings; means over black-box pairings, attacks.",
             tables.finding_table(decisions),
-            {"modality": "Modality", "label": "Finding", "num_positive": "Positives", "condition": "Condition"}
-            | {"epsilon": "ε", "auc": "AUC", "sensitivity": "Sensitivity"},
         ),
         _page_table(
             "The best surrogate against each target",
-            f"The black-box surrogate that takes most AUC at ε = {epsilon:g}, mean over the attacks. Found with the "
-            "images that judge it: it looks a little better than it is.",
-            tables.best_surrogates(auc, epsilon),
-            {"modality": "Modality", "target": "Target", "clean_auc": "Clean AUC", "surrogate": "Best surrogate"}
-            | {"auc": "AUC through it", "relative_auc": "Relative", "mean_auc": "Mean of all surrogates"},
+            f"The black-box surrogate that takes most AUC at ε = {results.epsilon:g}, mean over the attacks. Found "
+            "with the images that judge it: it looks a little better than it is.",
+            tables.best_surrogates(results.zoo_auc, results.epsilon),
+            {"auc": "AUC through it", "relative_auc": "Relative"},
         ),
         _page_table(
             "How visible the changes are",
             "Means over test images and surrogates. L∞ and L2 on images in [-1, 1]; PSNR in dB; SSIM 1 is not visible.",
-            tables.damage_and_perceptibility(auc, perceptibility),
-            _CASE | {"linf": "L∞", "l2": "L2", "psnr": "PSNR", "ssim": "SSIM", "relative_auc": "Relative AUC"},
+            tables.damage_and_perceptibility(results.zoo_auc, results.perceptibility),
         ),
     ]
-    return [table for table in found if table.rows]
+    return [table for table in found if table["rows"]]
 
 
-def _page_table(title: str, note: str, frame: pd.DataFrame, columns: Mapping[str, str]) -> PageTable:
-    rows = [[_place(name, record[name]) for name in columns] for record in frame.to_dict("records")]
-    return PageTable(title, note, list(columns.values()), rows)
+def _page_table(
+    title: str, note: str, frame: pd.DataFrame, headings: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return one table; `headings` replaces headings of `_COLUMNS`."""
+    columns = [(headings or {}).get(name, _COLUMNS[name][0]) for name in frame.columns]
+    rows = [[_cell(str(name), value) for name, value in record.items()] for record in frame.to_dict("records")]
+    return {"title": title, "note": note, "columns": columns, "rows": rows}
 
 
-def _place(column: str, value: Any) -> Place:
-    if column not in _FORMATS:
-        return Place(str(value) or "–", is_number=False)
-    return Place("–" if pd.isna(value) else _FORMATS[column](value), is_number=True)
+def _cell(column: str, value: Any) -> dict[str, Any]:
+    form = _COLUMNS[column][1]
+    if form is None:
+        return {"text": str(value) or "–", "is_number": False}
+    return {"text": "–" if pd.isna(value) else form(value), "is_number": True}

@@ -1,11 +1,9 @@
 """One self-contained HTML page about one model that raygrid did not train: plain words first, numbers behind. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-from raygrid.analysis import tables
 from raygrid.analysis.assessment import (
     Assessment,
     Damage,
@@ -15,9 +13,10 @@ from raygrid.analysis.assessment import (
     words_of_init,
 )
 from raygrid.analysis.operating_point import SPECIFICITY
+from raygrid.analysis.results import StudyResults
 from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
-from raygrid.report import figures, table_text
-from raygrid.report.html import Picture, as_png, as_svg, render
+from raygrid.report import figures
+from raygrid.report.html import Picture, png_picture, render, svg_picture
 from raygrid.scoring.examples import TargetExample
 from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, TargetSpec
 
@@ -31,45 +30,38 @@ _KINDS = {
 _ARCHITECTURES = {ENSEMBLE: "several together", EXTERNAL: "not trained by raygrid"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PageInput:
-    """All that the page is made of.
-
-    Attributes:
-        identity: of the target (`raygrid.store.folder.StudyFolder.identity`).
-        surrogate_auc: name of a surrogate -> its own AUC on validation images, where it is a model of the zoo.
-        examples: images crafted through one surrogate, `example_words` says through which and with which attack.
-        facts: what else made the numbers, in words -> value.
-    """
-
-    assessment: Assessment
-    phantom: bool
-    identity: str = ""
-    surrogate_auc: Mapping[str, float] = field(default_factory=dict)
-    examples: Sequence[TargetExample] = ()
-    example_words: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)
-
-
 def page_name(target: TargetSpec) -> str:
     """Return the file name of a target's page, in results/."""
     return f"assessment-{target.modality}-{target.label}.html"
 
 
-def render_assessment(inputs: PageInput) -> str:
-    """Return the page about one target; it loads nothing from outside."""
-    one = inputs.assessment
-    target, study = one.target, one.study
+def page_link(one: Assessment) -> dict[str, str]:
+    """Return the name of a target, its page and the headline of that."""
+    target = one.target
+    return {"name": f"{target.modality} {target.label}", "page": page_name(target), "headline": headline(one)}
+
+
+def attack_of_examples(one: Assessment) -> tuple[str, AttackSpec] | None:
+    """Return the surrogate, by name, and the attack that a page shows examples of; None where nothing was attacked."""
+    return (one.surrogates[0].name, one.reference[-1]) if one.surrogates else None
+
+
+def render_target_page(results: StudyResults, one: Assessment, examples: Sequence[TargetExample]) -> str:
+    """Return the page about one target; it loads nothing from outside.
+
+    Args:
+        examples: images under the attack of `attack_of_examples`.
+    """
+    target, study, phantom = one.target, one.study, results.record.phantom
     return render(
         "assessment.html.j2",
+        phantom=phantom,
         target=target,
         study=study,
         title=f"{target.label.replace('_', ' ')} ({target.modality.replace('_', ' ')})",
-        phantom_notice=table_text.PHANTOM_NOTICE if inputs.phantom else "",
         headline=headline(one),
         sentences=_sentences(one),
         unlearned=not one.has_learned,
-        bound=tables.LEARNED_BOUND,
         clean=one.clean,
         counts=one.auc.iloc[0],
         left_out=str(one.auc.iloc[0]["labels_left_out"]),
@@ -78,19 +70,30 @@ def render_assessment(inputs: PageInput) -> str:
         specificity=SPECIFICITY,
         damage=[_damage_row(d) for d in one.damage()],
         reference=words_of_attacks(one.reference),
-        surrogates=_surrogates(inputs),
+        surrogates=_surrogates(results, one),
         others_among_them=any(result.kind == EXTERNAL for result in one.surrogates),
         contrasts=one.paired_differences(),
         received=_received(target),
         perceptibility=one.perceptibility_of_attacks().to_dict("records"),
-        curves=_curves(one, inputs.phantom),
-        pictures=_examples(inputs),
-        example_words=inputs.example_words,
+        curves=_curves(one, phantom),
+        pictures=_examples(one, examples, phantom),
         not_asked=_not_asked(one),
         kind=_KINDS[target.kind],
-        facts={**inputs.facts, "Identity of the target": inputs.identity},
+        facts=_facts(results, one),
         attacks=study.transfer.attacks,
     )
+
+
+def _facts(results: StudyResults, one: Assessment) -> dict[str, str]:
+    """The origin of the numbers, in words -> value."""
+    modality, record = one.target.modality, results.record
+    title = results.samples[modality].manifest["title"]
+    return {
+        "Data": f"{title}, fingerprint {results.folder.sample_signatures[modality][:16]}",
+        "Commit": record.git_commit or "not known",
+        "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        "Identity of the target": str(one.auc.iloc[0]["target_signature"]),
+    }
 
 
 def headline(one: Assessment) -> str:
@@ -201,15 +204,16 @@ def _damage_row(damage: Damage) -> dict[str, Any]:
     }
 
 
-def _surrogates(inputs: PageInput) -> list[dict[str, Any]]:
-    one = inputs.assessment
+def _surrogates(results: StudyResults, one: Assessment) -> list[dict[str, Any]]:
+    """A record of each surrogate; `own` is its AUC on validation images, where it is a model of the zoo."""
+    own = {m.name: float(c["validation_auc"]) for m, c in results.cards.items() if m.modality == one.target.modality}
     return [
         {
             "name": result.name,
             "arch": _ARCHITECTURES.get(result.kind, result.arch),
             "start": words_of_init(result.init) if result.kind != EXTERNAL else "not known",
             "data": words_of_data(result.split) if result.kind != EXTERNAL else "not known",
-            "own": inputs.surrogate_auc.get(result.name),
+            "own": own.get(result.name),
             "auc": result.auc,
             "loss": mean_difference([(one.clean, result.auc)]),
         }
@@ -237,24 +241,27 @@ def _curves(one: Assessment, phantom: bool) -> list[Picture]:
         "clean; bands: 95%."
     )
     alt = "Line plot of the model's AUC against epsilon; its numbers are those of the table of damage."
-    return [Picture(as_svg(figures.epsilon_curves(curve, phantom=phantom)), alt, caption)]
+    return [svg_picture(figures.epsilon_curves(curve, phantom=phantom), alt, caption)]
 
 
-def _examples(inputs: PageInput) -> list[Picture]:
-    if not inputs.examples:
+def _examples(one: Assessment, examples: Sequence[TargetExample], phantom: bool) -> list[Picture]:
+    chosen = attack_of_examples(one)
+    if chosen is None or not examples:
         return []
+    surrogate, attack = chosen
     rows = []
-    for e in inputs.examples:
+    for e in examples:
         name = e.label.replace("_", " ")
         truth = f"with {name}" if e.truth else f"without {name}"
         before = f"{truth}: probability {e.clean_probability:.2f}"
         rows.append((before, f"attacked: probability {e.attacked_probability:.2f}", e.clean, e.attacked))
     caption = (
         "Test images before and after the attack, and what changed: with the finding, the one whose probability fell "
-        f"most; without it, the one whose rose most; with it, the median change. {inputs.example_words}"
+        "most; without it, the one whose rose most; with it, the median change. "
+        f"{attack.name.upper()} at ε = {attack.epsilon:g} through {surrogate}."
     )
     alt = "Pairs of images: " + "; ".join(f"{before}, {after}" for before, after, *_ in rows) + "."
-    return [Picture(as_png(figures.attacked_examples(rows, phantom=inputs.phantom)), alt, caption)]
+    return [png_picture(figures.attacked_examples(rows, phantom=phantom), alt, caption)]
 
 
 def _not_asked(one: Assessment) -> list[str]:

@@ -92,9 +92,9 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
     with lease(options.study_dir), run_log(options.study_dir), ExitStack() as stack:
         folder = _compute(study, options, stack)
         if options.wants("report"):
-            from raygrid.study.publish import publish
+            from raygrid.study.publish import write_results
 
-            publish(folder)
+            write_results(folder)
         _say_what_is_missing(folder, only=options.only)
         if options.wants("track"):
             track(folder, options.tracking_uri)

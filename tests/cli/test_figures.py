@@ -12,7 +12,7 @@ from raygrid.cli.commands import main
 from raygrid.io.files import write_json
 from raygrid.store.folder import open_study
 from raygrid.store.results import Results
-from raygrid.study.publish import _tell_results
+from raygrid.study.publish import print_results
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "analysis"
 
@@ -126,13 +126,13 @@ def test_models_that_did_not_learn_are_named_in_the_terminal_whatever_the_tables
     run("make_tables.py", study_dir, capsys=capsys)
     zoo = open_study(study_dir)
     auc = zoo.results.auc()
-    _tell_results(zoo)
+    print_results(zoo)
     assert "did not learn" not in capsys.readouterr().out
     clean = (auc["condition"] == "clean") & (auc["target"] == "a-random-d1-1")
     assert clean.sum() == 1
     auc.loc[clean, "auc_low"] = 0.5
     zoo.results.write("auc", auc)
-    _tell_results(zoo)
+    print_results(zoo)
     said = capsys.readouterr().out
     assert "1 of the models did not learn" in said
     assert said.count("a-random-d1-1") == 1

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from auc_frames import EPSILONS, model, small_study
+from report_pages import page_results
 
 from raygrid.analysis.assessment import Assessment
-from raygrid.report.target_page import PageInput, render_assessment
+from raygrid.report.target_page import render_target_page
 from raygrid.scoring.examples import TargetExample
 from raygrid.spec import ModelSpec, TargetSpec
 
@@ -50,16 +51,9 @@ def page(one: Assessment | None = None, *, phantom: bool = True) -> str:
     """Return the page of an assessment."""
     image = np.zeros((8, 8, 3), dtype=np.float32)
     example = TargetExample("i1", "lesion", 1, image, image + 0.02, 0.93, 0.12)
-    inputs = PageInput(
-        assessment=one or assessment(),
-        phantom=phantom,
-        identity="feed" * 16,
-        surrogate_auc={A.name: 0.91},
-        examples=[example],
-        example_words="PGD through C.",
-        facts={"Commit": "c0ffee"},
-    )
-    return render_assessment(inputs)
+    one = one or assessment()
+    with page_results(one.study, auc=one.auc, trained=A, phantom=phantom) as results:
+        return render_target_page(results, one, [example])
 
 
 def influences(error: float) -> list[float]:
@@ -83,6 +77,7 @@ def _row(
         "surrogate_kind": "" if surrogate is None else "model",
         "target_kind": "external",
         "target_arch": "external",
+        "target_signature": "feed" * 16,
         "attack": attack,
         "epsilon": epsilon,
         "white_box": surrogate is None and condition != "clean",

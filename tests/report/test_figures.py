@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from raygrid.analysis import tables
 from raygrid.report import figures
+from raygrid.report.table_text import PHANTOM_NOTICE
 
 MODELS = [model(arch, instance=k) for arch in "ab" for k in (0, 1)]
 HISTORY = {"a": [{"epoch": 1, "loss": 0.7, "validation_auc": 0.5}, {"epoch": 2, "loss": 0.6, "validation_auc": 0.8}]}
@@ -36,7 +37,7 @@ def _all_figures(phantom: bool) -> dict[str, Figure]:
 @pytest.mark.parametrize("phantom", [True, False])
 def test_phantoms_are_marked_on_every_figure_and_only_then(phantom):
     for name, figure in _all_figures(phantom).items():
-        assert any(figures.WATERMARK in text for text in _texts(figure)) is phantom, name
+        assert any(PHANTOM_NOTICE in text for text in _texts(figure)) is phantom, name
 
 
 def test_every_axis_of_numbers_names_what_it_measures():

@@ -3,13 +3,15 @@
 import re
 from dataclasses import replace
 from html import unescape
+from typing import Any
 
 import pandas as pd
 import pytest
 from assessment_pages import TARGET, A, B, C, D, assessment, influences, page, small_frame
+from report_pages import page_results
 
 from raygrid.errors import DataError
-from raygrid.report.study_page import ReportInput, render_report
+from raygrid.report.study_page import render_report
 from raygrid.report.table_text import PHANTOM_NOTICE
 from raygrid.report.target_page import headline
 from raygrid.spec import InputSpec
@@ -174,12 +176,18 @@ def whole_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return whole.assign(auc_low=0.5, auc_high=0.7, relative_low=0.9, relative_high=1.1)
 
 
+def report_on(frame: pd.DataFrame, **facts: Any) -> str:
+    """Return the report of the study that assesses the target."""
+    with page_results(assessment().study, auc=frame, trained=A, phantom=False, **facts) as results:
+        return render_report(results, {})
+
+
 def test_the_report_tells_what_was_not_asked_from_what_is_missing() -> None:
     frame = whole_frame(small_frame())
     fgsm = (frame["attack"] == "fgsm") & (frame["epsilon"] == 0.02)
     frame = frame[~(fgsm & frame["surrogate"].isin([A.name, B.name]))]
     unasked = {("eye", "external-deployed"): {(B.name, "fgsm@0.02")}}
-    report = render_report(ReportInput(study=assessment().study, auc=frame, phantom=False, not_asked=unasked))
+    report = report_on(frame, not_asked=unasked)
     assert report.count('title="not asked (budget)">–') == 1
     assert report.count('title="missing">×') == 1  # through A
     text = text_of(report)
@@ -193,11 +201,9 @@ def test_a_target_that_learned_little_is_doubted_on_its_page_and_voids_nothing()
     frame = small_frame()
     frame.loc[frame["condition"] == "clean", "auc"] = 0.6
     assert 'id="unlearned"' in page(assessment(frame))
-    whole = whole_frame(frame)
-    assessed = [{"name": "eye deployed", "page": "assessment-eye-deployed.html", "headline": "It lowers."}]
-    report = render_report(ReportInput(study=assessment().study, auc=whole, phantom=False, assessed=assessed))
+    report = report_on(whole_frame(frame))
     assert 'id="void"' not in report
-    assert '<a href="assessment-eye-deployed.html">eye deployed</a>: It lowers.' in report
+    assert f'<a href="assessment-eye-deployed.html">eye deployed</a>: {headline(assessment(frame))}' in unescape(report)
     assert 'id="tables"' not in report  # the zoo is the attacker's alone
     assert f"{A.name} → external-deployed" in report
 

@@ -29,7 +29,7 @@ from raygrid.store.samples import samples_dir
 from raygrid.store.target_identity import target_identity
 from raygrid.store.weight_sources import path_of_model
 from raygrid.study.check_targets import check_targets
-from raygrid.study.publish import publish
+from raygrid.study.publish import write_results
 from raygrid.study.run import track
 from raygrid.study.track import default_uri
 from raygrid.targets import check_surrogate, open_surrogate, open_target
@@ -221,7 +221,7 @@ def test_it_is_tried_when_it_is_switched_on_later(
 
 
 def test_results_and_runs_of_a_zoo_that_it_attacks(zoo: StudyFolder) -> None:
-    publish(zoo, again=True)
+    write_results(zoo, again=True)
     track(zoo, None)
     results = zoo.path / "results"
     report = (results / "report.html").read_text()

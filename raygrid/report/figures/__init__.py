@@ -1,6 +1,6 @@
 """Pictures of a study as matplotlib Figures: pure functions, object API only, no pyplot state."""
 
-from raygrid.report.figures.canvas import WATERMARK, save_figure
+from raygrid.report.figures.canvas import save_figure
 from raygrid.report.figures.curves import damage_against_perceptibility, epsilon_curves, learning_curves
 from raygrid.report.figures.forests import beside_published, clean_auc_plot, effects_plot
 from raygrid.report.figures.heat_maps import heat_map
@@ -8,7 +8,6 @@ from raygrid.report.figures.images import attacked_examples, contact_sheet, exam
 from raygrid.report.figures.model_order import ModelFacts, models_in_order, short_name
 
 __all__ = [
-    "WATERMARK",
     "ModelFacts",
     "attacked_examples",
     "beside_published",

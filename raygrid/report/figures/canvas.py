@@ -12,8 +12,6 @@ from raygrid.io.files import atomic_path
 from raygrid.io.mirror import display_path_and_url
 from raygrid.report.table_text import PHANTOM_NOTICE
 
-WATERMARK = PHANTOM_NOTICE
-
 # Okabe & Ito: told apart with every common colour vision deficiency.
 COLOURS = {"fgsm": "#0072B2", "pgd": "#D55E00"}
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -26,7 +24,7 @@ def new_figure(width: float, height: float, phantom: bool, title: str = "") -> F
     FigureCanvasAgg(figure)
     if phantom:
         # Above the panels, where it is readable, and kept inside the layout so that it covers no title.
-        figure.suptitle(f"{title}\n{WATERMARK}".strip(), color="#a50e0e", fontsize=9, parse_math=False)
+        figure.suptitle(f"{title}\n{PHANTOM_NOTICE}".strip(), color="#a50e0e", fontsize=9, parse_math=False)
         mark: dict[str, Any] = {
             "fontsize": 4.2 * min(width, 2 * height),
             "color": "#808080",

@@ -8,11 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from raygrid.analysis.tables import LEARNED_BOUND
 from raygrid.report.figures.canvas import COLOURS, CYCLE, GREY, INK, legend_below, new_figure
 from raygrid.report.figures.model_order import models_in_order, short_name
 from raygrid.spec import EXTERNAL
-
-LEARNED_BOUND = 0.6  # the bound of raygrid.analysis.tables, drawn as a line
 
 
 def beside_published(beside: pd.DataFrame, table: int, *, phantom: bool = False) -> Figure:
@@ -98,9 +97,9 @@ def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
         axes.grid(axis="x", alpha=0.3)
     marks = [
         Line2D([], [], color=COLOURS["fgsm"], marker="o", label="learned, 95% interval"),
-        Line2D([], [], color=COLOURS["pgd"], marker="X", label="not learned: interval reaches 0.6"),
+        Line2D([], [], color=COLOURS["pgd"], marker="X", label=f"not learned: interval reaches {LEARNED_BOUND:g}"),
         Line2D([], [], color=GREY, label="chance, 0.5"),
-        Line2D([], [], color=GREY, linestyle="--", label="learning bound, 0.6"),
+        Line2D([], [], color=GREY, linestyle="--", label=f"learning bound, {LEARNED_BOUND:g}"),
     ]
     legend_below(figure, marks, ncols=4)
     return figure
