@@ -97,8 +97,7 @@ class StudyResults:
     @cached_property
     def tables(self) -> Mapping[int, pd.DataFrame]:
         """The cells of the paper's three tables, by number."""
-        makers = {1: tables.table1, 2: tables.table2, 3: tables.table3}
-        return {number: make(self.auc, study=self.study) for number, make in makers.items()}
+        return tables.paper_tables(self.auc, study=self.study)
 
     @cached_property
     def claims(self) -> pd.DataFrame:
