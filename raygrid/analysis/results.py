@@ -18,7 +18,7 @@ from raygrid.analysis.frames import of_zoo
 from raygrid.spec import ModelSpec, StudySpec, TargetSpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.provenance import StudyRecord
-from raygrid.store.query_budget import NotAsked
+from raygrid.store.query_budget import NotAsked, QueryCell
 from raygrid.store.samples import Samples
 from raygrid.store.scores import transfer_facts
 from raygrid.store.units import not_asked
@@ -64,7 +64,7 @@ class StudyResults:
     @cached_property
     def not_asked(self) -> NotAsked:
         """The cells outside the query budget, by modality and target."""
-        found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        found: dict[tuple[str, str], set[QueryCell]] = {}
         for modality in self.study.studied if self.study.targets else ():
             found |= not_asked(self.folder.units(modality.name))
         return found
