@@ -1,7 +1,7 @@
-"""The contract: a study as frozen, validated values; its models and pairings.
+"""The declaration of a study: its data, models, attacks, targets and margins, as frozen and validated values.
 
-Everything a result depends on stands here and enters a signature; what only decides where and how fast
-it is computed (workers, GPUs, folders) does not.
+Every field that can change a result is declared here and enters a signature. Options that only decide where and how
+fast the study runs (workers, GPUs, folders) are not part of it: see `raygrid.study.run.RunOptions`.
 """
 
 from raygrid.spec.attacks import ATTACKS as ATTACKS

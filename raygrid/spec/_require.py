@@ -1,9 +1,9 @@
-"""The one way in which a contract is checked."""
+"""The check that every spec uses for its fields."""
 
 from raygrid.errors import SpecError
 
 
-def require(claim: bool, message: str) -> None:
-    """Raise SpecError with `message` unless `claim` holds."""
-    if not claim:
+def require(condition: bool, message: str) -> None:
+    """Raise SpecError with `message` if `condition` is false."""
+    if not condition:
         raise SpecError(message)

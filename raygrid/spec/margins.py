@@ -1,4 +1,4 @@
-"""What a study calls a difference, declared before its results are looked at."""
+"""The margins of a study's claims, declared before its results are known."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,18 @@ from raygrid.spec._require import require
 
 @dataclass(frozen=True, kw_only=True)
 class Margins:
-    """Margins of the claims (raygrid.analysis.claims), in units of AUC or of relative AUC (0.05 is 5 %).
+    """Margins of the claims (`raygrid.analysis.claims`), in units of AUC or of relative AUC (0.05 is 5 %).
+
+    Declare them before you look at the results, as in `StudySpec(..., margins=Margins(difference=0.02))`.
 
     Attributes:
-        alike: two numbers are alike if their difference surely lies within this, either way.
-        little: a loss is little if it surely lies below this.
-        difference: one number is larger than another if their difference surely lies above this.
+        alike: two numbers are alike if the interval of their difference lies within plus and minus this margin; above 0
+            and below 1.
+        little: a loss is little if its interval lies below this margin; above 0 and below 1.
+        difference: one number is larger than another if the interval of their difference lies above this margin; at
+            least 0 and below 1.
+
+    Raises SpecError if a margin is out of its range.
     """
 
     alike: float = 0.05

@@ -1,4 +1,4 @@
-"""The models of a study and how each is trained."""
+"""The models of a study and their training."""
 
 import re
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 
 AUGMENTATIONS = ("flip_horizontal", "flip_vertical", "rotate", "translate", "colour")
 SCHEDULES = (
-    "cosine",  # to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)
-    "exponential",  # to a hundredth, the same factor at every step
+    "cosine",  # falls to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts)
+    "exponential",  # falls to a hundredth, by the same factor at every step
     "constant",
 )
 PRECISIONS = (
@@ -21,10 +21,10 @@ PRECISIONS = (
     "tf32",  # float32 with products of 10-bit mantissas on NVIDIA's tensor cores; plain float32 on a CPU
     "bfloat16",  # autocast; weights and optimiser stay float32
 )
-PRETRAINED_ON = "pretrained_on:"
-MODEL = "model"  # kinds of surrogates and targets in the AUC frame: one model of the study,
-ENSEMBLE = "ensemble"  # several that are attacked through together,
-WEIGHTS = "weights:"
+PRETRAINED_ON = "pretrained_on:"  # an init is this and the name of a source modality
+WEIGHTS = "weights:"  # an init is this and a name in `StudySpec.weights`
+MODEL = "model"  # kind of surrogate and target: a model of the study
+ENSEMBLE = "ensemble"  # kind of surrogate: several models together
 SurrogateKind = Literal["model", "ensemble", "external"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -32,23 +32,33 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained: Adam and binary cross-entropy on logits.
+    """The training of a model with Adam and binary cross-entropy on logits.
+
+    All fields are part of the signature of the model. Example:
+
+        Recipe(epochs=30, learning_rate=5e-4, augmentations=("flip_horizontal", "translate"))
 
     Attributes:
-        epochs: passes over the training part at most; the epoch of best validation AUC is kept.
-        averaged_epochs: keep the mean of the weights after each of that many last epochs instead (Izmailov et al.
-            2018, "Averaging Weights Leads to Wider Optima and Better Generalization"): a small validation part chooses
-            an epoch by luck. 0 averages nothing.
-        batch_size: images per step.
-        learning_rate: at the first step.
-        schedule: how the learning rate decays over `epochs`, name in `SCHEDULES`.
-        patience: epochs without a higher validation AUC that end the training; 0 never ends it early.
-        weight_decay: decoupled (AdamW); 0 is plain Adam.
-        precision: of the forward and backward pass, name in `PRECISIONS`; weights, validation and everything after
-            training are float32.
-        balanced: draw each batch half from positives, half from negatives (single-label tasks).
-        augmentations: names in `AUGMENTATIONS`, drawn per (seed, image, epoch).
-        threads: CPU threads of one training; they change rounding, so they are part of the signature.
+        epochs: largest number of passes over the training part, at least 1. The epoch of the best validation AUC is
+            kept.
+        batch_size: images per step, at least 2.
+        learning_rate: learning rate of the first step, above 0.
+        schedule: decay of the learning rate over `epochs`: `cosine` (to 0), `exponential` (to a hundredth) or
+            `constant`.
+        patience: number of epochs without a higher validation AUC that end the training; 0 never ends it early.
+        weight_decay: decoupled weight decay (AdamW), at least 0; 0 is plain Adam.
+        precision: precision of the forward and backward pass: `float32`, `tf32` or `bfloat16`. Weights, validation
+            and everything after the training are float32.
+        balanced: make each batch half positives and half negatives; for tasks with one label.
+        augmentations: names in `AUGMENTATIONS`: `flip_horizontal`, `flip_vertical`, `rotate`, `translate`, `colour`.
+            They are drawn per seed, image and epoch.
+        threads: CPU threads of one training, at least 1. They change rounding, so they are part of the signature.
+        averaged_epochs: keep the mean of the weights after each of the last `averaged_epochs` epochs, instead of the
+            best epoch: with a small validation part the best epoch is a matter of luck (Izmailov et al. 2018,
+            "Averaging Weights Leads to Wider Optima and Better Generalization"). 0 averages nothing; not together with
+            `patience`.
+
+    Raises SpecError if a name is unknown, with near misses, or a value is not allowed.
     """
 
     epochs: int
@@ -65,17 +75,17 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"epochs is {self.epochs}; expected at least 1")
-        require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch normalisation needs at least 2")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}; expected at least 2, for batch normalisation")
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected above 0")
         require(self.schedule in SCHEDULES, unknown_name("schedule", self.schedule, SCHEDULES))
         require(self.patience >= 0, f"patience is {self.patience}; expected 0 or more")
         require(
             0 <= self.averaged_epochs <= self.epochs,
-            f"averaged_epochs is {self.averaged_epochs}; expected from 0 to the {self.epochs} epochs",
+            f"averaged_epochs is {self.averaged_epochs}; expected 0 to {self.epochs}, the number of epochs",
         )
         require(
             not (self.patience and self.averaged_epochs),
-            "patience ends a training before the epochs that averaged_epochs names; set one of the two",
+            "patience could end a training before the last averaged_epochs; set only one of the two",
         )
         require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; expected 0 or more")
         require(self.precision in PRECISIONS, unknown_name("precision", self.precision, PRECISIONS))
@@ -86,9 +96,17 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ModalitySpec:
-    """One medical domain, or (source=True) a public task that only serves for pre-training.
+    """One medical domain: its images, the division of its patients and the training of its models.
 
-    `finetune` is the recipe of models that do not start at random weights; without it they use `recipe`.
+    Attributes:
+        name: unique within the study; lower-case letters, digits and underscores, starting with a letter.
+        dataset: the images.
+        splits: the division of the patients.
+        recipe: the training of models that start at random weights.
+        finetune: the training of models that start at other weights; None uses `recipe`.
+        source: True for a task that serves for pre-training alone. Its models are trained and never attacked.
+
+    Raises SpecError if the name is not valid.
     """
 
     name: str
@@ -104,14 +122,20 @@ class ModalitySpec:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class ModelSpec:
-    """One cell of the zoo.
+    """One model of the zoo. `model_grid` declares many at once.
+
+        ModelSpec(modality="clinic", arch="resnet18", init="random", split="d1")
 
     Attributes:
-        arch: a timm architecture, with the tag of its ImageNet weights where one is meant (`densenet121.ra_in1k`).
-        init: `random` (He), `imagenet`, `pretrained_on:<source modality>`, or `weights:<name>` for other weights;
-            where `imagenet` and named weights come from, `StudySpec.weights` says.
-        split: name in `SPLITS`.
-        instance: 0, 1, ...: trainings that differ by their seed alone.
+        modality: name of a modality of the study.
+        arch: name of a timm architecture, optionally with the tag of its ImageNet weights (`densenet121.ra_in1k`).
+        init: initial weights: `random` (He), `imagenet`, `pretrained_on:<source modality>`, or `weights:<name>` for
+            named weights. `StudySpec.weights` gives the sources of `imagenet` and named weights.
+        split: the patients of its training: `d1`, `d2`, `d2_half`, `d1_tenth` or `development` (d1 and d2).
+        instance: 0, 1, ...; trainings that differ by their seed alone.
+        surrogate_kind: "model", for the columns `surrogate_kind` and `target_kind` of results.
+
+    Raises SpecError if the init or the split is unknown, with near misses, or the instance is negative.
     """
 
     modality: str
@@ -130,41 +154,48 @@ class ModelSpec:
 
     @property
     def name(self) -> str:
-        """Readable name, unique within the modality."""
+        """Readable name, unique within the modality, such as `resnet18-random-d1-0`."""
         return f"{self.arch}-{self.init.replace(':', '-')}-{self.split}-{self.instance}"
 
     @property
     def surrogate_key(self) -> str:
-        """What it is called among opened networks, where attacks go through it: its name, as where it is attacked."""
+        """Key of the network when it is a surrogate: its name, so that surrogate and target share one network."""
         return self.name
 
     @property
     def source(self) -> str | None:
-        """The source modality this model is pre-trained on, if any."""
+        """The source modality on which this model is pre-trained; None without one."""
         return self.init.removeprefix(PRETRAINED_ON) if self.init.startswith(PRETRAINED_ON) else None
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether the model starts at weights learned elsewhere."""
+        """Whether the model starts at pre-trained weights."""
         return self.init != "random"
 
     @property
     def family(self) -> tuple[str, str, str, str]:
-        """What a retrained twin shares with this model: modality, architecture, init, split."""
+        """Modality, architecture, init and split: equal for this model and its retrained twins."""
         return (self.modality, self.arch, self.init, self.split)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class EnsembleSpec:
-    """Models of one modality that are attacked through as one, by their mean logits: a surrogate, never a target.
+    """Models of one modality that form one surrogate by the mean of their logits.
 
-    Against a member it is a white-box reference, as a model against itself is.
+    An ensemble is never a target. Against one of its members it is a white-box reference. Example:
+
+        pair = model_grid("clinic", ["resnet18", "densenet121"], [("random", "d2", 0)])
+        EnsembleSpec(modality="clinic", label="d2", members=tuple(model.name for model in pair))
 
     Attributes:
-        label: tells it from other ensembles of its modality.
-        members: names of at least two models of the study (`ModelSpec.name`).
+        modality: name of a modality of the study.
+        label: unique within the modality; lower-case letters, digits and underscores, starting with a letter.
+        members: names (`ModelSpec.name`) of two or more models of the study.
+        surrogate_kind: "ensemble", for the column `surrogate_kind` of results.
 
-    Source: Liu et al. 2017; averaged at the logits as in Dong et al. 2018.
+    Raises SpecError if the label is not valid or there are fewer than two different members.
+
+    Source: Liu et al. 2017; mean of the logits as in Dong et al. 2018.
     """
 
     modality: str
@@ -176,7 +207,7 @@ class EnsembleSpec:
         require(bool(_NAME.fullmatch(self.label)), f"ensemble label {self.label!r} must match {_NAME.pattern}")
         require(
             len(set(self.members)) == len(self.members) >= 2,
-            f"ensemble {self.label!r} has the members {list(self.members)}; expected two or more, each once",
+            f"ensemble {self.label!r} has the members {list(self.members)}; expected two or more different ones",
         )
 
     @property
@@ -188,13 +219,16 @@ class EnsembleSpec:
 def model_grid(
     modality: str, architectures: Iterable[str], variants: Iterable[tuple[str, str, int]]
 ) -> tuple[ModelSpec, ...]:
-    """Return one model for each architecture and each (init, split, instance), architecture by architecture.
-
-    The three values of a variant are those of `ModelSpec`:
+    """Return one model for each architecture and variant, architecture by architecture.
 
     >>> models = model_grid("chest", ["resnet18", "densenet121"], [("random", "d1", 0), ("imagenet", "d2", 0)])
     >>> [model.name for model in models]  # doctest: +NORMALIZE_WHITESPACE
     ['resnet18-random-d1-0', 'resnet18-imagenet-d2-0', 'densenet121-random-d1-0', 'densenet121-imagenet-d2-0']
+
+    Args:
+        modality: name of a modality of the study.
+        architectures: `ModelSpec.arch` of the models.
+        variants: `ModelSpec.init`, `split` and `instance` of the models of each architecture.
 
     Raises SpecError if architectures or variants are empty, one is given twice, a variant is not a triple, or a value
     is not valid for `ModelSpec`.
@@ -222,7 +256,7 @@ def model_grid(
 
 
 def init_label(init: str) -> str:
-    """Return the words for an init: a model pre-trained on a phantom source is never called ImageNet."""
+    """Return the words for an init in tables and figures, such as "ImageNet" or "pre-trained on textures"."""
     if init.startswith(PRETRAINED_ON):
         return f"pre-trained on {init.removeprefix(PRETRAINED_ON).replace('_', ' ')}"
     if init.startswith(WEIGHTS):

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain JSON values, and back."""
+"""Conversion between frozen dataclasses and JSON values."""
 
 import dataclasses
 import types
@@ -10,13 +10,13 @@ from raygrid.errors import SpecError, unknown_name
 from raygrid.hashing import Json
 
 T = TypeVar("T")
-# Metadata of a field that came later: while it has its default it is not written, so that the signatures of studies
-# that do not use it stay what they were.
+# Metadata of a field that was added later. A default value is not written, so that the signatures of older studies
+# stay the same.
 ABSENT_BY_DEFAULT = {"absent_by_default": True}
 
 
 def to_plain(value: Any) -> Json:
-    """Return a dataclass, mapping or sequence as JSON values, nested ones included."""
+    """Return a dataclass, mapping or sequence, and all values in it, as JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
         return {
@@ -30,9 +30,9 @@ def to_plain(value: Any) -> Json:
 
 
 def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Return the dataclass of type `kind` that `to_plain` wrote; it is validated as any other.
+    """Return the dataclass of type `kind` from the JSON values of `to_plain`.
 
-    Raises SpecError for a field that `kind` does not have, with near misses, and for one that is absent.
+    Raises SpecError if a field is unknown, with near misses, or missing, or if a value is not valid for `kind`.
     """
     fields = dataclasses.fields(cast(Any, kind))
     known = [f.name for f in fields]
@@ -42,8 +42,8 @@ def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
     for field in fields:
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.name not in values and not optional:
-            raise SpecError(f"{kind.__name__}: field {field.name!r} is absent")
-    hints = get_type_hints(kind, localns=vars(hashing))  # `Json` names itself and others of its module
+            raise SpecError(f"{kind.__name__}: field {field.name!r} is missing")
+    hints = get_type_hints(kind, localns=vars(hashing))  # `Json` refers to itself by name
     return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
 
 
@@ -52,7 +52,7 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    """Return `value` as the annotation `hint` wants it: dataclasses, tuples of them, or None."""
+    """Return `value` with the type of the annotation `hint`: dataclasses, tuples of them, or None."""
     if get_origin(hint) is types.UnionType:
         return None if value is None else _typed(next(h for h in get_args(hint) if h is not types.NoneType), value)
     if get_origin(hint) is tuple:

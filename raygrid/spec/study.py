@@ -1,4 +1,4 @@
-"""A whole factorial study: its models, pairings, and its form as JSON values."""
+"""The declaration of a whole factorial study."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,23 +12,48 @@ from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, 
 from raygrid.spec.serialization import ABSENT_BY_DEFAULT, from_plain, to_plain
 from raygrid.spec.targets import TargetSpec
 
-AnyTarget = ModelSpec | TargetSpec  # what is attacked
-SurrogateSpec = ModelSpec | EnsembleSpec | TargetSpec  # what an attack goes through
+AnyTarget = ModelSpec | TargetSpec  # the types of targets
+SurrogateSpec = ModelSpec | EnsembleSpec | TargetSpec  # the types of surrogates
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """A full factorial study.
+    """A whole factorial study: every surrogate of a modality attacks every target of it.
+
+    >>> from raygrid.spec import DatasetSpec, SplitSpec, attack_grid, model_grid
+    >>> clinic = ModalitySpec(
+    ...     name="clinic",
+    ...     dataset=DatasetSpec(loader="phantom_xray", image_size=64, channels=1, options={"patients": 600}),
+    ...     splits=SplitSpec(test_fraction=0.2),
+    ...     recipe=Recipe(epochs=10),
+    ... )
+    >>> study = StudySpec(
+    ...     name="first",
+    ...     seed=1,
+    ...     modalities=(clinic,),
+    ...     models=model_grid("clinic", ["resnet18", "densenet121"], [("random", "d1", 0), ("random", "d2", 0)]),
+    ...     transfer=TransferSpec(attacks=attack_grid((0.02, 0.04))),
+    ... )
+    >>> len(study.pairings("clinic"))
+    16
 
     Attributes:
-        weights: where pre-trained weights come from, by `<arch>` for `imagenet` and by `<name>/<arch>` for
-            `weights:<name>`; `raygrid.store.weight_sources` lists the sources. Architectures that are not named get
-            `imagenet` weights from timm's hub.
-        ensembles: models that are attacked through together, beside each alone.
-        targets: classifiers that raygrid did not train, attacked through every surrogate of their modality; those with
-            `attacked_through` are surrogates, too.
-        zoo_as_targets: whether the models of the zoo are attacked too; without it they are the attacker's alone.
-        margins: what the claims call alike, little and different.
+        name: name of the default study folder, `studies/<name>`.
+        seed: seed of every random number of the study.
+        modalities: the medical domains, with those that serve for pre-training alone.
+        models: the zoo: the models that the study trains.
+        transfer: the attacks, and the settings of crafting and scoring.
+        weights: sources of pre-trained weights, `<arch>` -> source for the init `imagenet` and `<name>/<arch>` ->
+            source for the init `weights:<name>` (kinds of sources: `raygrid.store.weight_sources`). Without an entry,
+            `imagenet` weights come from timm's hub.
+        ensembles: additional surrogates, each of two or more models.
+        targets: classifiers that the study does not train. Every surrogate of their modality attacks them; those with
+            `attacked_through` are surrogates too.
+        zoo_as_targets: whether the models of the zoo are targets too. If False they serve as surrogates alone.
+        margins: the margins of the claims.
+
+    Raises SpecError if names or labels are repeated, a modality, model or source of weights is unknown (with near
+    misses), a pre-trained model has no source model, or a modality has no target.
     """
 
     name: str
@@ -44,8 +69,11 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         names = [m.name for m in self.modalities]
-        require(len(set(names)) == len(names), f"modalities share a name: {names}")
-        require(len(set(self.models)) == len(self.models), "a model is declared twice")
+        require(len(set(names)) == len(names), f"modalities have the names {names}; expected each once")
+        require(
+            len(set(self.models)) == len(self.models),
+            "models has the same model twice; remove one, or give it another instance",
+        )
         for model in self.models:
             require(model.modality in names, unknown_name("modality", model.modality, names))
             if model.source is not None:
@@ -53,12 +81,14 @@ class StudySpec:
                 source = self.source_model(model)
                 require(
                     source is not None,
-                    f"{model.modality}/{model.name} starts from a {model.arch} trained on {model.source}, "
-                    "which the study does not train",
+                    f"{model.modality}/{model.name} starts from a {model.arch} trained on {model.source}, which the "
+                    "study does not train; add that model to models",
                 )
             self.weights_of(model)
         labels = [(e.modality, e.label) for e in self.ensembles]
-        require(len(set(labels)) == len(labels), f"ensembles share a label: {labels}")
+        require(
+            len(set(labels)) == len(labels), f"ensembles share a label: {labels}; expected each (modality, label) once"
+        )
         for ensemble in self.ensembles:
             studied = [m.name for m in self.studied]
             require(ensemble.modality in studied, unknown_name("modality", ensemble.modality, studied))
@@ -68,22 +98,25 @@ class StudySpec:
     def _check_targets(self) -> None:
         studied = [m.name for m in self.studied]
         labels = [(t.modality, t.label) for t in self.targets]
-        require(len(set(labels)) == len(labels), f"targets share a label: {labels}")
+        require(
+            len(set(labels)) == len(labels), f"targets share a label: {labels}; expected each (modality, label) once"
+        )
         for target in self.targets:
             require(target.modality in studied, unknown_name("modality", target.modality, studied))
             require(
                 bool(self.models_of(target.modality)),
-                f"target {target.label!r}: the study trains no model of {target.modality}, so nobody looks like it",
+                f"target {target.label!r}: expected at least one model of {target.modality} as a surrogate; "
+                "add one to models",
             )
         for name in studied:
             require(
                 self.zoo_as_targets or any(t.modality == name for t in self.targets),
-                f"nothing of {name} is attacked: zoo_as_targets is False and none of the targets is of {name}; "
-                "add one, or leave out that modality",
+                f"{name} has no target: zoo_as_targets is False and targets has none of {name}; add one, or remove the "
+                "modality",
             )
 
     def modality(self, name: str) -> ModalitySpec:
-        """Return a modality by name. Raises SpecError with near misses."""
+        """Return a modality by name. Raises SpecError, with near misses, if the study has none of that name."""
         for modality in self.modalities:
             if modality.name == name:
                 return modality
@@ -95,11 +128,11 @@ class StudySpec:
         return tuple(m for m in self.modalities if not m.source)
 
     def models_of(self, modality: str) -> tuple[ModelSpec, ...]:
-        """Return the models of one modality in their declared order."""
+        """Return the models of one modality, in their declared order."""
         return tuple(m for m in self.models if m.modality == modality)
 
     def surrogates_of(self, modality: str) -> tuple[SurrogateSpec, ...]:
-        """Return what the attacks of one modality go through: its models, its ensembles, networks of others."""
+        """Return the surrogates of one modality: its models, its ensembles, and targets with `attacked_through`."""
         ensembles = (e for e in self.ensembles if e.modality == modality)
         others = (t for t in self.external_targets(modality) if t.attacked_through)
         return (*self.models_of(modality), *ensembles, *others)
@@ -109,11 +142,14 @@ class StudySpec:
         return tuple(t for t in self.targets if t.modality == modality)
 
     def targets_of(self, modality: str) -> tuple[AnyTarget, ...]:
-        """Return what is attacked in one modality: its models, unless they are the attacker's alone, then the rest."""
+        """Return the targets of one modality: its models, if `zoo_as_targets`, then the external ones."""
         return (*(self.models_of(modality) if self.zoo_as_targets else ()), *self.external_targets(modality))
 
     def members_of(self, surrogate: SurrogateSpec) -> tuple[AnyTarget, ...]:
-        """Return a surrogate's models: a model itself, or all of an ensemble. Raises SpecError for unknown ones."""
+        """Return the members of an ensemble, or a tuple of any other surrogate alone.
+
+        Raises SpecError, with near misses, if the study does not have a member.
+        """
         if not isinstance(surrogate, EnsembleSpec):
             return (surrogate,)
         known = {m.name: m for m in self.models_of(surrogate.modality)}
@@ -122,14 +158,17 @@ class StudySpec:
         return tuple(known[name] for name in surrogate.members)
 
     def source_model(self, model: ModelSpec) -> ModelSpec | None:
-        """Return the model whose weights `model` starts from: same architecture, source modality, lowest instance."""
+        """Return the model whose weights `model` starts from, None without one.
+
+        It has the same architecture, the source modality of `model`, and the lowest instance.
+        """
         found = [m for m in self.models if m.modality == model.source and m.arch == model.arch]
         return min(found, key=lambda m: m.instance) if found else None
 
     def weights_of(self, model: ModelSpec) -> str | None:
-        """Return where the model's weights come from outside the study, None for those that start at random or within.
+        """Return the source of a model's initial weights outside the study, None without one.
 
-        Raises SpecError for named weights that `weights` lacks.
+        Raises SpecError, with near misses, if `weights` does not name the source.
         """
         if model.init == "imagenet":
             return self.weights.get(model.arch, "hub")
@@ -150,16 +189,16 @@ class StudySpec:
         return [(surrogate, target) for surrogate in surrogates for target in targets]
 
     def is_white_box(self, surrogate: SurrogateSpec, target: AnyTarget) -> bool:
-        """Whether the attacker of a pairing has the target itself, as far as the study's words tell."""
+        """Whether the surrogate is the target or contains it; two external ones are equal if their network is."""
         if isinstance(surrogate, TargetSpec) and isinstance(target, TargetSpec):
             return surrogate.network == target.network
         return target in self.members_of(surrogate)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the study as plain JSON values."""
+        """Return the study as JSON values."""
         return cast(dict[str, Any], to_plain(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "StudySpec":
-        """Return the study that `to_dict` wrote. Raises SpecError for unknown or absent fields."""
+        """Return the study from the values of `to_dict`. Raises SpecError if a field is unknown, missing or invalid."""
         return from_plain(cls, values)

@@ -287,10 +287,10 @@ def test_random_start_depends_on_seed_and_image_alone(batch) -> None:
         ({"name": "mi_fgms"}, "mi_fgsm"),
         ({"name": "pgd", "momentun": 1.0}, "momentum"),
         ({"name": "pgd", "nesterov": True}, "set momentum"),
-        ({"name": "pgd", "smoothing": 4}, "odd side"),
+        ({"name": "pgd", "smoothing": 4}, "odd number of pixels"),
         ({"name": "pgd", "norm": "l1"}, "norm"),
         ({"name": "pgd", "norm": "l2", "eight_bit": True}, "L-infinity"),
-        ({"name": "pgd", "label_weights": (0.0, 0.0)}, "none is positive"),
+        ({"name": "pgd", "label_weights": (0.0, 0.0)}, "at least one above 0"),
         ({"name": "fgsm", "steps": 2}, "one step"),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_misspelt_split_gets_a_near_miss(files, message):
 
 
 def test_a_test_fraction_beside_files_is_refused():
-    with pytest.raises(SpecError, match=r"test_fraction is 0\.1 beside split files.*leave it out"):
+    with pytest.raises(SpecError, match=r"test_fraction is 0\.1 beside split files.*remove test_fraction"):
         SplitSpec(test_fraction=0.1, files={"all": "splits.csv"})
 
 

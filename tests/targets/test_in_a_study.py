@@ -232,9 +232,9 @@ def test_targets_are_of_studied_modalities_and_differ_in_their_labels(zoo: Study
         replace(zoo.study, targets=(SAME, SAME))
     with pytest.raises(SpecError, match="did you mean 'toy'"):
         replace(zoo.study, targets=(replace(SAME, modality="toi"),))
-    with pytest.raises(SpecError, match="nothing of toy is attacked"):
+    with pytest.raises(SpecError, match="toy has no target: zoo_as_targets is False"):
         replace(zoo.study, targets=(), zoo_as_targets=False)
-    with pytest.raises(SpecError, match="trains no model of toy, so nobody looks like it"):
+    with pytest.raises(SpecError, match="expected at least one model of toy as a surrogate"):
         replace(zoo.study, models=())
 
 
