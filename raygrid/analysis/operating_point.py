@@ -1,8 +1,8 @@
-"""What an attack does to decisions: the same scores at a fixed operating point, per finding.
+"""Decisions under attack: sensitivity and specificity at a fixed operating point, per finding.
 
-AUC says how well scores order images; a clinic uses one threshold. Here it is the one at which a target has a given
-specificity on the clean test images (chosen there, so clean sensitivity is a little optimistic), and it stays where it
-is under attack.
+AUC measures how well scores order images; a clinic uses one threshold. The threshold gives each target a fixed
+specificity on the clean test images and stays the same under attack. It is chosen on the images that it is applied to,
+so clean sensitivity is slightly optimistic.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Decisions:
-    """Shares over the test images, each (sets, labels); NaN where a label lacks the class that a share is of.
+    """Shares over the test images, each (sets, labels); NaN if a label lacks the class of a share.
 
     Attributes:
         sensitivity: positives above the threshold.
         specificity: negatives at or below it.
-        fooled: images whose decision is not the one on the clean image.
+        fooled: images with another decision than the clean image.
         brier: mean squared difference of probability and label.
         mean_probability: mean of the sigmoid of the logits; its shift from clean images shows lost calibration.
     """
@@ -47,7 +47,7 @@ def thresholds_of(labels: NDArray[np.uint8], clean: NDArray[np.float32]) -> NDAr
     for label in range(labels.shape[1]):
         negative = clean[:, labels[:, label] == 0, label]
         if negative.shape[1]:
-            # the smallest score with that share of negatives at or below it, ties included
+            # the smallest score with this share of negatives at or below it, ties included
             thresholds[:, label] = np.quantile(negative, SPECIFICITY, axis=1, method="inverted_cdf")
     return thresholds
 
@@ -58,7 +58,7 @@ def decide(
     clean: NDArray[np.float32],
     thresholds: NDArray[np.float32],
 ) -> Decisions:
-    """Return what becomes of the decisions of some targets.
+    """Return the decisions of some targets, attacked or clean, as shares over the images.
 
     Args:
         labels: (n, labels) zeros and ones.

@@ -1,4 +1,4 @@
-"""Each claim about AUC, its influence values and its interval, checked against something written independently."""
+"""AUC, influence values and intervals, checked against independent implementations."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_auc_equals_sklearn_including_ties(decimals):
         assert estimate.auc[k] == pytest.approx(expected, abs=1e-12)
 
 
-def test_blocks_of_score_sets_give_what_single_sets_give(monkeypatch):
+def test_blocks_of_score_sets_equal_single_sets(monkeypatch):
     rng = RNG(2)
     labels = (rng.random((60, 2)) < 0.4).astype(np.uint8)
     scores, clusters = rng.normal(size=(7, 60, 2)), np.arange(60) % 20
@@ -159,7 +159,7 @@ def test_logit_interval_worked_out_by_hand():
     assert high == pytest.approx(1 / (1 + math.exp(-(1.386294 + 7.941378))), abs=1e-6)
 
 
-def test_patients_that_carry_nothing_do_not_make_an_interval_surer():
+def test_patients_without_influence_do_not_narrow_an_interval():
     few = np.array([0.02, -0.02, 0.02, -0.02])
     many = np.concatenate([few, np.zeros(96)])
     # by hand: 2 · (4 · 0.0004)² / (4 · 0.0004²) = 8 of the 100, and the 4 themselves where there are no more
@@ -196,7 +196,7 @@ def test_ratio_interval_by_hand_and_at_zero():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_not_finite_is_an_error_that_names_the_set(bad):
+def test_a_score_that_is_not_finite_raises_and_the_set_is_named(bad):
     scores = RNG(7).normal(size=(3, 10, 1))
     scores[2, 4, 0] = bad
     labels = (np.arange(10) % 2).astype(np.uint8)[:, None]
@@ -217,7 +217,7 @@ def test_a_finding_without_both_classes_is_named():
         auc_with_influence(labels[:, :1], scores[:, :, :1], np.arange(10))
 
 
-def test_inputs_that_do_not_fit_are_refused():
+def test_inputs_of_wrong_shapes_raise():
     labels, scores = np.array([[0], [1]], dtype=np.uint8), np.zeros((1, 2, 1))
     with pytest.raises(DataError, match="without gaps"):
         auc_with_influence(labels, scores, np.array([0, 2]))

@@ -1,4 +1,4 @@
-"""The paper's claims: its own tables support what it concludes, and verdicts follow from intervals by hand."""
+"""The paper's claims: its own tables support its conclusions, and verdicts equal those worked out by hand."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_the_published_tables_support_the_papers_conclusions() -> None:
     others = verdicts.drop(index="C3")
     assert list(others.index) == ["C1", "C2", "C4a", "C4b", "C4c", "C4d", "C5", "C6", "C7"]
     expected = pd.DataFrame("supported", index=others.index, columns=others.columns)
-    expected.loc["C6", "pathology"] = "–"  # the paper says nothing of it
+    expected.loc["C6", "pathology"] = "–"  # the paper makes no claim about it
     pd.testing.assert_frame_equal(others, expected)
 
 
@@ -37,7 +37,7 @@ def test_published_differences_are_those_of_the_printed_numbers() -> None:
         0.58 - 0.13
     )
     assert found["C1", "pathology", "FGSM: AUC at ε = 0.02 less AUC at ε = 0.06"] == pytest.approx(0.56 - 0.33)
-    # different - same on d1, less the mean of what d2 and d2_half add with the same architecture
+    # different - same on d1, minus the mean addition of d2 and d2_half with the same architecture
     by_hand = (0.82 - 0.47) - ((0.77 - 0.47) + (0.75 - 0.47)) / 2
     (text,) = [s for c, m, s in found.index if (c, m) == ("C7", "pathology")]
     assert found["C7", "pathology", text] == pytest.approx(by_hand)
@@ -96,7 +96,7 @@ def test_a_verdict_follows_from_the_interval_of_the_contrast(kind: str, margin: 
 
 
 @pytest.mark.parametrize(("attack", "verdict"), [("lost", "missing"), ("none", "missing"), ("bad", "void")])
-def test_what_is_missing_or_void_is_not_judged(attack: str, verdict: str) -> None:
+def test_missing_and_void_cells_are_not_judged(attack: str, verdict: str) -> None:
     row = judged("above", 0.0, "one", attack)
     assert row["verdict"] == verdict
     assert math.isnan(float(str(row["difference"])))
@@ -105,12 +105,12 @@ def test_what_is_missing_or_void_is_not_judged(attack: str, verdict: str) -> Non
 def test_modalities_have_different_patients_so_variances_add() -> None:
     one, two = Contrast(0.4, A), Contrast(0.1, np.array([0.005, -0.005]))
     low, high = _between(one, two).bounds(0.95)
-    variance = 5 / 4 * ((0.0075**2 + 0.0025**2 + 0.005**2) + 2 * 0.005**2)  # all 5 patients carry it
+    variance = 5 / 4 * ((0.0075**2 + 0.0025**2 + 0.005**2) + 2 * 0.005**2)  # all 5 patients contribute
     assert (low + high) / 2 == pytest.approx(0.3)
     assert (high - low) / 2 == pytest.approx(T95_OF_4 * math.sqrt(variance), abs=1e-6)
 
 
-def test_a_modality_that_the_paper_does_not_know_gets_no_direction() -> None:
+def test_a_modality_outside_the_paper_has_no_direction() -> None:
     tables = {n: t.replace({"modality": {"pathology": "dermatology"}}) for n, t in published_tables().items()}
     verdicts = sum_up(judge_claims(tables, Margins())).set_index("claim")
     assert list(verdicts.index[verdicts["dermatology"] == "–"]) == ["C4a", "C4c", "C4d", "C6", "C7"]

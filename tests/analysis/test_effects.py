@@ -1,4 +1,4 @@
-"""Factor effects: planted ones come back, null ones are found as rarely as they should."""
+"""Factor effects: planted effects are recovered, and null effects are found at the nominal rate."""
 
 import math
 
@@ -25,7 +25,7 @@ def by_name(effects: pd.DataFrame) -> pd.Series:
     return effects.set_index(["factor", "to"])["effect"]
 
 
-def test_planted_effects_come_back_exactly_where_nothing_is_random() -> None:
+def test_planted_effects_are_recovered_exactly_without_noise() -> None:
     effects = factor_effects(simulated_frame(np.random.default_rng(1), planted=PLANTED))
     assert list(effects.columns) == COLUMNS
     found = by_name(effects)
@@ -33,7 +33,7 @@ def test_planted_effects_come_back_exactly_where_nothing_is_random() -> None:
     assert found["attack", "pgd"] == pytest.approx(0.02)
     assert found["other architecture", "yes"] == pytest.approx(0.08)
     assert found["both pre-trained, beyond each alone", "together"] == pytest.approx(-0.2)
-    # one side pre-trained counts with its share of rows where the other is too
+    # the interaction counts with the share of rows whose other side is pre-trained too
     frame = simulated_frame(np.random.default_rng(1))
     attacked = frame[frame["condition"] == "adversarial"]
     pre = (attacked["surrogate_init"] == "pre").mean(), (attacked["target_init"] == "pre").mean()
@@ -42,7 +42,7 @@ def test_planted_effects_come_back_exactly_where_nothing_is_random() -> None:
     assert found["data of surrogate and target", "disjoint"] == pytest.approx(0.06)
 
 
-def test_the_patients_alone_make_the_interval_where_trainings_are_few() -> None:
+def test_few_trainings_give_intervals_from_patients_alone() -> None:
     frame = simulated_frame(np.random.default_rng(2), instances=2, planted={"attack": 0.02}, patients=0.01)
     effects = factor_effects(frame)
     assert effects["conditional"].all()
@@ -55,14 +55,14 @@ def test_the_patients_alone_make_the_interval_where_trainings_are_few() -> None:
     assert attack["error_patients"] == pytest.approx((3 - 1) * 0.01 / 0.8)
 
 
-def test_with_three_trainings_of_each_kind_their_variation_is_in_the_interval() -> None:
+def test_three_trainings_of_each_family_add_their_variation_to_the_interval() -> None:
     effects = factor_effects(simulated_frame(np.random.default_rng(3), spread=0.05))
     assert not effects["conditional"].any()
     errors = effects.set_index("factor")["error_trainings"]
     assert errors["attack"] == pytest.approx(0, abs=1e-9)  # each pairing has both attacks: it cancels
 
 
-def test_errors_are_as_large_as_estimates_scatter_and_null_effects_are_rarely_found() -> None:
+def test_errors_match_the_scatter_of_estimates_and_null_effects_are_rarely_significant() -> None:
     studies = [
         factor_effects(simulated_frame(np.random.default_rng(100 + study), spread=0.05), seed=study).iloc[2:4]
         for study in range(30)
@@ -84,12 +84,12 @@ def test_logit_outcomes_are_of_the_shrunk_auc() -> None:
     assert found["attack", "pgd"] == pytest.approx(-2 * low)
 
 
-def test_an_unknown_outcome_is_refused() -> None:
+def test_an_unknown_outcome_raises() -> None:
     with pytest.raises(DataError, match="'relative' or 'logit'"):
         factor_effects(simulated_frame(np.random.default_rng(1)), "auc")  # type: ignore[arg-type]
 
 
-def test_nothing_attacked_has_no_effects() -> None:
+def test_a_study_without_attacks_has_no_effects() -> None:
     frame = simulated_frame(np.random.default_rng(1))
     assert factor_effects(frame[frame["condition"] == "clean"]).empty
 
@@ -108,7 +108,7 @@ def test_nothing_attacked_has_no_effects() -> None:
         ("d1", "development", "overlapping"),
     ],
 )
-def test_what_two_splits_share(target: str, surrogate: str, level: str) -> None:
+def test_relation_of_two_splits(target: str, surrogate: str, level: str) -> None:
     assert _data(target, surrogate) == level
 
 
@@ -119,7 +119,7 @@ def test_a_side_with_a_single_training_makes_effects_conditional() -> None:
     assert factor_effects(half_done)["conditional"].all()
 
 
-def test_draws_that_lost_a_level_say_nothing_of_it() -> None:
-    frame = simulated_frame(np.random.default_rng(3))  # nothing is random: nothing may vary
+def test_draws_without_a_level_are_left_out() -> None:
+    frame = simulated_frame(np.random.default_rng(3))  # no noise, so no variation
     few = frame[(frame["target_arch"] == "a") & frame["surrogate_arch"].isin(["a", ""])]
     assert factor_effects(few)["error_trainings"].max() < 1e-12

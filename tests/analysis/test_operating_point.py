@@ -44,7 +44,7 @@ def test_shares_are_those_of_scikit_learn() -> None:
             assert found.mean_probability[target, label] == pytest.approx(probability.mean())
 
 
-def test_clean_images_fool_nobody_and_ties_with_the_threshold_are_negative() -> None:
+def test_clean_images_are_not_fooled_and_ties_with_the_threshold_are_negative() -> None:
     labels = np.array([[0], [0], [1], [1]], dtype=np.uint8)
     clean = np.array([[[1.0], [2.0], [2.0], [3.0]]], dtype=np.float32)
     thresholds = thresholds_of(labels, clean)
@@ -89,7 +89,7 @@ def test_decisions_are_averaged_over_black_box_pairings_and_findings() -> None:
     assert table["sensitivity"].tolist() == pytest.approx([0.6] * 3)
 
 
-def test_findings_are_shown_where_there_are_several() -> None:
+def test_findings_are_listed_only_if_there_are_several() -> None:
     table = finding_table(decisions())
     adversarial = table[table["condition"] == "adversarial"].set_index("label")
     assert adversarial["auc"].to_dict() == pytest.approx({"one": 1 - 0.4, "two": 1 - 0.4})
@@ -117,7 +117,7 @@ def test_the_best_surrogate_is_never_the_target_itself() -> None:
     assert best_surrogates(pd.DataFrame(rows), 0.7).empty
 
 
-def test_damage_stands_beside_perceptibility() -> None:
+def test_damage_and_perceptibility_share_a_row() -> None:
     auc = decisions().assign(relative_auc=lambda frame: frame["auc"] / 0.8)
     perceptibility = pd.DataFrame(
         [

@@ -28,7 +28,7 @@ PGD = {(A1, A0): 0.44, (B0, A0): 0.52, (A0, B0): 0.56, (B1, B0): 0.60}
 
 
 def _frame(models: list) -> pd.DataFrame:
-    """The pairings of FGSM and PGD as above at epsilon 0.02, as far as `models` has them; targets A0 0.80, B0 0.75."""
+    """Return the pairings of FGSM and PGD above at epsilon 0.02 that `models` has; clean AUC of A0 0.80, of B0 0.75."""
     frame = small_frame(models)
     for values, attack in ((FGSM, "fgsm"), (PGD, "pgd")):
         for (surrogate, target), auc in ((pair, auc) for pair, auc in values.items() if {*pair} <= {*models}):
@@ -93,7 +93,7 @@ def test_interval_of_a_cell_keeps_the_covariance_of_its_pairings():
     assert cell["relative_high"] == pytest.approx(66.125 * factor, abs=1e-4)
 
 
-def test_a_target_that_rises_and_falls_with_its_clean_auc_has_a_certain_relative_auc():
+def test_an_attacked_auc_proportional_to_the_clean_one_has_an_exact_relative_auc():
     frame = small_frame(RANDOM_D1)
     for surrogate, target in FGSM:
         # attacked = 1/2 clean and moves with it: dA = dB / 2
@@ -131,14 +131,14 @@ def test_table2_cells_by_hand():
     assert set(cells.loc[cells["condition"] != "clean", "epsilon"]) == {0.02}
 
 
-def test_table2_takes_the_epsilon_it_is_asked_for():
+def test_table2_uses_the_given_epsilon():
     cells = tables.table2(_frame(RANDOM_D1), reference_epsilon=0.04)
     assert _cell(cells, surrogate_init="random")["auc"] == pytest.approx(UNTOUCHED)
     with pytest.raises(DataError, match=r"0\.03 is not in the data"):
         tables.table2(_frame(RANDOM_D1), reference_epsilon=0.03)
 
 
-def test_tables_2_and_3_take_the_paper_epsilon_where_it_is_and_else_the_smallest():
+def test_tables_2_and_3_use_the_epsilon_of_the_paper_or_else_the_smallest():
     frame = _frame([*RANDOM_D1, A_D2])
     finer = frame[frame["epsilon"] == 0.02].assign(epsilon=0.01, auc=0.3)
     both = pd.concat([frame, finer], ignore_index=True)
@@ -149,7 +149,7 @@ def test_tables_2_and_3_take_the_paper_epsilon_where_it_is_and_else_the_smallest
         assert set(make(coarse).query("condition == 'adversarial'")["epsilon"]) == {0.04}
 
 
-def test_an_attack_that_has_no_other_epsilon_leaves_no_holes():
+def test_an_attack_with_a_single_epsilon_leaves_no_missing_cells():
     frame = _frame([*RANDOM_D1, A_D2])
     ragged = frame[~((frame["attack"] == "fgsm") & (frame["epsilon"] == 0.04))]
     cells = pd.concat([make(ragged) for make in (tables.table1, tables.table2, tables.table3)])
@@ -163,7 +163,7 @@ def test_an_attack_that_has_no_other_epsilon_leaves_no_holes():
 
 
 def _missing_without_models(cells: pd.DataFrame) -> int:
-    """Count the cells of Table 3 that the frame has no models for: d2 surrogates of architecture b."""
+    """Count the cells of Table 3 without models in the frame: d2 surrogates of architecture b."""
     return int(((cells["table"] == 3) & (cells["surrogate_split"] == "d2")).sum())
 
 
@@ -212,7 +212,7 @@ def test_the_three_cells_agree_with_three_architectures():
     assert agreement["difference"].max() < 1e-9
 
 
-def test_disagreement_is_seen():
+def test_disagreement_is_reported():
     frame = _frame(RANDOM_D1)
     parts = [tables.table1(frame), tables.table2(frame), tables.table3(frame)]
     parts[1]["auc"] += 0.01
@@ -241,7 +241,7 @@ def test_a_row_without_a_number_is_a_missing_pairing():
     assert _cell(cells, condition="adversarial", attack="pgd", epsilon=0.02)["auc"] == pytest.approx(0.53)
 
 
-def test_what_the_study_declares_is_expected_even_if_the_frame_never_mentions_it():
+def test_declared_models_are_expected_even_if_the_frame_lacks_them():
     frame, study = _frame([A0, A1]), small_study(RANDOM_D1)
     cell = _cell(tables.table1(frame, study=study), condition="adversarial", attack="fgsm", epsilon=0.02)
     assert (cell["num_pairings"], cell["num_expected"]) == (1, 4)
@@ -251,7 +251,7 @@ def test_what_the_study_declares_is_expected_even_if_the_frame_never_mentions_it
     assert tables.missing_pairings(_frame(RANDOM_D1), study).empty
 
 
-def test_ensembles_are_expected_but_no_part_of_the_papers_tables():
+def test_ensembles_are_expected_but_not_in_the_tables_of_the_paper():
     frame, study = _frame(RANDOM_D1), small_study(RANDOM_D1)
     some = EnsembleSpec(modality="eye", label="some", members=(A0.name, B0.name))
     study = dataclasses.replace(study, ensembles=(some,))
@@ -271,7 +271,7 @@ def test_without_a_twin_the_same_architecture_pairing_is_missing_not_white_box()
     assert math.isnan(cell["auc"])
 
 
-def test_a_missing_clean_auc_takes_only_the_relative_auc():
+def test_a_missing_clean_auc_removes_only_the_relative_auc():
     cell = _cell(
         tables.table1(without(_frame(RANDOM_D1), None, B0)), attack="fgsm", epsilon=0.02, condition="adversarial"
     )
@@ -279,7 +279,7 @@ def test_a_missing_clean_auc_takes_only_the_relative_auc():
     assert math.isnan(cell["relative_percent"])
 
 
-def test_a_row_that_is_there_twice_is_refused():
+def test_a_duplicate_row_raises():
     frame = _frame(RANDOM_D1)
     with pytest.raises(DataError, match="twice"):
         tables.table1(pd.concat([frame, frame.iloc[[3]]]))
@@ -380,7 +380,7 @@ def test_latex_compiles(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_markdown_rows_have_as_many_places_as_the_header():
+def test_markdown_rows_have_as_many_cells_as_the_header():
     lines = [
         line for line in table_text.to_markdown(1, tables.table1(_frame(RANDOM_D1))).splitlines() if line[:1] == "|"
     ]
@@ -388,13 +388,13 @@ def test_markdown_rows_have_as_many_places_as_the_header():
     assert len({line.count("|") for line in lines}) == 1
 
 
-def test_a_frame_that_went_through_parquet_gives_the_same_cells(tmp_path):
+def test_a_frame_read_from_parquet_gives_the_same_cells(tmp_path):
     frame = _frame(RANDOM_D1)
     frame.to_parquet(tmp_path / "auc.parquet")
     pd.testing.assert_frame_equal(tables.table1(pd.read_parquet(tmp_path / "auc.parquet")), tables.table1(frame))
 
 
-def test_a_study_stands_beside_the_published_cells_it_shares():
+def test_shared_cells_have_both_the_study_and_the_published_numbers():
     models = [model(a, i, modality="pathology", instance=k) for a in "ab" for i in ("random", PRE) for k in (0, 1)]
     frame = small_frame(models)
     cells = {n: make(frame) for n, make in enumerate((tables.table1, tables.table2, tables.table3), start=1)}
@@ -409,7 +409,7 @@ def test_a_study_stands_beside_the_published_cells_it_shares():
     assert len(beside[beside["table"] == 3]) == 3  # clean and d1 with either architecture: there is no d2
 
 
-def test_the_published_tables_beside_themselves_are_equal():
+def test_the_published_tables_equal_themselves():
     whole = {
         n: t.reindex(columns=[*t.columns, "auc_low", "auc_high", "relative_low", "relative_high"])
         for n, t in published_tables().items()
@@ -420,7 +420,7 @@ def test_the_published_tables_beside_themselves_are_equal():
     assert beside["relative_percent"].equals(beside["published_relative"])
 
 
-def test_with_two_pretrainings_none_is_the_papers():
+def test_two_pretrainings_cannot_be_compared_with_the_paper():
     models = [model(a, i, modality="pathology") for a in "ab" for i in ("random", PRE, "weights:other")]
     frame = small_frame(models)
     with pytest.raises(DataError, match="several pre-trainings"):

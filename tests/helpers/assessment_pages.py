@@ -1,4 +1,4 @@
-"""One target that raygrid did not train, attacked through four surrogates, with numbers that can be checked by hand."""
+"""An external target attacked through four surrogates, with numbers that can be checked by hand."""
 
 from dataclasses import replace
 from itertools import product
@@ -38,7 +38,7 @@ def small_frame() -> pd.DataFrame:
 
 
 def assessment(frame: pd.DataFrame | None = None, **changes: Any) -> Assessment:
-    """Return what is known of the target, from `small_frame` or another."""
+    """Return an assessment of the target from `small_frame` or another frame."""
     study = replace(small_study(MODELS), targets=(TARGET,), zoo_as_targets=False)
     auc = small_frame() if frame is None else frame
     case = {"modality": "eye", "surrogate": A.name, "condition": "adversarial", "attack": "pgd", "epsilon": 0.02}
@@ -57,7 +57,7 @@ def page(one: Assessment | None = None, *, phantom: bool = True) -> str:
 
 
 def influences(error: float) -> list[float]:
-    """Return influences of half of the patients against the other half, which have this standard error.
+    """Return influences with this standard error, positive for half of the patients and negative for the others.
 
     It is sqrt(P / (P - 1) · P · pull²), and Student's t is 1.961.
     """

@@ -1,4 +1,4 @@
-"""Small AUC frames for tests: every pairing of a few models, all AUCs alike until a test sets the ones it means."""
+"""Small AUC frames: every pairing of a few models, all with the same AUC until a test sets others."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 
 EPSILONS = (0.02, 0.04)
-UNTOUCHED = 0.9  # far from what tests set: a wrong pairing in a mean shows
+UNTOUCHED = 0.9  # far from the values that tests set, so a wrong pairing in a mean shows
 
 
 def model(arch: str, init: str = "random", split: str = "d1", instance: int = 0, modality: str = "eye") -> ModelSpec:
@@ -29,7 +29,7 @@ def small_study(models: Sequence[ModelSpec]) -> StudySpec:
 
 
 def small_frame(models: Sequence[ModelSpec]) -> pd.DataFrame:
-    """Clean AUC 0.8, everything else `UNTOUCHED`; two patients, influence (0.01, -0.01)."""
+    """Return clean AUCs of 0.8, all others `UNTOUCHED`; two patients with influences (0.01, -0.01)."""
     rows = []
     for target in models:
         rows.append(_row("clean", None, target, "", 0.0, 0.8))

@@ -1,4 +1,4 @@
-"""Studies whose factors do what a test says, with surrogates and targets that differ at random."""
+"""Simulated studies with planted factor effects and random differences between surrogates and targets."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -25,7 +25,7 @@ def simulated_frame(
     """Return an AUC frame of one modality: relative AUC = 0.7 + planted effects + random surrogate and target effects.
 
     Args:
-        instances: trainings of each of the eight kinds of model.
+        instances: trainings of each of the eight families of models.
         planted: `epsilon` (0.02 to 0.04), `attack` (fgsm to pgd), `target`, `surrogate` (pre-trained), `both`,
             `architecture` (other), `data` (disjoint).
         spread: standard deviation of the surrogates' and of the targets' own effects.
