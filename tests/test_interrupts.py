@@ -1,4 +1,4 @@
-"""SIGTERM ends a command as Ctrl-C does, whatever the libraries in between would have done with it."""
+"""SIGTERM ends a command in the same way as Ctrl-C, even if a library replaces the signal handlers."""
 
 import signal
 from collections.abc import Callable
@@ -11,16 +11,14 @@ from raygrid.interrupts import Terminated, preserve_handlers, sigterm_as_interru
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_that_is_told_to_stop_says_how_to_go_on(
-    number: signal.Signals, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stopped_command_says_how_to_continue(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert exit_status(lambda: signal.raise_signal(number)) == 128 + number
     assert capsys.readouterr().err == "stopped; run the same command again to continue\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_sigterm_stays_sigterm_where_ray_waits() -> None:
+def test_sigterm_keeps_its_exit_status_while_ray_waits() -> None:
     def wait() -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
@@ -30,9 +28,9 @@ def test_sigterm_stays_sigterm_where_ray_waits() -> None:
     assert exit_status(wait) == 128 + signal.SIGTERM
 
 
-def test_what_a_library_sets_lasts_no_longer_than_the_block() -> None:
+def test_handlers_of_a_library_are_replaced_after_the_block() -> None:
     def ignored(number: int, frame: Any) -> None:
-        """Do as Ray's driver does not: nothing."""
+        """Do nothing."""
 
     with sigterm_as_interrupt():
         with preserve_handlers():
@@ -42,7 +40,7 @@ def test_what_a_library_sets_lasts_no_longer_than_the_block() -> None:
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_ray_and_tune_leave_the_signals_alone(ray_session: Any) -> None:
+def test_ray_and_tune_keep_the_handlers(ray_session: Any) -> None:
     from ray import tune
 
     def trial(config: dict[str, Any]) -> None:

@@ -1,17 +1,14 @@
 """A whole small grid through Ray: the real path, stopped by signals, equals an undisturbed one."""
 
-import fcntl
 import os
 import re
 import runpy
 import signal
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import pandas as pd
 import pytest
@@ -20,9 +17,8 @@ from tiny_grid import tiny
 from toy_zoo import make_zoo
 
 from raygrid.cli.commands import main
-from raygrid.errors import DataError, SpecError, StoreError, WeightsError
+from raygrid.errors import DataError, SpecError, WeightsError
 from raygrid.io.files import write_json
-from raygrid.io.lease import lease
 from raygrid.models import architectures
 from raygrid.store.samples import samples_dir
 from raygrid.store.scores import read_metadata
@@ -107,7 +103,7 @@ def test_stopped_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> N
     for pattern, count, by in (
         ("zoo/*/*/card.json", 2, signal.SIGTERM),
         ("scores/*/*/*/block-*.parquet", 2, signal.SIGINT),
-    ):  # SIGKILL in training: test_chaos; in the transfer stage: test_storage
+    ):  # SIGKILL in training: test_chaos; in the transfer stage: test_object_storage
         said = stop_when(tmp_path, pattern, count, by)
         assert said.endswith("stopped; run the same command again to continue\n")
         assert "FAILED" not in said
@@ -122,39 +118,6 @@ def test_stopped_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> N
         units = zoo.units("pathology")
         hashes.append([read_metadata(file.path)["adversarial_sha256"] for (file,) in score_files(units)])
     assert hashes[0] == hashes[1]
-
-
-def test_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -> None:
-    script = (
-        "import sys, pathlib\nfrom raygrid.io.lease import lease\n"
-        "with lease(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline().strip() == "held"
-    with pytest.raises(StoreError, match=f'"pid": {holder.pid}'), lease(tmp_path):
-        pass
-    holder.kill()
-    holder.communicate()
-    with lease(tmp_path):
-        pass
-
-
-def test_a_lock_file_that_its_holder_removes_meanwhile_is_not_taken_for_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, flock = tmp_path / "study" / "driver.lock", fcntl.flock
-
-    def flock_of_a_file_just_removed(file: TextIO, how: int) -> None:
-        monkeypatch.setattr(fcntl, "flock", flock)
-        flock(file, how)
-        path.unlink()
-        path.parent.rmdir()
-
-    monkeypatch.setattr(fcntl, "flock", flock_of_a_file_just_removed)
-    with lease(path.parent):
-        assert str(os.getpid()) in path.read_text()
 
 
 def test_a_run_that_ends_at_its_first_check_leaves_no_folder(tmp_path: Path) -> None:

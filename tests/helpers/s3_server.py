@@ -1,4 +1,4 @@
-"""An S3-compatible server on the loopback interface (moto's) that can be told to fail, for as long as a block lasts."""
+"""An S3-compatible server (moto) on the loopback interface that fails on request; it runs for one block."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -23,8 +23,9 @@ class S3Server:
 
     Attributes:
         endpoint: its address, `http://127.0.0.1:port`.
-        failures: how many of the next requests are answered with 500.
-        refusing: requests for which it is true are answered with 500, too.
+        failures: number of next requests to answer with 500.
+        refusing: condition on (method, path) of further requests to answer with 500.
+        requests: (method, path) of all requests so far.
     """
 
     endpoint: str
@@ -33,28 +34,28 @@ class S3Server:
     requests: list[tuple[str, str]] = field(default_factory=list)
 
     def authenticate(self, after: float) -> None:
-        """Know nobody's credentials after so many further requests; moto lets everybody in but for this."""
+        """Refuse all credentials after so many further requests; moto otherwise accepts any."""
         url, words = f"{self.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
         urlopen(Request(url, data=str(after).encode(), headers=words, method="POST")).read()
 
     @property
     def client(self) -> Any:
-        """A client of another make than the one that is tested."""
+        """A client other than the tested one."""
         keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
         return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
 
     def url(self, folder: str) -> str:
-        """Return the URL of a folder, which names the server."""
+        """Return the URL of a folder, with the address of this server."""
         return f"s3://{BUCKET}/{folder}?endpoint_override={self.endpoint}"
 
     def objects(self, folder: str = "") -> dict[str, tuple[str, Any]]:
-        """Return the checksum and the time of every object below `folder`, by its name in there."""
+        """Return the checksum and the time of every object below `folder`, by its name relative to it."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=folder)
         found = {o["Key"]: (o["ETag"], o["LastModified"]) for page in pages for o in page.get("Contents", [])}
         return {key.removeprefix(folder).lstrip("/"): state for key, state in found.items() if not key.endswith("/")}
 
     def put(self, key: str, data: bytes) -> None:
-        """Make an object behind raygrid's back."""
+        """Write an object without raygrid."""
         self.client.put_object(Bucket=BUCKET, Key=key, Body=data)
 
     def get(self, key: str) -> bytes:
@@ -62,18 +63,18 @@ class S3Server:
         return bytes(self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
     def delete(self, key: str) -> None:
-        """Delete an object behind raygrid's back."""
+        """Delete an object without raygrid."""
         self.client.delete_object(Bucket=BUCKET, Key=key)
 
 
 class _Silent(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing: thousands of lines hide the one that matters."""
+        """Print nothing: thousands of lines would hide the important one."""
 
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """Start an empty server; credentials and endpoint are put in the environment for the block."""
+    """Run an empty server during the block, with credentials for it in the environment."""
     from moto.moto_api._internal.models import moto_api_backend
 
     moto_api_backend.reset()

@@ -1,4 +1,4 @@
-"""The tiny grid with a lease that grows old in seconds, so that a test need not wait for a minute and a half."""
+"""The tiny grid with a claim that expires in seconds, since a test should not wait for 90."""
 
 from tiny_grid import tiny
 

@@ -1,6 +1,6 @@
-"""Run a study of raw images, on nodes that share nothing but object storage: a program, as it has a cluster.
+"""Run a study of raw images on nodes that share only object storage; a program, since it starts its own cluster.
 
-Usage: storage_on_nodes.py STUDY_URL DATA_URL CACHES: every node has a cache below the folder CACHES, the driver, too.
+Usage: storage_on_nodes.py STUDY_URL DATA_URL CACHES. Each node, and the driver, has its cache below the folder CACHES.
 """
 
 import os
@@ -19,7 +19,7 @@ NODES = ("head", "worker")
 
 
 def raw_images() -> StudySpec:
-    """Return a study of 3 models on images that a table lists, one of them pre-trained on textures."""
+    """Return a study of 3 models on the images of a table; one model is pre-trained on textures."""
     recipe = Recipe(epochs=1, batch_size=8)
     textures = ModalitySpec(
         name="textures",

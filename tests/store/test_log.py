@@ -1,4 +1,4 @@
-"""What a run leaves in log.jsonl, and that it looks before it fills a disk."""
+"""The lines of log.jsonl, and the check of free space."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def lines_of(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
 
 
-def test_every_finished_piece_is_a_line_also_those_that_the_terminal_passes_over(tmp_path: Path) -> None:
+def test_every_finished_piece_is_a_line_even_if_the_terminal_skips_it(tmp_path: Path) -> None:
     with run_log(tmp_path):
         progress = Progress("transfer eye: units", 3)
         for number in range(3):
@@ -46,7 +46,7 @@ def test_every_finished_piece_is_a_line_also_those_that_the_terminal_passes_over
     assert {"time", "host", "pid"} <= set(lines[0])
 
 
-def test_runs_are_appended_and_what_stopped_one_is_there(tmp_path: Path) -> None:
+def test_runs_are_appended_with_the_error_that_stopped_them(tmp_path: Path) -> None:
     with pytest.raises(StoreError), run_log(tmp_path):
         raise StoreError("the disk is gone")
     with pytest.raises(ZeroDivisionError), run_log(tmp_path):
@@ -66,7 +66,7 @@ def test_runs_are_appended_and_what_stopped_one_is_there(tmp_path: Path) -> None
     assert len(lines_of(tmp_path)) == 6
 
 
-def test_a_disk_without_room_is_told_before_work_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_free_space_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")(10**12, 10**12 - 2 * 10**9, 2 * 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     require_space(tmp_path, 2e9, "the scores", "make room")

@@ -1,4 +1,4 @@
-"""Training images: mapped once per node, whole, in the right order, and never half-written."""
+"""Training images: mapped once per node, complete and in order; the cache never keeps a partial file."""
 
 import multiprocessing
 import os
@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def samples(tmp_path: Path, images: np.ndarray, cache: Path) -> Samples:
-    """Image k belongs to patient k // 2 and has label k % 2; both parts hold all images, in three shards each."""
+    """Image k is of patient k // 2 and has label k % 2. Both parts have all images, in three shards each."""
     ids = [f"i{k:03d}" for k in range(len(images))]
     patients = [f"p{k // 2:03d}" for k in range(len(images))]
     labels = (np.arange(len(images)) % 2).astype(np.uint8)[:, None]
@@ -82,7 +82,7 @@ def test_a_second_reader_decodes_nothing(samples, monkeypatch):
     assert np.array_equal(first.images[:], again.images[:])
 
 
-def test_a_cut_off_file_and_a_killed_writer_are_mended(samples, images, cache):
+def test_a_truncated_file_and_the_remains_of_a_killed_writer_are_replaced(samples, images, cache):
     samples.training_set("d1", "train")
     (path,) = cache.glob("*.uint8")
     path.write_bytes(path.read_bytes()[:1000])
@@ -104,7 +104,7 @@ def _write_slowly(counter: Path) -> None:
     assert cached_file("shared", 50_000, write).read_bytes() == b"x" * 50_000
 
 
-def test_of_several_processes_one_writes(cache, tmp_path):
+def test_one_of_several_processes_writes(cache, tmp_path):
     context = multiprocessing.get_context("fork")
     counter = tmp_path / "counter"
     processes = [context.Process(target=_write_slowly, args=(counter,)) for _ in range(4)]
@@ -116,7 +116,7 @@ def test_of_several_processes_one_writes(cache, tmp_path):
     assert counter.read_text() == "written\n"
 
 
-def test_a_writer_that_fails_leaves_nothing(cache):
+def test_a_failed_write_leaves_no_file(cache):
     def write(file: BinaryIO) -> None:
         file.write(b"half")
         raise ValueError("damaged")
@@ -126,7 +126,7 @@ def test_a_writer_that_fails_leaves_nothing(cache):
     assert [path.name for path in cache.iterdir()] == ["broken.lock"]
 
 
-def test_a_full_disk_is_named_before_anything_is_written(samples, cache, monkeypatch):
+def test_too_little_free_space_is_an_error_before_anything_is_written(samples, cache, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(StoreError, match=f"0.0 GB free.*set {CACHE_VARIABLE} to a folder"):
         samples.training_set("d1", "train")
