@@ -9,6 +9,7 @@ import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from raygrid.analysis.number_text import fixed
 from raygrid.analysis.tables import LEARNED_BOUND
 from raygrid.report.table_text import PHANTOM_NOTICE
 
@@ -37,6 +38,7 @@ def render(template: str, *, phantom: bool, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["fixed"] = fixed
     notice = PHANTOM_NOTICE if phantom else ""
     return environment.get_template(template).render(phantom_notice=notice, bound=LEARNED_BOUND, **values)
 

@@ -12,6 +12,7 @@ from raygrid.analysis.assessment import (
     words_of_data,
     words_of_init,
 )
+from raygrid.analysis.number_text import fixed
 from raygrid.analysis.operating_point import SPECIFICITY
 from raygrid.analysis.results import StudyResults
 from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
@@ -275,4 +276,4 @@ def _not_asked(one: Assessment) -> list[str]:
 
 
 def _with_interval(number: Number, digits: int = 2) -> str:
-    return f"{number.value:.{digits}f} ({number.low:.{digits}f} to {number.high:.{digits}f})"
+    return f"{fixed(number.value, digits)} ({fixed(number.low, digits)} to {fixed(number.high, digits)})"

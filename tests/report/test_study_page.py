@@ -195,3 +195,9 @@ def test_of_clean_scores_only_there_are_no_effects():
 
 def test_equal_inputs_give_equal_pages():
     assert render() == render()
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign(page):
+    assert ">0.000<" in page
+    assert ">0.0<" in page  # an effect
+    assert not re.search(r"[-+]0\.0+\b", page)
