@@ -4,6 +4,7 @@ import argparse
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from raygrid._version import __version__
 from raygrid.cli.exit_status import guarded
@@ -20,9 +21,27 @@ file: python experiments/full_grid.py --help
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `raygrid` command."""
+    options = _parser().parse_args(arguments)
+    guarded(lambda: options.command(options))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="raygrid", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"raygrid {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_commands_on_studies(commands)
+    add_figures(commands)
+    add_tables(commands)
+    text = "check a cluster file for `ray up`, without a cloud"
+    sub = commands.add_parser("check-cluster", help=text, description=text)
+    sub.add_argument("file", type=Path, nargs="+", help="cluster file, such as cluster.yaml")
+    sub.add_argument("--template", action="store_true", help="accept values that are still to be filled in (REPLACE)")
+    sub.set_defaults(command=_check_cluster)
+    _add_commands_on_files(commands)
+    return parser
+
+
+def _add_commands_on_studies(commands: Any) -> None:
     for name, command, text in (
         ("status", _status, "show finished and missing work, failures and pace"),
         ("report", _report, "make the results (auc.parquet, tables, report.html) again from the scores"),
@@ -39,34 +58,20 @@ def main(arguments: list[str] | None = None) -> None:
         if name == "clean":
             sub.add_argument("--delete", action="store_true", help="delete the listed files")
         sub.set_defaults(command=command)
-    add_figures(commands)
-    add_tables(commands)
-    text = "check a cluster file for `ray up`, without a cloud"
-    sub = commands.add_parser("check-cluster", help=text, description=text)
-    sub.add_argument("file", type=Path, nargs="+", help="cluster file, such as cluster.yaml")
-    sub.add_argument("--template", action="store_true", help="accept values that are still to be filled in (REPLACE)")
-    sub.set_defaults(command=_check_cluster)
+
+
+def _add_commands_on_files(commands: Any) -> None:
+    """Add the commands that run an experiment file with extra options."""
+    check = "check the external targets of an experiment file on prepared images, and show their AUC"
     for name, extra, text in (
-        (
-            "plan",
-            ["--plan"],
-            "show the work and cost of the study in an experiment file, without running it",
-        ),
+        ("plan", ["--plan"], "show the work and cost of the study in an experiment file, without running it"),
         ("prepare", ["--only", "prepare"], "prepare the images of the study in an experiment file"),
-        (
-            "check-target",
-            ["--only", "targets"],
-            "check the external targets of an experiment file on prepared images, and show their AUC",
-        ),
+        ("check-target", ["--only", "targets"], check),
     ):
-        sub = commands.add_parser(
-            name, help=text, description=f"{text}. Further options are those of the experiment file."
-        )
+        sub = commands.add_parser(name, help=text, description=f"{text}. Other options are those of the file.")
         sub.add_argument("file", type=Path, help="experiment file, such as experiments/full_grid.py")
         sub.add_argument("options", nargs=argparse.REMAINDER, help="options of that file: --data-root, --preset, ...")
         sub.set_defaults(command=_run_file, extra=extra)
-    options = parser.parse_args(arguments)
-    guarded(lambda: options.command(options))
 
 
 def _status(options: argparse.Namespace) -> None:

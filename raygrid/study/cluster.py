@@ -75,7 +75,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
         yield ray
         return
     with preserve_handlers():
-        _start(ray, address, num_cpus)
+        start_or_join(ray, address, num_cpus)
     try:
         yield ray
     finally:
@@ -159,7 +159,8 @@ def _smallest_gpu(ray: Any) -> int:
     return int(min(sizes))
 
 
-def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
+def start_or_join(ray: Any, address: str | None, num_cpus: int | None) -> None:
+    """Start `ray` on this machine, or join the cluster at an address. Raises ClusterError if that fails."""
     address = None if address == "local" else address
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
@@ -180,7 +181,7 @@ def _start(ray: Any, address: str | None, num_cpus: int | None) -> None:
 def _start_here(ray: Any, options: dict[str, Any]) -> None:
     # not None: without an address Ray joins any cluster that it finds on the machine
     options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    with _on_loopback(), _token_of_this_user():
+    with _on_loopback(), private_token():
         try:
             ray.init(**options)
         except Exception as error:  # a busy machine can outlast Ray's fixed 30 s for its own start
@@ -240,7 +241,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def _token_of_this_user() -> Iterator[None]:
+def private_token() -> Iterator[None]:
     """Make a token that Ray creates in the block readable for this user alone; Ray leaves that to the umask."""
     token = Path.home() / ".ray" / "auth_token"
     is_new = not token.exists()

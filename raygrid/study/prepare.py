@@ -65,7 +65,7 @@ def survey(
     if missing:
         head = f"the study cannot start: files are missing below {display_path(data_root)} (--data-root)"
         raise MissingDataError("\n".join([head, *missing]))
-    indexed = [(modality, dataset, _noted(dataset.index(), modality)) for modality, dataset in datasets]
+    indexed = [(modality, dataset, with_division_note(dataset.index(), modality)) for modality, dataset in datasets]
     for modality, _, index in indexed:
         total = len(index.table) + len(index.rejects)
         refuse_many(modality.name, index.rejects, total, max_rejected_share, study_dir / "samples")
@@ -120,7 +120,7 @@ def _open(spec: DatasetSpec, data_root: Path, bring: Callable[[Path], None]) -> 
     return dataset
 
 
-def _noted(index: Index, modality: ModalitySpec) -> Index:
+def with_division_note(index: Index, modality: ModalitySpec) -> Index:
     """Return the index, with a note if the study draws a test part although the data set has one."""
     if modality.splits.test_fraction is None or not index.table["part"].isin(("development", "test")).any():
         return index

@@ -57,12 +57,12 @@ def train_missing(
     }
     scratch = folder.path / "tune"
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, job=job), _bundle),
+        tune.with_resources(tune.with_parameters(run_trial, job=job), _bundle),
         tune_config=tune.TuneConfig(
             search_alg=SourcesFirst(folder, requests),
             num_samples=-1,  # until the searcher has no more models
             reuse_actors=True,  # a fresh actor per trial would import torch each time
-            max_concurrent_trials=_most_at_once(requests, resources),
+            max_concurrent_trials=max_concurrent_trials(requests, resources),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=tune.RunConfig(
@@ -109,7 +109,7 @@ def _bundle(config: dict[str, Any]) -> Any:
     return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
 
 
-def _most_at_once(requests: Sequence[Request], resources: Resources) -> int:
+def max_concurrent_trials(requests: Sequence[Request], resources: Resources) -> int:
     """Return the number of trials that may run or wait: as many as fit, or all if nodes may join."""
     if resources.may_grow or resources.device == "cuda":
         return len(requests)
@@ -184,7 +184,7 @@ class SourcesFirst(Searcher):  # type: ignore[misc]
         """Restore nothing."""
 
 
-def _trial(config: dict[str, Any], job: dict[str, Any]) -> None:
+def run_trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     """Train one model inside a Tune trial; an error that a retry cannot fix is reported, not raised."""
     from raygrid.models.training import train
 

@@ -49,7 +49,7 @@ def test_main_without_a_study_is_a_mistake_of_the_file() -> None:
 def test_missing_data_point_to_the_demo_where_there_is_one(
     with_demo: bool, preset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def run(study: rg.StudySpec, options: object) -> None:
+    def run(study: rg.StudySpec, options: rg.RunOptions) -> None:
         raise MissingDataError("kaggle_dr is not in data/")
 
     study = rg.StudySpec(
@@ -66,7 +66,8 @@ def test_missing_data_point_to_the_demo_where_there_is_one(
         models=rg.model_grid("eye", ("resnet18",), [("random", "d1", 0)]),
         transfer=rg.TransferSpec(attacks=rg.attack_grid((0.02,))),
     )
-    monkeypatch.setattr(experiment, "_run", run)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("raygrid.study.run.run_study", run)
     presets = {"paper": lambda: study} | ({"demo": lambda: study} if with_demo else {})
     with pytest.raises(SystemExit) as ended:
         experiment.run_experiment(presets, description="", default="paper", arguments=["--preset", preset])

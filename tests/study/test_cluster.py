@@ -13,7 +13,7 @@ from ray.exceptions import AuthenticationError
 
 from raygrid.errors import ClusterError
 from raygrid.study import cluster
-from raygrid.study.cluster import _start, _token_of_this_user, read_resources
+from raygrid.study.cluster import private_token, read_resources, start_or_join
 
 
 class NoCluster:
@@ -33,7 +33,7 @@ def test_a_cluster_that_asks_for_a_token_is_told_apart(cause: Exception, hint: s
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
         with pytest.raises(ClusterError, match=f"no Ray cluster at ray://{address}: Failed to connect") as caught:
-            _start(NoCluster(cause), f"ray://{address}", None)
+            start_or_join(NoCluster(cause), f"ray://{address}", None)
     assert ("requires a token" in str(caught.value)) == bool(hint)
     assert hint in str(caught.value)
 
@@ -47,7 +47,7 @@ def test_an_address_where_nothing_answers_is_told_in_time(
     monkeypatch.setenv("RAY_ADDRESS", f"ray://{address}")
     monkeypatch.setattr(cluster, "_JOIN_TIMEOUT_S", 1)
     with pytest.raises(ClusterError, match=r"no Ray cluster at .*: no answer") as caught:
-        _start(NoCluster(OSError()), "auto" if way == "auto" else f"ray://{address}", None)
+        start_or_join(NoCluster(OSError()), "auto" if way == "auto" else f"ray://{address}", None)
     assert ("another run" in str(caught.value)) == (way == "auto")
     shown = f"auto ({address})" if way == "auto" else address
     assert shown in str(caught.value)
@@ -71,7 +71,7 @@ class SlowRay:
 
 def test_a_slow_start_of_ray_is_tried_once_more(capsys: pytest.CaptureFixture[str]) -> None:
     ray = SlowRay(1)
-    _start(ray, None, 1)
+    start_or_join(ray, None, 1)
     assert ray.num_starts == 2
     assert "trying once more" in capsys.readouterr().out
 
@@ -79,7 +79,7 @@ def test_a_slow_start_of_ray_is_tried_once_more(capsys: pytest.CaptureFixture[st
 def test_a_second_slow_start_ends_in_one_sentence_with_a_remedy() -> None:
     ray = SlowRay(2)
     with pytest.raises(ClusterError, match="no Ray cluster on this machine: The current node timed out") as caught:
-        _start(ray, None, 1)
+        start_or_join(ray, None, 1)
     assert ray.num_starts == 2
     assert "wait until this machine is less busy" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -87,7 +87,7 @@ def test_a_second_slow_start_ends_in_one_sentence_with_a_remedy() -> None:
 
 def test_another_failure_of_ray_gets_no_advice_about_a_busy_machine() -> None:
     with pytest.raises(ClusterError, match="no Ray cluster on this machine: Failed to connect") as caught:
-        _start(NoCluster(OSError("refused")), None, 1)
+        start_or_join(NoCluster(OSError("refused")), None, 1)
     assert "busy" not in str(caught.value)
 
 
@@ -136,6 +136,6 @@ def test_a_token_that_ray_makes_is_for_its_user_alone(
     if was is not None:
         token.write_text(was)
         token.chmod(mode)
-    with _token_of_this_user():
+    with private_token():
         token.write_text(was or "made by Ray")
     assert stat.S_IMODE(token.stat().st_mode) == mode

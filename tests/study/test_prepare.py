@@ -19,7 +19,7 @@ from raygrid.errors import DataError, StoreError
 from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.store.samples import Samples
 from raygrid.study.inspect_data import split_counts
-from raygrid.study.prepare import PreparedModality, _noted, prepare_missing, survey
+from raygrid.study.prepare import PreparedModality, prepare_missing, survey, with_division_note
 
 NUM_PATIENTS = 20
 
@@ -206,9 +206,9 @@ def test_a_division_that_is_not_used_is_said(tmp_path, capsys):
         pd.DataFrame({"image_id": ["a"], "patient_id": "a", "part": "test", "locator": "", "content": "", "x": 0}),
     )
     modality = study().modalities[0]
-    assert "test_fraction draws the test patients" in _noted(index, modality).notes[0]
+    assert "test_fraction draws the test patients" in with_division_note(index, modality).notes[0]
     official = dataclasses.replace(modality, splits=SplitSpec())
-    assert _noted(index, official).notes == ()
+    assert with_division_note(index, official).notes == ()
 
 
 EXPERIMENT = Path(__file__).parents[1] / "helpers" / "tiny_grid.py"

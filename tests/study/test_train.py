@@ -12,7 +12,7 @@ from raygrid.models.memory import CONTEXT_BYTES, training_bytes
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.store.folder import StudyFolder
 from raygrid.study.cluster import Resources, share_resources
-from raygrid.study.train import MOST_PER_GPU, Request, SourcesFirst, _most_at_once, _trial, request_of
+from raygrid.study.train import MOST_PER_GPU, Request, SourcesFirst, max_concurrent_trials, request_of, run_trial
 from raygrid.study.transfer import _READER_CPUS
 
 GIB = 2**30
@@ -115,9 +115,9 @@ def test_actors_on_every_cpu_leave_room_for_a_reader(cpus: int) -> None:
 
 def test_where_nodes_may_join_all_trials_wait_for_a_place_so_that_a_cluster_sees_them() -> None:
     requests = [Request(MODEL, cpus=2, gpus=0.0)] * 9
-    assert _most_at_once(requests, CPU) == 2
-    assert _most_at_once(requests, dataclasses.replace(CPU, may_grow=True)) == 9
-    assert _most_at_once(requests, GPU) == 9
+    assert max_concurrent_trials(requests, CPU) == 2
+    assert max_concurrent_trials(requests, dataclasses.replace(CPU, may_grow=True)) == 9
+    assert max_concurrent_trials(requests, GPU) == 9
 
 
 def test_a_cluster_without_a_cpu_is_refused() -> None:
@@ -145,7 +145,7 @@ def test_what_would_come_again_is_reported_and_not_raised(
     monkeypatch.setattr("raygrid.store.folder.samples_dir", lambda *args: samples.folder)
     monkeypatch.setattr("raygrid.study.train.tune.report", reports.append)
     job = {"study": zoo.study.to_dict(), "study_dir": str(tmp_path), "samples": dict(zoo.sample_signatures)}
-    _trial({"model": 0, "cpus": 1, "gpus": 0.0}, {**job, "device": "cpu", "provenance": {}})
+    run_trial({"model": 0, "cpus": 1, "gpus": 0.0}, {**job, "device": "cpu", "provenance": {}})
     (report,) = reports
     assert report.items() >= {k: v for k, v in expected.items() if k != "failed"}.items()
     assert report["failed"].startswith(expected.get("failed", "out of memory"))
