@@ -21,13 +21,6 @@ from raygrid.report.html import Picture, png_picture, render, svg_picture
 from raygrid.scoring.examples import TargetExample
 from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, TargetSpec
 
-_KINDS = {
-    "checkpoint": "a PyTorch network from a file of weights",
-    "export": "a program of torch.export",
-    "onnx": "an ONNX file",
-    "callable": "a Python function",
-    "http": "an HTTP endpoint",
-}
 _ARCHITECTURES = {ENSEMBLE: "several together", EXTERNAL: "not trained by raygrid"}
 
 
@@ -79,7 +72,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         curves=_curves(one, phantom),
         pictures=_examples(one, examples, phantom),
         not_asked=_not_asked(one),
-        kind=_KINDS[target.kind],
+        kind=target.traits.words,
         facts=_facts(results, one),
         attacks=study.transfer.attacks,
     )

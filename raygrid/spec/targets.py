@@ -1,10 +1,11 @@
-"""Classifiers that raygrid did not train: what each takes, what its answers mean.
+"""Classifiers that raygrid did not train: the images that each takes and the meaning of its answers.
 
-A target needs no gradients: raygrid shows it images and reads its answers, as an attacker's victim would. Where there
-are gradients, of a network in a file, it can be attacked through as well.
+A target needs no gradients: raygrid sends it images and reads its answers, as an attacker does with a victim. If its
+kind has gradients, it can serve as a surrogate as well.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -13,37 +14,78 @@ from raygrid.spec._require import require
 from raygrid.spec.models import SurrogateKind
 from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 
-TARGET_KINDS = (
-    "checkpoint",  # a PyTorch network: a factory function and a file of its weights
-    "export",  # a torch.export program, a .pt2 file
-    "onnx",  # run by onnxruntime
-    "callable",  # a Python function, array of images -> array of answers
-    "http",  # an endpoint that is asked with image files or arrays
-)
+
+@dataclass(frozen=True)
+class SourceForm:
+    """A form of `TargetSpec.source`: the pattern that it matches, and its description for messages."""
+
+    pattern: re.Pattern[str]
+    words: str
+
+
+FUNCTION = SourceForm(re.compile(r"[\w.]+:\w+"), "package.module:function")
+FILE = SourceForm(re.compile(r".*", re.DOTALL), "an absolute path")  # checked when the file is read, not here
+URL = SourceForm(re.compile(r"https?://.*", re.DOTALL), "a URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetKind:
+    """The properties of one kind of target. The class of the same kind in `raygrid.targets.backends` opens it.
+
+    Attributes:
+        words: noun phrase for pages and messages.
+        source: form of `TargetSpec.source`. The module of a function, or the file, is part of the target's identity.
+        needs_weights: whether `TargetSpec.weights` names a second file.
+        has_data_files: whether the file may name further files beside it, which hold tensors.
+        is_bare_network: whether it is a network alone, which takes pixel values outside the declared range as well.
+        has_gradients: whether it can be a surrogate.
+        is_metered: whether its requests cost something: `EndpointSpec` limits them, and every answer is kept.
+    """
+
+    words: str
+    source: SourceForm
+    needs_weights: bool = False
+    has_data_files: bool = False
+    is_bare_network: bool = False
+    has_gradients: bool = False
+    is_metered: bool = False
+
+
+TARGET_KINDS: Mapping[str, TargetKind] = {
+    "checkpoint": TargetKind(
+        words="a PyTorch network from a file of weights",
+        source=FUNCTION,  # a factory that returns the network
+        needs_weights=True,
+        is_bare_network=True,
+        has_gradients=True,
+    ),
+    "export": TargetKind(words="a program of torch.export", source=FILE, is_bare_network=True, has_gradients=True),
+    "onnx": TargetKind(words="an ONNX file", source=FILE, is_bare_network=True, has_data_files=True),
+    "callable": TargetKind(words="a Python function", source=FUNCTION),  # array of images -> array of answers
+    "http": TargetKind(words="an HTTP endpoint", source=URL, is_metered=True),
+}
 ANSWERS = ("logit", "probability")
 RECEIVED = ("exact", "png", "dicom", "jpeg:<quality>")
-WITH_GRADIENTS = ("checkpoint", "export")
 EXTERNAL = "external"  # the kind of such a target, or surrogate, in the AUC frame
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_FUNCTION = re.compile(r"[\w.]+:\w+")
 _JPEG = re.compile(r"jpeg:(\d{1,3})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """The images that a target takes; raygrid's own, of range [-1, 1], are converted to them.
+    """The images that a target takes. raygrid converts its own images, of range [-1, 1], to this form.
 
-    An endpoint that is sent PNG, JPEG or DICOM files gets them of `size` and `channels`; what follows is its own work.
-
-    A pixel is scaled from black..white to `black`..`white`, then (value - mean) / std, channel by channel.
+    Each pixel is scaled to the range from `black` to `white`, then normalized to (value - mean) / std by channel.
+    Files for an endpoint (PNG, JPEG, DICOM) have `size` and `channels` only; the endpoint scales the pixels itself.
 
     Attributes:
-        size: height and width, pixels; 0 takes images of the study's size.
-        channels: 1 or 3; 0 takes the study's. Grey images are repeated for 3; colours become luminance for 1.
+        size: height and width in pixels; 0 is the study's size.
+        channels: 1 or 3; 0 is the study's number. Grey images are repeated for 3; colours become luminance for 1.
         black, white: values of a black and of a white pixel, such as 0 and 255.
-        mean, std: in the units of `black` and `white`, red, green, blue (also with `bgr`); one for all, or none.
-        bgr: blue first.
+        mean, std: in units of `black` and `white`, in the order red, green, blue (also with `bgr`). One value for all
+            channels, one per channel, or none.
+        bgr: the channels are in the order blue, green, red.
         channels_last: (batch, height, width, channel) instead of (batch, channel, height, width).
         dtype: of the array; `uint8` rounds.
     """
@@ -61,7 +103,7 @@ class InputSpec:
     def __post_init__(self) -> None:
         require(self.size >= 0, f"size is {self.size}; expected pixels, or 0 for the study's")
         require(self.channels in (0, 1, 3), f"channels is {self.channels}; expected 1, 3, or 0 for the study's")
-        require(self.black != self.white, f"black and white are both {self.black}; no image could be seen")
+        require(self.black != self.white, f"black and white are both {self.black}; expected two values")
         require(len(self.mean) == len(self.std), "mean and std must have as many values, one per channel")
         require(
             len(self.mean) in (0, 1, 3), f"mean has {len(self.mean)} values; expected one, one per channel, or none"
@@ -72,20 +114,20 @@ class InputSpec:
         require(self.dtype in ("float32", "uint8"), unknown_name("dtype", self.dtype, ("float32", "uint8")))
         require(
             not (self.dtype == "uint8" and (self.mean or (self.black, self.white) != (0.0, 255.0))),
-            "dtype uint8 takes pixels as they are: black=0, white=255, no mean and std",
+            "dtype uint8 takes whole grey levels; set black=0 and white=255, without mean and std",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerSpec:
-    """What a target's answers mean.
+    """The meaning of a target's answers.
 
     Attributes:
         kind: name in `ANSWERS`.
-        labels: what each output stands for, in order: a label of the study, or "" for one that is passed over. Empty:
-            the study's labels in their order.
-        exclusive: the outputs are classes of which one is right (a softmax), not findings that stand each alone. The
-            logit of a label is then its class against all others.
+        labels: the label of each output, in order: a label of the study, or "" for an output that raygrid ignores.
+            Empty: the study's labels in their order.
+        exclusive: the outputs are classes of which one is right (a softmax), not independent findings. The logit of a
+            label is then its class against all others.
     """
 
     kind: Literal["logit", "probability"] = "logit"
@@ -95,24 +137,23 @@ class AnswerSpec:
     def __post_init__(self) -> None:
         require(self.kind in ANSWERS, unknown_name("kind of answer", self.kind, ANSWERS))
         named = [label for label in self.labels if label]
-        require(not self.labels or bool(named), "labels names no label of the study, so nothing could be scored")
-        require(len(set(named)) == len(named), f"labels names one twice: {named}")
-        require(not self.exclusive or len(self.labels) >= 2, "exclusive needs labels with two outputs or more")
+        require(not self.labels or bool(named), "labels has no name; name at least one label of the study")
+        require(len(set(named)) == len(named), f"labels has a name twice: {named}")
+        require(not self.exclusive or len(self.labels) >= 2, "exclusive needs two labels or more; name all outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointSpec:
-    """How an HTTP endpoint may be asked. None of it but `version` changes an answer.
+    """Limits of the requests to an HTTP endpoint. Only `version` can change an answer.
 
     Attributes:
-        version: of the model behind the endpoint, as far as you know it; another one is asked anew.
+        version: of the model behind the endpoint, if you know it. A new version is queried from the start.
         batch_size: images per request.
         requests_per_second: at most, over all workers of a node.
         timeout_s: of a request.
-        retries: of a request that fails in a way that may pass.
-        token_variable: environment variable with a bearer token; the token itself never stands in a study.
-        max_images: images that may be sent in all, over every run of the study; 0 is no limit. The surrogates and
-            attacks that say most come first.
+        retries: after a temporary failure.
+        token_variable: environment variable that holds a bearer token. A study never holds the token itself.
+        max_images: images sent in total, over every run of the study; 0 is no limit. The strongest attacks come first.
     """
 
     version: str = ""
@@ -133,20 +174,20 @@ class EndpointSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSpec:
-    """A classifier that raygrid did not train: a target of every surrogate of its modality, and on demand one itself.
+    """A classifier that raygrid did not train: a target of every surrogate of its modality, and on demand a surrogate.
 
     Attributes:
         label: its name, unique within the modality.
         kind: name in `TARGET_KINDS`.
-        source: `package.module:function` for a checkpoint (a factory that returns the network) or a callable, a file
+        source: `package.module:function` for `checkpoint` (a factory that returns the network) and `callable`, a file
             for `export` and `onnx`, a URL for `http`.
-        weights: file of a checkpoint's weights, .safetensors or a state_dict that loads without running code.
-        received: how an image reaches the target: `exact`, or through an 8-bit `png` or `dicom` file, or a `jpeg:90`.
-            Where it is a file, attacked images are rounded to whole grey levels towards the clean image first.
-        input, answer: what it takes, what it says.
-        endpoint: for `http`.
-        attacked_through: whether its network is a surrogate, too, of a kind in `WITH_GRADIENTS`. Against itself it is
-            a white-box reference: what an attacker does who has it.
+        weights: file of a checkpoint's weights: .safetensors, or a state_dict that loads without running code.
+        received: the form in which the target receives an image: `exact`, or an 8-bit file (`png`, `dicom`, `jpeg:90`).
+            For files, raygrid first rounds attacked images to whole grey levels, towards the clean image.
+        input, answer: the images that it takes, and the meaning of its answers.
+        endpoint: for kinds whose requests are metered.
+        attacked_through: whether its network is a surrogate as well; the kind must have gradients. Against itself it is
+            the white-box reference, an attacker who has the target.
     """
 
     modality: str
@@ -165,31 +206,31 @@ class TargetSpec:
         who = f"target {self.label!r}"
         require(bool(_NAME.fullmatch(self.label)), f"target label {self.label!r} must match {_NAME.pattern}")
         require(self.kind in TARGET_KINDS, unknown_name("kind of target", self.kind, TARGET_KINDS))
-        if self.kind in ("checkpoint", "callable"):
-            require(
-                bool(_FUNCTION.fullmatch(self.source)),
-                f"{who}: source is {self.source!r}; expected package.module:function",
-            )
-        if self.kind == "http":
-            require(
-                self.source.startswith(("http://", "https://")), f"{who}: source is {self.source!r}; expected a URL"
-            )
-            require("@" not in self.source, f"{who}: the URL holds credentials; name token_variable instead")
+        form = self.traits.source
+        require(bool(form.pattern.fullmatch(self.source)), f"{who}: source is {self.source!r}; expected {form.words}")
+        if form is URL:
+            require("@" not in self.source, f"{who}: the URL holds credentials; remove them and set token_variable")
             require(
                 self.received == "exact" or self.input == InputSpec(size=self.input.size, channels=self.input.channels),
-                f"{who}: the endpoint is sent files and scales the pixels in them itself; of input, set size and "
-                "channels only",
+                f"{who}: the endpoint receives files and scales their pixels itself; of input, set size and channels "
+                "only",
             )
+        expected = "a file" if self.traits.needs_weights else "none"
         require(
-            bool(self.weights) == (self.kind == "checkpoint"),
-            f"{who}: a checkpoint needs a file of weights, other kinds have none",
+            bool(self.weights) == self.traits.needs_weights,
+            f"{who}: weights is {self.weights!r}; expected {expected} for kind {self.kind!r}",
         )
         require(
-            not self.attacked_through or (self.kind in WITH_GRADIENTS and self.input.dtype == "float32"),
-            f"{who} of kind {self.kind} and dtype {self.input.dtype} has no gradients, so it cannot be "
-            f"attacked_through; that needs {' or '.join(WITH_GRADIENTS)} and float32",
+            not self.attacked_through or (self.traits.has_gradients and self.input.dtype == "float32"),
+            f"{who} of kind {self.kind} and dtype {self.input.dtype} has no gradients, but attacked_through needs "
+            f"them; use {' or '.join(_kinds_with_gradients())} with float32, or remove attacked_through",
         )
-        self.jpeg_quality  # noqa: B018  raises for a quality that is none
+        self.jpeg_quality  # noqa: B018  raises SpecError for an unknown `received`
+
+    @property
+    def traits(self) -> TargetKind:
+        """The properties of its kind."""
+        return TARGET_KINDS[self.kind]
 
     @property
     def name(self) -> str:
@@ -198,28 +239,32 @@ class TargetSpec:
 
     @property
     def network(self) -> tuple[str, str, str]:
-        """What answers, whatever is declared of its images and answers."""
+        """The network that answers. Two targets can share it and differ in images and answers."""
         return (self.kind, self.source, self.weights)
 
     @property
     def surrogate_key(self) -> str:
-        """Name of its network as a surrogate, while both are open; the target has the name alone."""
+        """Key of its network as a surrogate among the open networks; as a target its key is `name`."""
         return f"surrogate {self.name}"
 
     @property
     def in_levels(self) -> bool:
-        """Whether only whole grey levels can reach the target: through a file, or as an array of bytes."""
+        """Whether the target receives whole grey levels only: from a file, or in an array of bytes."""
         return self.received != "exact" or self.input.dtype == "uint8"
 
     @property
     def jpeg_quality(self) -> int | None:
-        """Quality, 1 to 100, of the JPEG the target receives; None where it receives none.
+        """Quality, 1 to 100, of the JPEG that the target receives; None for other forms.
 
-        Raises SpecError if `received` names no known way.
+        Raises SpecError if `received` is unknown.
         """
         if self.received in ("exact", "png", "dicom"):
             return None
         found = _JPEG.fullmatch(self.received)
         if found is None or not 1 <= int(found[1]) <= 100:
-            raise SpecError(unknown_name("way to receive an image", self.received, RECEIVED))
+            raise SpecError(unknown_name("value of received", self.received, RECEIVED))
         return int(found[1])
+
+
+def _kinds_with_gradients() -> list[str]:
+    return [name for name, kind in TARGET_KINDS.items() if kind.has_gradients]

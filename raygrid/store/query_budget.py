@@ -61,8 +61,8 @@ class Allowance:
 
 
 def limit_of(target: TargetSpec) -> int:
-    """Return how many images a target may be sent, 0 without a limit."""
-    return target.endpoint.max_images if target.kind == "http" else 0
+    """Return the number of images that may be sent to a target; 0 is no limit."""
+    return target.endpoint.max_images if target.traits.is_metered else 0
 
 
 def allowance(study: StudySpec, target: TargetSpec, num_test: int) -> Allowance:

@@ -167,7 +167,7 @@ def _external(study: StudySpec, modality: str, num_test: int) -> Iterator[str]:
         plan = allowance(study, target, num_test)
         who = f"target {modality} {target.name} ({target.kind}):"
         yield f"{who} {plan.num_images:,} images; its response time comes on top of the device hours"
-        if target.kind != "http":
+        if not target.traits.is_metered:
             continue
         requests = num_requests(study, target, num_test, plan.num_asked)
         hours = requests / target.endpoint.requests_per_second / 3600

@@ -1,10 +1,13 @@
-"""Targets that run in this process: PyTorch networks, exported programs, ONNX files and functions.
+"""One class per kind of target. It opens the target: a function or module from images in [-1, 1] to raw answers.
 
-Each `open_*` returns what answers an image batch: a module or function from images in [-1, 1] to answers of any kind.
+To add a kind, declare it in `raygrid.spec.targets.TARGET_KINDS` and enter its class in `BACKENDS`.
 """
 
 import importlib
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,9 @@ from torch.nn import functional as F
 from raygrid.errors import SpecError, WeightsError, listed
 from raygrid.models.tensor_files import read_tensors
 from raygrid.spec import TargetSpec
-from raygrid.store.target_identity import external_data, module_path, target_file
+from raygrid.store.target_identity import data_files, module_path, target_file
 from raygrid.targets.delivery import deliver
+from raygrid.targets.http import open_endpoint
 from raygrid.targets.preprocessing import preprocess, require_input_shape, to_array
 from raygrid.targets.torch_export import load_program
 
@@ -26,8 +30,24 @@ _ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 _MOST_NAMED = 3  # tensors in a message
 
 
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The study's side of a target.
+
+    Attributes:
+        channels, image_size: of the study's images.
+        num_outputs: values in the answer to one image.
+        answers_dir: folder of the kept answers, for kinds whose requests are metered; None for a surrogate.
+    """
+
+    channels: int
+    image_size: int
+    num_outputs: int
+    answers_dir: Path | None = None
+
+
 class NetworkTarget(nn.Module):
-    """A network that is shown images as it wants them, on the device that it lies on."""
+    """A PyTorch network that receives its images in the declared form, on its own device."""
 
     def __init__(self, network: nn.Module, spec: TargetSpec, batch: int | None = None) -> None:
         super().__init__()
@@ -36,88 +56,130 @@ class NetworkTarget(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Return the network's answers to images (batch, channel, height, width) in [-1, 1]."""
-        shown = preprocess(deliver(images, self.spec), self.spec.input)
-        return run_in_batches(self.network, shown, self.batch)
+        delivered = preprocess(deliver(images, self.spec), self.spec.input)
+        return run_in_batches(self.network, delivered, self.batch)
 
 
-def open_checkpoint(spec: TargetSpec) -> NetworkTarget:
-    """Return the network that the factory makes, with the weights of the file, in evaluation mode.
+class Backend(ABC):
+    """Opens the targets of one kind."""
 
-    The factory is code that the study names, and is run; the file holds tensors, and nothing in it is.
+    @abstractmethod
+    def open(self, spec: TargetSpec, context: Context) -> Ask:
+        """Return a function of images (batch, channel, height, width) in [-1, 1] to answers.
 
-    Raises SpecError if the factory gives no network, WeightsError if the weights cannot be had or do not fit it.
-    """
-    who = f"target {spec.label!r}"
-    network = import_function(spec)()
-    if not isinstance(network, nn.Module):
-        raise SpecError(f"{who}: {spec.source}() returned a {type(network).__name__}; expected a torch.nn.Module")
-    tensors = read_tensors(target_file(spec, spec.weights))
-    _require_same(who, network.state_dict(), tensors)
-    network.load_state_dict(tensors)
-    return NetworkTarget(network.eval().requires_grad_(False), spec)
+        Raises SpecError if the target does not fit the declaration, WeightsError if a file or function cannot be
+        loaded, StoreError if kept answers cannot be read.
+        """
 
 
-def open_export(spec: TargetSpec, *, channels: int, image_size: int) -> NetworkTarget:
-    """Return the network of a torch.export file. Raises WeightsError for a file that could run code, or is none."""
-    program = load_program(target_file(spec, spec.source))
-    takes = program.input_shape
-    require_input_shape(f"target {spec.label!r}", takes, spec.input, channels=channels, image_size=image_size)
-    return NetworkTarget(program.network, spec, takes[0])
+class TorchBackend(Backend):
+    """A kind whose network runs in PyTorch, so its gradients are available."""
+
+    @abstractmethod
+    def open(self, spec: TargetSpec, context: Context) -> NetworkTarget:
+        """Return the network in evaluation mode, with the input that `spec` declares. Raises as `Backend.open`."""
 
 
-def open_callable(spec: TargetSpec) -> Ask:
-    """Return a function of images that asks the target's own function, which gets an array to keep."""
-    function = import_function(spec)
-    return lambda images: function(to_array(deliver(images, spec), spec.input))
+class Checkpoint(TorchBackend):
+    """A factory that the study names, and a file of weights. The factory runs; the file holds tensors alone."""
+
+    def open(self, spec: TargetSpec, context: Context) -> NetworkTarget:
+        who = f"target {spec.label!r}"
+        network = import_function(spec)()
+        if not isinstance(network, nn.Module):
+            raise SpecError(f"{who}: {spec.source}() returned a {type(network).__name__}; expected a torch.nn.Module")
+        tensors = read_tensors(target_file(spec, spec.weights))
+        _require_same(who, network.state_dict(), tensors)
+        network.load_state_dict(tensors)
+        return NetworkTarget(network.eval().requires_grad_(False), spec)
 
 
-def open_onnx(spec: TargetSpec, *, channels: int, image_size: int) -> Ask:
-    """Return a function of images that asks an ONNX file, on the CPU, in one thread as everything in a worker.
+class ExportedProgram(TorchBackend):
+    """A file of `torch.export`; one that could run code is refused."""
 
-    Raises SpecError if onnxruntime is absent or the file takes other images, WeightsError if it cannot be read.
-    """
-    who, path = f"target {spec.label!r}", target_file(spec, spec.source)
-    external_data(spec, path)  # said in our words, before onnxruntime says it in its own
-    session = _onnx_session(who, str(path))
-    takes = session.get_inputs()
-    if len(takes) != 1 or takes[0].type != _ONNX_TYPES[spec.input.dtype]:
-        found = ", ".join(f"{i.name} {i.type}" for i in takes)
-        raise SpecError(f"{who}: {path} takes {found}; expected one input, {_ONNX_TYPES[spec.input.dtype]} (dtype)")
-    if len(session.get_outputs()) != 1:
-        found = ", ".join(o.name for o in session.get_outputs())
-        raise SpecError(f"{who}: {path} has the outputs {found}; expected one: export it without the others")
-    shape = tuple(n if isinstance(n, int) else None for n in takes[0].shape)
-    require_input_shape(who, shape, spec.input, channels=channels, image_size=image_size)
+    def open(self, spec: TargetSpec, context: Context) -> NetworkTarget:
+        program = load_program(target_file(spec, spec.source))
+        _require_input_shape(spec, program.input_shape, context)
+        return NetworkTarget(program.network, spec, program.input_shape[0])
 
-    def run(batch: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(session.run(None, {takes[0].name: batch.numpy()})[0]))
 
-    return lambda images: run_in_batches(run, torch.from_numpy(to_array(deliver(images, spec), spec.input)), shape[0])
+class OnnxFile(Backend):
+    """An ONNX file, run by onnxruntime on the CPU, in one thread."""
+
+    def open(self, spec: TargetSpec, context: Context) -> Ask:
+        who, path = f"target {spec.label!r}", target_file(spec, spec.source)
+        data_files(spec, path)  # a missing file gets raygrid's message, not onnxruntime's
+        session = _onnx_session(who, str(path))
+        inputs, expected = session.get_inputs(), _ONNX_TYPES[spec.input.dtype]
+        if len(inputs) != 1 or inputs[0].type != expected:
+            found = ", ".join(f"{i.name} {i.type}" for i in inputs)
+            raise SpecError(f"{who}: {path} takes {found}; expected one input of type {expected}; check dtype")
+        if len(session.get_outputs()) != 1:
+            found = ", ".join(o.name for o in session.get_outputs())
+            raise SpecError(f"{who}: {path} has the outputs {found}; expected one; export it without the others")
+        shape = tuple(n if isinstance(n, int) else None for n in inputs[0].shape)
+        _require_input_shape(spec, shape, context)
+
+        def run(batch: Tensor) -> Tensor:
+            return torch.from_numpy(np.asarray(session.run(None, {inputs[0].name: batch.numpy()})[0]))
+
+        def ask(images: Tensor) -> Any:
+            return run_in_batches(run, torch.from_numpy(to_array(deliver(images, spec), spec.input)), shape[0])
+
+        return ask
+
+
+class PythonFunction(Backend):
+    """A function of the user's, from an array of images, which it may overwrite, to an array of answers."""
+
+    def open(self, spec: TargetSpec, context: Context) -> Ask:
+        function = import_function(spec)
+        return lambda images: function(to_array(deliver(images, spec), spec.input))
+
+
+class HttpEndpoint(Backend):
+    """An endpoint on the network, with the answers that it has given before."""
+
+    def open(self, spec: TargetSpec, context: Context) -> Ask:
+        assert context.answers_dir is not None  # an endpoint has no gradients, so it is never a surrogate
+        return open_endpoint(spec, num_outputs=context.num_outputs, answers_dir=context.answers_dir)
+
+
+BACKENDS: Mapping[str, Backend] = {
+    "checkpoint": Checkpoint(),
+    "export": ExportedProgram(),
+    "onnx": OnnxFile(),
+    "callable": PythonFunction(),
+    "http": HttpEndpoint(),
+}
 
 
 def run_in_batches(run: Callable[[Tensor], Any], images: Tensor, size: int | None) -> Any:
-    """Return the answers of a network that takes `size` images at a time, no more and no fewer; None: any number."""
+    """Return the answers of a network that takes exactly `size` images at a time; None is any number."""
     if size is None:
         return run(images)
     answers = []
     for start in range(0, len(images), size):
         part = images[start : start + size]
         missing = size - len(part)
-        padding = [0, 0] * (part.ndim - 1) + [0, missing]  # black images behind the last
+        padding = [0, 0] * (part.ndim - 1) + [0, missing]  # black images after the last
         answers.append(run(F.pad(part, padding) if missing else part)[: len(part)])
     return torch.cat(answers)
 
 
 def import_function(spec: TargetSpec) -> Callable[..., Any]:
-    """Return the function that a target's source names. Raises WeightsError if it cannot be imported."""
-    module_path(spec)  # says so in our words if there is no such module
+    """Return the function that a target's source names.
+
+    Raises WeightsError if it cannot be imported, SpecError if it is no function.
+    """
+    module_path(spec)  # a missing module gets raygrid's message
     module, _, name = spec.source.partition(":")
     try:
         function: Any = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module may raise anything when it is imported
         raise WeightsError(
-            f"target {spec.label!r}: {spec.source} cannot be imported ({type(error).__name__}: {error}); see that it "
-            "runs by itself on every node"
+            f"target {spec.label!r}: {spec.source} cannot be imported ({type(error).__name__}: {error}); check that it "
+            "can be imported on every node"
         ) from error
     if not callable(function):
         raise SpecError(f"target {spec.label!r}: {spec.source} is a {type(function).__name__}; expected a function")
@@ -129,23 +191,33 @@ def _onnx_session(who: str, path: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise SpecError(f"{who} is an ONNX file, and onnxruntime is absent: pip install onnxruntime") from error
+        raise SpecError(f"{who}: an ONNX file needs onnxruntime; run pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a worker has one core; more would wait on others
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a worker has one core
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own kinds of errors have no common base
-        raise WeightsError(f"{who}: {path} cannot be opened by onnxruntime ({str(error)[:200]})") from error
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise WeightsError(
+            f"{who}: {path} cannot be opened by onnxruntime ({str(error)[:200]}); export it again"
+        ) from error
+
+
+def _require_input_shape(spec: TargetSpec, expected: tuple[int | None, ...], context: Context) -> None:
+    who = f"target {spec.label!r}"
+    require_input_shape(who, expected, spec.input, channels=context.channels, image_size=context.image_size)
 
 
 def _require_same(who: str, own: dict[str, Tensor], file: dict[str, Tensor]) -> None:
-    """Raise WeightsError if a file's tensors are not those of a network, by name and shape."""
+    """Raise WeightsError unless the tensors of a file have the names and shapes of the network's."""
     wrong = {
         "absent from the file": [name for name in own if name not in file],
-        "not of the network": [name for name in file if name not in own],
+        "not in the network": [name for name in file if name not in own],
         "of another shape": [name for name in own if name in file and own[name].shape != file[name].shape],
     }
-    found = [f"{len(names)} {what} ({listed(names, _MOST_NAMED)})" for what, names in wrong.items() if names]
+    found = [f"{len(names)} {problem} ({listed(names, _MOST_NAMED)})" for problem, names in wrong.items() if names]
     if found:
-        raise WeightsError(f"{who}: the weights do not fit what the factory makes: {'; '.join(found)}")
+        raise WeightsError(
+            f"{who}: the weights do not fit the factory's network; tensors: {'; '.join(found)}. Name the factory and "
+            "the weights of one network"
+        )

@@ -1,4 +1,4 @@
-"""Whether an external target answers as it was declared to, asked of a few images before anything starts."""
+"""Checks of an external target before a study starts: a few of its answers against its declaration."""
 
 import numpy as np
 import torch
@@ -14,34 +14,34 @@ from raygrid.targets.target import ExternalTarget
 
 _SUM_TOLERANCE = 0.01  # an endpoint may round its probabilities
 _NEIGHBOUR_TOLERANCE = 1e-3
-_NUM_ALONE = 2  # images that are asked again without their neighbours
+_NUM_ALONE = 2  # images that are sent again, each alone
 
 
 def check_target(spec: TargetSpec, target: ExternalTarget, images: NDArray[np.uint8], *, device: str = "cpu") -> None:
-    """Return nothing if a target answers as it was declared to.
+    """Check the answers of a target against its declaration.
 
-    An HTTP target is asked one request, and two images more only where its answers leave a doubt. Its answers are kept:
-    given test images, which the study asks anyway, the check costs nothing.
+    A target whose requests are metered gets one request, and two more images only if its answers look suspicious. Its
+    answers are kept. For test images, which the study scores anyway, the check costs nothing.
 
     Args:
         images: uint8 (2 or more, height, width, channel), of the study.
-        device: where the target's network lies, if it has one.
+        device: of the target's network, if it has one.
 
-    Raises SpecError or DataError that says what is wrong and what to declare; and what the target raises.
+    Raises SpecError or DataError, which name the fields to declare, and the errors that the target raises.
     """
     if len(images) < 2:
-        raise SpecError(f"a target is checked by 2 images or more, got {len(images)}")
-    few = images[: max(2, spec.endpoint.batch_size)] if spec.kind == "http" else images
-    shown = to_unit_range(few, device)
-    rows = target.answers(shown)
+        raise SpecError(f"got {len(images)} images; the check of a target needs 2 or more")
+    few = images[: max(2, spec.endpoint.batch_size)] if spec.traits.is_metered else images
+    sent = to_unit_range(few, device)
+    rows = target.answers(sent)
     to_logits(target.who, rows, spec.answer, target.columns)
     _require_sums(target.who, spec, rows)
     if (rows == rows[0]).all():
-        _require_an_image_to_matter(target, rows, shown)
+        _require_answers_to_vary(target, rows, sent)
     if spec.answer.kind == "logit" and like_probabilities(rows):
-        _require_logits(target, shown)
-    if spec.kind != "http":  # its answers are kept by image, so none could differ
-        _require_independent(target, rows, shown)
+        _require_logits(target, sent)
+    if not spec.traits.is_metered:  # kept answers are looked up by image, so they could not differ
+        _require_independent(target, rows, sent)
 
 
 def _require_sums(who: str, spec: TargetSpec, rows: NDArray[np.float64]) -> None:
@@ -49,50 +49,49 @@ def _require_sums(who: str, spec: TargetSpec, rows: NDArray[np.float64]) -> None
     to_one = bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
     if spec.answer.kind == "logit" and rows.shape[1] > 1 and to_one and like_probabilities(rows):
         raise DataError(
-            f"{who}: every row is from 0 to 1 and sums to 1: these are probabilities of exclusive classes, where "
-            "logits were declared; declare kind='probability', exclusive=True in its AnswerSpec"
+            f"{who}: every row is from 0 to 1 and sums to 1, as probabilities of exclusive classes do; expected "
+            "logits. Declare kind='probability', exclusive=True in its AnswerSpec"
         )
     if spec.answer.kind == "probability" and spec.answer.exclusive and not to_one:
         raise DataError(
-            f"{who}: probabilities of exclusive classes were declared, and a row sums to "
-            f"{sums[np.abs(sums - 1).argmax()]:.4g}; if its outputs stand each alone, declare exclusive=False"
+            f"{who}: a row sums to {sums[np.abs(sums - 1).argmax()]:.4g}; expected 1, the sum of probabilities of "
+            "exclusive classes. If the outputs are independent, declare exclusive=False in its AnswerSpec"
         )
 
 
-def _require_an_image_to_matter(target: ExternalTarget, rows: NDArray[np.float64], shown: Tensor) -> None:
-    if (target.answers(_black_and_white(shown)) == rows[0]).all():
+def _require_answers_to_vary(target: ExternalTarget, rows: NDArray[np.float64], sent: Tensor) -> None:
+    if (target.answers(_black_and_white(sent)) == rows[0]).all():
         raise DataError(
-            f"{target.who} answered {rows[0].tolist()} to each of {len(rows)} images, to black and to white: it does "
-            "not look at them; see to black, white, mean and std of its InputSpec, and to the target"
+            f"{target.who} answered {rows[0].tolist()} to each of {len(rows)} images, to a black and to a white image; "
+            "expected different answers. Check black, white, mean and std of its InputSpec, and the target itself"
         )
 
 
-def _require_logits(target: ExternalTarget, shown: Tensor) -> None:
-    """Raise DataError if images far from any that was seen leave the answers in [0, 1] too.
+def _require_logits(target: ExternalTarget, sent: Tensor) -> None:
+    """Raise DataError if answers to extreme images lie in [0, 1] as well.
 
-    The logits of a hardly trained network can all lie there, but only a probability stays there.
+    All logits of a briefly trained network can lie in [0, 1], but with extreme images only probabilities stay there.
     """
     spec = target.spec
-    amplify = spec.received == "exact" and spec.input.dtype == "float32" and spec.kind not in ("callable", "http")
-    extreme = (
-        torch.cat([shown[:2] * gain for gain in (-EXTREME_GAIN, EXTREME_GAIN)]) if amplify else _black_and_white(shown)
-    )
+    amplify = spec.received == "exact" and spec.input.dtype == "float32" and spec.traits.is_bare_network
+    gains = (-EXTREME_GAIN, EXTREME_GAIN)
+    extreme = torch.cat([sent[:2] * gain for gain in gains]) if amplify else _black_and_white(sent)
     if like_probabilities(target.answers(extreme)):
         raise DataError(
-            f"{target.who}: every answer is from 0 to 1, so these look like probabilities, where logits were declared; "
-            "declare kind='probability' in its AnswerSpec (an AUC comes out the same)"
+            f"{target.who}: every answer is from 0 to 1, as probabilities are; expected logits. Declare "
+            "kind='probability' in its AnswerSpec (the AUC stays the same)"
         )
 
 
-def _require_independent(target: ExternalTarget, rows: NDArray[np.float64], shown: Tensor) -> None:
-    alone = np.concatenate([target.answers(shown[i : i + 1]) for i in range(_NUM_ALONE)])
+def _require_independent(target: ExternalTarget, rows: NDArray[np.float64], sent: Tensor) -> None:
+    alone = np.concatenate([target.answers(sent[i : i + 1]) for i in range(_NUM_ALONE)])
     change = np.abs(alone - rows[:_NUM_ALONE])
     if (change > _NEIGHBOUR_TOLERANCE * (1 + np.abs(alone))).any():
         raise DataError(
-            f"{target.who}: an image asked alone is answered otherwise than beside others, by up to "
-            f"{change.max():.3g}; its batch normalisation is in training mode, or it scales each batch by itself"
+            f"{target.who}: the answer to an image changes by up to {change.max():.3g} if the image is sent alone "
+            "instead of in a batch; switch its batch normalisation to evaluation mode, and scale each image by itself"
         )
 
 
-def _black_and_white(shown: Tensor) -> Tensor:
-    return torch.stack([torch.full_like(shown[0], value) for value in (-1.0, 1.0)])
+def _black_and_white(sent: Tensor) -> Tensor:
+    return torch.stack([torch.full_like(sent[0], value) for value in (-1.0, 1.0)])

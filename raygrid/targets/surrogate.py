@@ -1,4 +1,4 @@
-"""Networks that raygrid did not train, attacked through: where one has the file, it has gradients."""
+"""Targets as surrogates: networks that raygrid did not train, with gradients."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from raygrid.errors import DataError, SpecError
 from raygrid.spec import TargetSpec
-from raygrid.targets.backends import NetworkTarget, open_checkpoint, open_export, run_in_batches
+from raygrid.targets.backends import BACKENDS, Context, NetworkTarget, TorchBackend, run_in_batches
 from raygrid.targets.outputs import differentiable_logits, label_columns
 from raygrid.targets.preprocessing import preprocess, require_channels
 
@@ -15,7 +15,7 @@ from raygrid.targets.preprocessing import preprocess, require_channels
 class ExternalSurrogate(nn.Module):
     """Images (batch, channel, height, width) in [-1, 1] to logits on their device, with gradients.
 
-    What `received` puts between an image and the target is not between it and the attacker's copy of the network.
+    The attacker has a copy of the network, so `received` does not apply: images reach it exactly.
     """
 
     def __init__(self, spec: TargetSpec, opened: NetworkTarget, labels: Sequence[str]) -> None:
@@ -29,56 +29,60 @@ class ExternalSurrogate(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, labels), float32, in the study's order of labels.
 
-        Raises DataError if the network gives another number of outputs.
+        Raises DataError if the network has another number of outputs.
         """
-        # in its own precision, also where the study crafts in another: a probability in bfloat16 is soon 1
+        # in the network's own precision, even if the study crafts in another: in bfloat16 a probability is soon 1
         with torch.autocast(images.device.type, enabled=False):
             answers = run_in_batches(self.network, preprocess(images.float(), self.spec.input), self.batch)
         if answers.shape == (len(images),) and self.num_outputs == 1:
             answers = answers[:, None]
         if answers.shape != (len(images), self.num_outputs):
             raise DataError(
-                f"{self.who} answered with an array of {list(answers.shape)}; expected {len(images)} rows of "
-                f"{self.num_outputs} numbers"
+                f"{self.who} answered with an array of shape {list(answers.shape)}; expected {len(images)} rows of "
+                f"{self.num_outputs} numbers; name all outputs in labels of its AnswerSpec"
             )
         return differentiable_logits(answers.float(), self.spec.answer, self.columns)
 
     def train(self, mode: bool = True) -> "ExternalSurrogate":
-        """Return the network as it is: in evaluation mode, which exported programs refuse to be asked for."""
+        """Return the network unchanged: it stays in evaluation mode, and exported programs refuse to switch."""
         return self
 
 
 def open_surrogate(spec: TargetSpec, *, labels: Sequence[str], channels: int, image_size: int) -> ExternalSurrogate:
-    """Return the network of a target whose gradients can be had.
+    """Return the network of a target as a surrogate, with gradients.
 
     Args:
-        labels: of the study, the order of the logits.
+        labels: of the study, in the order of the logits.
         channels, image_size: of the study's images.
 
-    Raises SpecError for a declaration that does not fit, WeightsError for files or functions that cannot be had.
+    Raises SpecError if the declaration does not fit or the kind has no gradients, WeightsError if a file or function
+    cannot be loaded.
     """
-    require_channels(f"surrogate {spec.label!r}", spec.input, channels)
-    if spec.kind == "checkpoint":
-        return ExternalSurrogate(spec, open_checkpoint(spec), labels)
-    return ExternalSurrogate(spec, open_export(spec, channels=channels, image_size=image_size), labels)
+    who, backend = f"surrogate {spec.label!r}", BACKENDS[spec.kind]
+    if not isinstance(backend, TorchBackend):
+        raise SpecError(f"{who} is {spec.traits.words}, which has no gradients; declare it without attacked_through")
+    require_channels(who, spec.input, channels)
+    num_outputs = len(spec.answer.labels or labels)
+    context = Context(channels=channels, image_size=image_size, num_outputs=num_outputs)
+    return ExternalSurrogate(spec, backend.open(spec, context), labels)
 
 
 def check_surrogate(surrogate: ExternalSurrogate, images: Tensor) -> None:
-    """Return nothing if gradients come back through a network.
+    """Check that a network has usable gradients.
 
     Args:
         images: (batch, channel, height, width) in [-1, 1], a few of the study's.
 
-    Raises SpecError that says why not.
+    Raises SpecError if the gradient is missing, zero or not finite.
     """
     leaf = images.detach().clone().requires_grad_()
     with torch.enable_grad():
         logits = surrogate(leaf)
-        one = logits[:, 0].sum()  # of exclusive classes the sum over all need not change
+        one = logits[:, 0].sum()  # the sum over exclusive classes can be constant
         found = torch.autograd.grad(one, leaf, allow_unused=True)[0] if logits.requires_grad else None
     if found is None or not found.isfinite().all() or not found.any():
-        what = "none" if found is None else "zero everywhere" if found.isfinite().all() else "not finite"
+        problem = "missing" if found is None else "zero everywhere" if found.isfinite().all() else "not finite"
         raise SpecError(
-            f"{surrogate.who}: the gradient of its answers is {what}, so no attack goes through it; a network that "
-            "itself enters torch.no_grad() has none. Export it without, or leave out attacked_through"
+            f"{surrogate.who}: the gradient of its answers is {problem}, so no attack can use it; export the network "
+            "without torch.no_grad(), or remove attacked_through"
         )

@@ -1,4 +1,4 @@
-"""An external target as raygrid sees it: a network of [-1, 1] images whose gradients nobody has."""
+"""An external target as a network: images in [-1, 1] to logits, without gradients."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raygrid.spec import TargetSpec
-from raygrid.targets.backends import Ask, open_callable, open_checkpoint, open_export, open_onnx
-from raygrid.targets.http import open_endpoint
+from raygrid.targets.backends import BACKENDS, Ask, Context
 from raygrid.targets.outputs import label_columns, parse_answers, to_logits
 from raygrid.targets.preprocessing import require_channels
 
@@ -18,7 +17,7 @@ from raygrid.targets.preprocessing import require_channels
 class ExternalTarget(nn.Module):
     """A classifier that raygrid did not train; images (batch, channel, height, width) in [-1, 1] to logits on the CPU.
 
-    A network in it follows `.to(device)`; whatever else answers is shown arrays on the CPU.
+    A PyTorch network in it follows `.to(device)`. Other kinds receive arrays on the CPU.
     """
 
     def __init__(self, spec: TargetSpec, ask: Ask, labels: Sequence[str]) -> None:
@@ -32,45 +31,36 @@ class ExternalTarget(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, labels), float32 on the CPU, in the study's order of labels.
 
-        Raises DataError if the target does not answer as it was declared to.
+        Raises DataError if the answers do not match the declaration.
         """
         return torch.from_numpy(to_logits(self.who, self.answers(images), self.spec.answer, self.columns))
 
     def answers(self, images: Tensor) -> NDArray[np.float64]:
-        """Return what the target says of images, as it says it: (batch, outputs)."""
-        # it is asked in its own precision, also where the study scores in another
+        """Return the target's answers as they are, logits or probabilities: (batch, outputs)."""
+        # in the target's own precision, even if the study scores in another
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
             given = self.ask(images.float())
         return parse_answers(self.who, given, len(images), self.num_outputs)
 
     def train(self, mode: bool = True) -> "ExternalTarget":
-        """Return the target as it is: it answers in evaluation mode, and exported programs refuse to be asked."""
+        """Return the target unchanged: it stays in evaluation mode, and exported programs refuse to switch."""
         return self
 
 
 def open_target(
     spec: TargetSpec, *, labels: Sequence[str], channels: int, image_size: int, answers_dir: Path
 ) -> ExternalTarget:
-    """Return a target that can be shown images of the study.
+    """Return a target, ready to answer images of the study.
 
     Args:
-        labels: of the study, the order of the logits.
+        labels: of the study, in the order of the logits.
         channels, image_size: of the study's images.
-        answers_dir: where the answers of an HTTP target are kept, and looked up when it is asked again.
+        answers_dir: folder of the answers of an HTTP target, where they are kept and looked up.
 
-    Raises SpecError for a declaration that does not fit, WeightsError for files or functions that cannot be had,
-    StoreError for answers that cannot be read.
+    Raises SpecError if the declaration does not fit, WeightsError if a file or function cannot be loaded, StoreError
+    if kept answers cannot be read.
     """
     require_channels(f"target {spec.label!r}", spec.input, channels)
-    ask: Ask
-    if spec.kind == "checkpoint":
-        ask = open_checkpoint(spec)
-    elif spec.kind == "export":
-        ask = open_export(spec, channels=channels, image_size=image_size)
-    elif spec.kind == "onnx":
-        ask = open_onnx(spec, channels=channels, image_size=image_size)
-    elif spec.kind == "callable":
-        ask = open_callable(spec)
-    else:
-        ask = open_endpoint(spec, num_outputs=len(spec.answer.labels or labels), answers_dir=answers_dir)
-    return ExternalTarget(spec, ask, labels)
+    num_outputs = len(spec.answer.labels or labels)
+    context = Context(channels=channels, image_size=image_size, num_outputs=num_outputs, answers_dir=answers_dir)
+    return ExternalTarget(spec, BACKENDS[spec.kind].open(spec, context), labels)

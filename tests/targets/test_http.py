@@ -140,8 +140,8 @@ def test_the_check_costs_one_request_whose_answers_are_kept(server: TargetServer
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda images: [[image.mean() / 255] for image in images], "probabilities, where logits were declared"),
-        (lambda images: [[0.25]] * len(images), "does not look at them"),
+        (lambda images: [[image.mean() / 255] for image in images], "as probabilities are; expected logits"),
+        (lambda images: [[0.25]] * len(images), "expected different answers"),
     ],
 )
 def test_the_check_asks_black_and_white_only_in_doubt(answer: Any, message: str, tmp_path: Path) -> None:

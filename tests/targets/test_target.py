@@ -15,7 +15,10 @@ from raygrid.attacks import Bfloat16
 from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, RaygridError, SpecError, WeightsError
 from raygrid.spec import AnswerSpec, EndpointSpec, InputSpec, TargetSpec
+from raygrid.spec.targets import FUNCTION, TARGET_KINDS, TargetKind
+from raygrid.store.target_identity import target_identity
 from raygrid.targets import check_target, open_target
+from raygrid.targets.backends import BACKENDS, Ask, Context, PythonFunction, TorchBackend
 
 FAST = EndpointSpec(requests_per_second=10_000, retries=0)
 
@@ -94,6 +97,31 @@ def test_only_networks_follow_the_device(target_files: Path) -> None:
     assert not any(m.training for spec in specs(target_files).values() for m in opened(spec).modules())
 
 
+def test_each_kind_has_a_backend_and_gradients_where_it_says_so() -> None:
+    assert BACKENDS.keys() == TARGET_KINDS.keys()
+    with_gradients = {name for name, backend in BACKENDS.items() if isinstance(backend, TorchBackend)}
+    assert with_gradients == {name for name, kind in TARGET_KINDS.items() if kind.has_gradients} != set()
+
+
+def test_a_declaration_and_a_class_add_a_kind(
+    unit: Tensor, raw: Tensor, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TARGET_KINDS, "negative", TargetKind(words="a function, negated", source=FUNCTION))
+
+    class Negative(PythonFunction):
+        def open(self, spec: TargetSpec, context: Context) -> Ask:
+            ask = super().open(spec, context)
+            return lambda images: -ask(images)
+
+    monkeypatch.setitem(BACKENDS, "negative", Negative())
+    spec = function("scores", kind="negative")
+    check_target(spec, opened(spec), images)
+    assert (opened(spec)(unit) + raw).abs().max() < 1e-4
+    assert target_identity(spec) != target_identity(function("scores"))
+    with pytest.raises(SpecError, match="has no gradients"):
+        replace(spec, attacked_through=True)
+
+
 def test_outputs_are_found_by_their_label(unit: Tensor, raw: Tensor) -> None:
     answer = AnswerSpec(labels=("third", "", "first"))
     spec = function("scores", answer=answer)
@@ -114,11 +142,11 @@ PROBABILITY, EXCLUSIVE = AnswerSpec(kind="probability"), AnswerSpec(kind="probab
         (function("text"), "no array of numbers"),
         (function("not_a_number"), "nan for image 1, output 2"),
         (function("scores", answer=PROBABILITY), "a probability from 0 to 1 was declared"),
-        (function("probabilities"), "look like probabilities, where logits were declared"),
-        (function("softmax"), r"sums to 1: .* exclusive=True"),
-        (function("probabilities", answer=EXCLUSIVE), "exclusive classes were declared, and a row sums to"),
-        (function("blind"), "does not look at them"),
-        (function("batch_scaled"), "asked alone is answered otherwise"),
+        (function("probabilities"), "as probabilities are; expected logits"),
+        (function("softmax"), r"sums to 1, as .* exclusive=True"),
+        (function("probabilities", answer=EXCLUSIVE), "a row sums to .*; expected 1"),
+        (function("blind"), "expected different answers"),
+        (function("batch_scaled"), "if the image is sent alone"),
     ],
 )
 def test_a_broken_promise_is_found_by_the_check(spec: TargetSpec, message: str, images: np.ndarray) -> None:
@@ -140,7 +168,7 @@ def test_a_network_of_probabilities_is_found_out(images: np.ndarray, tmp_path: P
     )
     torch.export.save(exported, tmp_path / "sigmoid.pt2")
     spec = target("export", str(tmp_path / "sigmoid.pt2"))
-    with pytest.raises(DataError, match="probabilities, where logits were declared"):
+    with pytest.raises(DataError, match="as probabilities are; expected logits"):
         check_target(spec, opened(spec), images)
     sound = replace(spec, answer=PROBABILITY)
     check_target(sound, opened(sound), images)
@@ -159,11 +187,11 @@ def test_a_network_of_probabilities_is_found_out(images: np.ndarray, tmp_path: P
         (function("scores", input=InputSpec(bgr=True)), SpecError, "set channels=3"),
         (function("absent"), WeightsError, "cannot be imported"),
         (function("LABELS"), SpecError, "is a tuple; expected a function"),
-        (target("callable", "no_such_package.module:function"), WeightsError, "there is no module"),
+        (target("callable", "no_such_package.module:function"), WeightsError, "was not found"),
         (function("no_network", kind="checkpoint", weights="/w.pt"), SpecError, r"returned a list"),
-        (function("make_network", kind="checkpoint", weights="/absent.pt"), WeightsError, "/absent.pt is not there"),
+        (function("make_network", kind="checkpoint", weights="/absent.pt"), WeightsError, "/absent.pt does not exist"),
         (target("onnx", "relative.onnx"), SpecError, "absolute path"),
-        (target("export", "/absent.pt2"), WeightsError, "/absent.pt2 is not there"),
+        (target("export", "/absent.pt2"), WeightsError, "/absent.pt2 does not exist"),
     ],
 )
 def test_a_declaration_that_cannot_be_is_refused(spec: TargetSpec, error: type[RaygridError], message: str) -> None:
@@ -176,7 +204,7 @@ def test_files_for_other_images_are_refused(target_files: Path) -> None:
         message = r"takes images of shape \[3, 32, 32\], but its InputSpec makes \[3, 64, 64\]"
         with pytest.raises(SpecError, match=message):
             opened(target(kind, str(target_files / name), input=InputSpec(size=64)))
-    with pytest.raises(SpecError, match=r"takes images tensor\(float\); expected one input, tensor\(uint8\)"):
+    with pytest.raises(SpecError, match=r"takes images tensor\(float\); expected one input of type tensor\(uint8\)"):
         opened(target("onnx", str(target_files / "clinic.onnx"), input=InputSpec(white=255, dtype="uint8")))
 
 
@@ -187,7 +215,7 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "other.safetensors")
     spec = function("make_network", kind="checkpoint", weights=str(tmp_path / "other.safetensors"))
     with pytest.raises(
-        WeightsError, match=r"1 absent from the file \(conv1.0.weight\); 1 not of .*\(extra\); 1 of another"
+        WeightsError, match=r"1 absent from the file \(conv1.0.weight\); 1 not in .*\(extra\); 1 of another"
     ):
         opened(spec)
 
