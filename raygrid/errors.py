@@ -1,4 +1,4 @@
-"""The errors that raygrid raises on purpose, and the text that helps with a misspelt name.
+"""The errors of raygrid, and hints for misspelt names.
 
 RaygridError
 ├── SpecError                 a declaration is wrong (also a ValueError)
@@ -9,7 +9,7 @@ RaygridError
 ├── StoreError                a study folder is in use, damaged, incomplete or cannot be written
 │   └── BudgetSpentError      an HTTP target's budget of images is spent
 ├── EndpointError             an HTTP target does not answer, or refuses
-├── ClusterError              Ray cannot provide the resources that the study needs
+├── ClusterError              Ray cannot provide the resources of the study
 └── TrackingError             the MLflow store does not answer, or refuses
 
 Catch RaygridError to handle all of them; the message names the place and the remedy. Any other exception is a defect
@@ -23,7 +23,7 @@ _MOST_LISTED = 24  # known names
 
 
 class RaygridError(Exception):
-    """Base class of every error that raygrid raises on purpose. The message ends with a remedy."""
+    """Base class of all errors of raygrid. The message ends with a remedy."""
 
 
 class SpecError(RaygridError, ValueError):
@@ -36,7 +36,7 @@ class SpecError(RaygridError, ValueError):
 class DataError(RaygridError):
     """An image, a label file, a split or a target's answer is damaged or inconsistent.
 
-    Raised while the data or the answers are read. Fix or re-download the file that the message names.
+    Raised while the data or the answers are read. Fix or re-download the named file.
     """
 
 
@@ -86,7 +86,7 @@ class EndpointError(RaygridError):
 
 
 class ClusterError(RaygridError):
-    """Ray cannot be reached, cannot provide the CPUs or GPUs that the study needs, or lost its workers.
+    """Ray cannot be reached, cannot provide the CPUs or GPUs of the study, or lost its workers.
 
     Start or enlarge the cluster, or lower the requirements; then run the study again.
     """

@@ -22,8 +22,8 @@ def lease(study_dir: Path) -> Iterator[None]:
     """Hold the study folder while the block runs. Raises StoreError, naming the holder, if another driver has it.
 
     The lock belongs to the process: the operating system releases it when the process ends, however it ends. A study
-    in object storage is also held against other machines (raygrid.io.heartbeat). A folder that was created here and is
-    empty at the end is removed.
+    in object storage is also held against other machines (raygrid.io.heartbeat). A folder created here and empty
+    at the end is removed.
     """
     is_new = not study_dir.exists()
     path, mirror = study_dir / "driver.lock", mirror_of(study_dir)

@@ -1,4 +1,4 @@
-"""Mirrors: each node works on a local folder that stands for a folder in object storage.
+"""Mirrors: each node works on a local copy of a folder in object storage.
 
 A marker file identifies a mirror, so any process on the node finds the URL of a path below it. `raygrid.io.files`
 uploads every file that it writes; `pull` downloads the files of other nodes. For a path outside of mirrors these
@@ -33,7 +33,7 @@ _LOCAL_FILES = (MARKER, "driver.lock")  # never uploaded
 
 @dataclass(frozen=True)
 class Mirror:
-    """A local folder and the remote folder that it mirrors.
+    """A local folder and its remote folder.
 
     Attributes:
         identity: random, created with the local folder: processes that read the same identity share the folder.
@@ -50,7 +50,7 @@ class Mirror:
 
 
 def mirror_of(path: Path) -> Mirror | None:
-    """Return the mirror that a path lies in, None for an ordinary path."""
+    """Return the mirror of a path, None for an ordinary path."""
     if FOLDER not in path.parts:
         return None
     root = next((folder for folder in (path, *path.parents) if (folder / MARKER).exists()), None)
@@ -58,7 +58,7 @@ def mirror_of(path: Path) -> Mirror | None:
 
 
 def upload(temporary: Path, path: Path) -> None:
-    """Upload a finished file that is about to be renamed to `path`, if `path` lies in a mirror.
+    """Upload a finished temporary file as the object of `path`, if `path` lies in a mirror.
 
     The upload precedes the rename: a local file must not count as finished while the other nodes lack it. The file
     gets the server's modification time, which later shows whether it is current.
@@ -141,7 +141,7 @@ def display_path_and_url(path: Path) -> str:
 def pull(path: Path, *, only: Sequence[str] = ("*",), without: Sequence[str] = ()) -> None:
     """Update a file, or all files below a folder, from object storage, if the path lies in a mirror.
 
-    Changed files are downloaded, and files whose object is gone are removed. Files that are being written stay.
+    Changed files are downloaded, and files whose object is gone are removed. Temporary files stay.
 
     Args:
         only: patterns of file names (not of paths) to update.
@@ -221,7 +221,7 @@ def _mark(root: Path, url: str) -> None:
 
 
 def _files(path: Path) -> Iterable[Path]:
-    """Return the files that all nodes share: without temporary files and files of this node alone."""
+    """Return the shared files: neither temporary files nor files of this node alone."""
     found = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return [p for p in found if not p.name.startswith(TEMPORARY_PREFIX) and p.name not in _LOCAL_FILES]
 
@@ -256,7 +256,7 @@ def _fetch_all(mirror: Mirror, wanted: dict[str, ObjectVersion]) -> None:
 
 
 def _fetch(mirror: Mirror, name: str, version: ObjectVersion) -> None:
-    """Download an object under a temporary name, and rename it; skip an object that has been deleted meanwhile."""
+    """Download an object under a temporary name, and rename it; skip an object deleted meanwhile."""
     path = mirror.root / name
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}")
     try:

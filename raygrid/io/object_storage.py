@@ -53,7 +53,7 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """The URL that `parse` reads."""
+        """The URL of the folder, as `parse` reads it."""
         query = "&".join(f"{name}={value}" for name, value in self.options)
         return f"{self.scheme}://{self._key('')}{'?' if query else ''}{query}"
 
@@ -229,7 +229,7 @@ def _version_of(info: Any) -> ObjectVersion:
 
 
 def _mapped(path: Path) -> Any:
-    """Return the content of a file, memory-mapped, so that uploads of many workers do not fill the memory."""
+    """Return the content of a file, memory-mapped: uploads of many workers must not fill the memory."""
     from pyarrow import memory_map
 
     return memory_map(str(path)).read_buffer() if path.stat().st_size else b""

@@ -1,4 +1,4 @@
-"""The cache folder of this node, and the prefix of files that are being written."""
+"""The cache folder of this node, and the prefix of unfinished files."""
 
 import os
 import tempfile

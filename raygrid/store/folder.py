@@ -6,7 +6,7 @@ STUDY/zoo/<modality>/<readable name>-<signature>/
     model.safetensors   weights of the best epoch
     history.json        one entry per epoch
     resume.pt           state of an unfinished training
-    failure.txt         error that stopped an unfinished training, unless raygrid raised it
+    failure.txt         error of the last training, unless raygrid raised it
     card.json           written last: the model, its data and recipe, its validation AUC
 STUDY/scores/, STUDY/perceptibility/                    raygrid.store.units, raygrid.store.scores
 STUDY/answers/<modality>/<target>/                      raygrid.store.answers
@@ -67,7 +67,7 @@ class ModelFolder:
 
     @property
     def failure_path(self) -> Path:
-        """File with the error that stopped the last training."""
+        """File with the error of the last training."""
         return self.path / "failure.txt"
 
 
@@ -118,14 +118,14 @@ class StudyFolder:
         return self._signatures[model]
 
     def surrogate_signature(self, surrogate: SurrogateSpec) -> str:
-        """Return the signature of a model or ensemble, or the identity of an external target that is a surrogate."""
+        """Return the signature of a model or ensemble, or the identity of an external target."""
         if isinstance(surrogate, TargetSpec):
             return self.identity(surrogate)
         members = [self.signature(m) for m in self.study.members_of(surrogate) if isinstance(m, ModelSpec)]
         return members[0] if isinstance(surrogate, ModelSpec) else digest({"mean logits of": members})
 
     def identity(self, target: AnyTarget) -> str:
-        """Return the part of a score signature that stands for a target.
+        """Return the identity of a target, a part of score signatures.
 
         For a model, it is the signature and, once trained, the checksum of the weights: training again on another
         device may give other weights, and the old scores are not theirs. For a target that raygrid did not train, it is
@@ -184,7 +184,7 @@ class StudyFolder:
         refresh(self.path)
 
     def _start(self, model: ModelSpec) -> str:
-        """Return the part of a model's signature that stands for its initial weights."""
+        """Return the identity of a model's initial weights, a part of its signature."""
         weights = self.study.weights_of(model)
         if weights is not None:
             return weights_identity(model.arch, weights)

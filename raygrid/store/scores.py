@@ -196,7 +196,7 @@ def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:
 def transfer_facts(units: Sequence[Unit]) -> dict[str, Any]:
     """Return counts over the score files of these units: gradients, zero-gradient images, seconds.
 
-    A unit that was crafted again for a new target counts its images once, but all its gradients and seconds.
+    A unit crafted again for a new target counts its images once, but all its gradients and seconds.
     """
     done = [files for files in score_files(units) if files]
     facts = [[read_metadata(file.path) for file in files] for files in done]

@@ -23,7 +23,7 @@ def samples_signature(
 
     Args:
         index_fingerprint: hash of the data set's index: images, patients and labels.
-        split_files: for splits that are read from files, a hash of each file's content
+        split_files: for splits read from files, a hash of each file's content
             (`raygrid.data.splits.resolve.content_hashes`). It replaces `splits` in the hash, since neither paths nor
             fractions have an effect then.
     """

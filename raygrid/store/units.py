@@ -8,9 +8,9 @@ STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/
 
 Readers of a folder of Parquet files skip names that begin with an underscore.
 
-A unit is a block of test images, in the order of their ids, through one surrogate. Its finished scores stay: an attack
-that is added to a study gets a tile of its own against all targets, an added target one against all attacks. Cells
-outside a target's query budget (raygrid.store.query_budget) are not wanted.
+A unit is a block of test images, in the order of their ids, through one surrogate. Its finished scores stay: an
+added attack gets a tile of its own against all targets, an added target one against all attacks. Cells outside a
+target's query budget (raygrid.store.query_budget) are not wanted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ class Unit:
         signature: of the surrogate's units (`raygrid.store.signatures.transfer_signature`).
         folder: folder of the score files.
         wanted: all attacks and targets of the study.
-        left_out: (attack's key, target's name) pairs of `wanted` that a budget does not cover.
+        left_out: (attack's key, target's name) pairs of `wanted` outside a budget.
         limits: (target's name, budget in images) of the targets with a budget.
     """
 
@@ -109,7 +109,7 @@ class Unit:
         return self.folder / f"_block-{self.block:05d}.spent.json"
 
     def write_spent(self, names: Sequence[str]) -> None:
-        """Record that the budgets of these targets are spent; a larger budget makes the scores missing again."""
+        """Record the spent budgets of these targets; a larger budget makes the scores missing again."""
         write_json(self.spent_path, {name: dict(self.limits)[name] for name in names})
 
 
@@ -174,7 +174,7 @@ def plan_units(
 
 
 def _of_surrogate(unasked: Mapping[str, frozenset[QueryCell]], name: str) -> frozenset[tuple[str, str]]:
-    """Return the (attack, target) pairs that are left out of the units of one surrogate."""
+    """Return the (attack, target) pairs left out of the units of one surrogate."""
     return frozenset((attack, target) for target, cells in unasked.items() for s, attack in cells if s == name)
 
 
@@ -190,7 +190,7 @@ def missing_files(units: Sequence[Unit]) -> list[ScoreFile]:
 
 
 def images_beyond_budgets(units: Sequence[Unit]) -> dict[str, int]:
-    """Return, by target, the images that a budget should cover but does not, since earlier models used part of it."""
+    """Return, by target, the images not covered by a budget since earlier models used part of it."""
     spent, images = _spent(units), dict[str, int]()
     for file in _missing([unit for unit in units if spent.get(id(unit))], {}):
         cases = PER_CELL * len(file.tile.attacks) or 1
@@ -200,7 +200,7 @@ def images_beyond_budgets(units: Sequence[Unit]) -> dict[str, int]:
 
 
 def covered_by_all(units: Sequence[Unit]) -> set[tuple[AttackSpec | None, str]]:
-    """Return the (attack, target's name) pairs that all these units of one surrogate want and have scored."""
+    """Return the (attack, target's name) pairs wanted and scored by all these units of one surrogate."""
     everywhere: set[tuple[AttackSpec | None, str]] | None = None
     for unit, files in zip(units, score_files(units), strict=True):
         there = _covered([file.tile for file in files])
@@ -215,7 +215,7 @@ def covered_by_all(units: Sequence[Unit]) -> set[tuple[AttackSpec | None, str]]:
 
 
 def not_asked(units: Sequence[Unit]) -> dict[tuple[str, str], set[QueryCell]]:
-    """Return, by modality and target, the (surrogate, attack's key) cells that budgets do not cover."""
+    """Return, by modality and target, the (surrogate, attack's key) cells outside the budgets."""
     found: dict[tuple[str, str], set[QueryCell]] = {}
     spent = _spent(units)
     beyond = _missing([unit for unit in units if spent.get(id(unit))], {})
@@ -261,7 +261,7 @@ def _covered(tiles: Sequence[Tile]) -> set[tuple[AttackSpec | None, Target]]:
 
 
 def _lacking(unit: Unit, there: Sequence[Tile], passed_over: frozenset[str]) -> Iterator[Tile]:
-    """Yield the missing tiles of a unit: attacks that lack the same targets share a tile."""
+    """Yield the missing tiles of a unit: attacks with the same missing targets share a tile."""
     wanted, covered = unit.wanted, _covered(there)
     by_targets: dict[tuple[Target, ...], list[AttackSpec]] = {}
     for attack in wanted.attacks or (None,):

@@ -60,7 +60,7 @@ def weights_path(weights: str) -> Path:
 def path_of_model(folder: Path) -> Path:
     """Return the weights file in the folder of a trained model.
 
-    Raises StoreError if the file is absent, or its checksum differs from that in its card.
+    Raises StoreError if the file is absent, or its checksum differs from its card.
     """
     path = folder / "model.safetensors"
     if checksum(path) != read_json(folder / "card.json")["weights_sha256"]:
