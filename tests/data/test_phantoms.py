@@ -1,4 +1,4 @@
-"""The generated phantoms: deterministic, labelled as documented, and telling a wrong declaration by its name."""
+"""The generated phantoms: deterministic, labelled as documented, with clear errors for a wrong declaration."""
 
 from pathlib import Path
 
@@ -58,12 +58,35 @@ def test_pictures_have_the_declared_shape_and_use_the_grey_scale(kind: str, size
 
 
 @pytest.mark.parametrize("kind", PHANTOMS)
-def test_an_id_means_the_same_picture_and_labels_whatever_the_patient_count(kind: str) -> None:
+def test_picture_and_labels_of_an_id_do_not_depend_on_the_number_of_patients(kind: str) -> None:
     few, many = phantom(kind, patients=4), phantom(kind, patients=9)
     small, large = few.index().table, many.index().table
     assert small.equals(large.iloc[: len(small)])
     for image_id in reversed(small["locator"]):
         np.testing.assert_array_equal(few.read(image_id), many.read(image_id))
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "fingerprint", "mean", "deviation", "tilt"),
+    [
+        ("fundus", 1, "b17bd6663e92ef4c", 62.987, 59.347, 1.646),
+        ("xray", 2, "363dcaf82bc94320", 126.433, 63.659, 16.002),
+        ("tissue", 1, "50a2e213a50ad9cd", 168.779, 47.030, -0.487),
+        ("textures", 1, "768d78ad33205e9a", 117.917, 57.027, 1.988),
+    ],
+)
+def test_phantoms_are_those_of_earlier_versions(
+    kind: str, version: int, fingerprint: str, mean: float, deviation: float, tilt: float
+) -> None:
+    """A change of a picture or label needs a new `version`, or finished studies would mix two kinds of images."""
+    data = phantom(kind)
+    index = data.index()
+    pictures = np.stack([data.read(image_id) for image_id in index.table["locator"]]).astype(float)
+    assert data.version == version
+    assert index.fingerprint().startswith(fingerprint)
+    line = np.linspace(-1, 1, 48)
+    slope = (pictures * (line[:, None, None] + 2 * line[None, :, None])).mean()
+    assert [pictures.mean(), pictures.std(), slope] == pytest.approx([mean, deviation, tilt], abs=0.02)
 
 
 @pytest.mark.parametrize("kind", PHANTOMS)
@@ -85,7 +108,7 @@ def test_the_scene_does_not_depend_on_the_size_it_is_drawn_at(kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", PHANTOMS)
-def test_the_index_is_valid_and_says_that_it_is_a_phantom(kind: str) -> None:
+def test_the_index_is_valid_and_marked_as_a_phantom(kind: str) -> None:
     data = phantom(kind, patients=20)
     index = data.index()
     assert isinstance(index, Index)
@@ -177,7 +200,7 @@ def test_tumour_at_the_border_only_is_negative_and_tumour_in_the_centre_positive
     assert border_only > 20
 
 
-def test_findings_of_the_xray_come_partly_together() -> None:
+def test_findings_of_the_xray_are_correlated() -> None:
     data = phantom("xray", patients=600)
     truth = np.array([data.truth(image_id) for image_id in data.index().table["image_id"]])
     correlation = np.corrcoef(truth.T)
@@ -195,7 +218,7 @@ def test_textures_are_one_hot_and_cover_all_classes() -> None:
 
 
 @pytest.mark.parametrize("kind", PHANTOMS)
-def test_an_unknown_option_is_named_with_the_near_miss(kind: str) -> None:
+def test_an_unknown_option_gets_a_near_miss(kind: str) -> None:
     with pytest.raises(SpecError, match=rf"phantom_{kind}: unknown option 'patient'; did you mean 'patients'"):
         declared(kind, {"patient": 10})
 
@@ -221,7 +244,7 @@ def test_too_small_a_picture_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", PHANTOMS)
-def test_reading_what_is_no_id_says_what_was_expected(kind: str) -> None:
+def test_the_error_for_an_invalid_image_id_has_the_expected_pattern(kind: str) -> None:
     with pytest.raises(DataError, match="expected the pattern"):
         phantom(kind).read("p1")
 

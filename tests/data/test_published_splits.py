@@ -1,4 +1,4 @@
-"""The script that checks the real metadata, on small made metadata."""
+"""The script that checks the splits of the real metadata, on small generated metadata."""
 
 import importlib.util
 import sys
@@ -48,7 +48,7 @@ def run(folder: Path, monkeypatch) -> None:
     script.main()
 
 
-def test_the_tables_are_printed_and_nothing_differs(shared, monkeypatch, capsys):
+def test_tables_without_differences_are_printed(shared, monkeypatch, capsys):
     monkeypatch.setattr(script, "EXPECTED", COUNTS)
     monkeypatch.setattr(script, "EXPECTED_PARTS", {"development": (80, 80), "test": (20, 20)})
     run(shared, monkeypatch)
@@ -57,7 +57,7 @@ def test_the_tables_are_printed_and_nothing_differs(shared, monkeypatch, capsys)
     assert "Every number is that of the protocol" in out
 
 
-def test_what_differs_from_the_protocol_is_named(shared, monkeypatch):
+def test_differences_from_the_protocol_are_named(shared, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         run(shared, monkeypatch)
     lines = str(caught.value).splitlines()
@@ -66,6 +66,6 @@ def test_what_differs_from_the_protocol_is_named(shared, monkeypatch):
     assert "published splits: d1_tenth is (3, 1), expected (1260, 140)" in lines
 
 
-def test_absent_metadata_is_named(tmp_path, monkeypatch):
+def test_missing_metadata_is_named(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"no Data_Entry_2017_v2020\.csv in any of"):
         run(tmp_path, monkeypatch)

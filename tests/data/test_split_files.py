@@ -1,4 +1,4 @@
-"""Splits read from files: the published YAML, CSV lists, raygrid's own manifest; each mistake is named."""
+"""Splits read from files: the published YAML, CSV lists, raygrid's splits.csv; the error names each mistake."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ SEED = 3
 
 
 def made_index(num_patients: int = 60) -> Index:
-    """Two images of each patient; names of digits 0 to 7 only are numbers to a careless YAML parser."""
+    """Two images of each patient; most YAML parsers would read names of the digits 0 to 7 as numbers."""
     patients = np.repeat(np.arange(num_patients), 2)
     table = pd.DataFrame({"image_id": [f"{p:05o}_{i % 2:03d}.png" for i, p in enumerate(patients)]})
     table["patient_id"] = [str(p) for p in patients]
@@ -92,7 +92,7 @@ def test_a_list_per_role_and_the_official_test_part_give_the_drawn_splits(tmp_pa
     pd.testing.assert_frame_equal(read(tmp_path, written(tmp_path, texts)), DRAWN)
 
 
-def test_quotes_and_packing_change_neither_splits_nor_hashes(tmp_path):
+def test_quotes_and_compression_change_neither_splits_nor_hashes(tmp_path):
     text = yaml_of("d1").replace("- 0", "- '0").replace("_000\n", "_000'\n").replace("_001\n", "_001'\n")
     assert "- '00" in text
     files = written(tmp_path, {"d1": text, "d2": yaml_of("d2")}, "yml")
@@ -124,7 +124,7 @@ def test_patients_that_no_file_names_are_unused_and_counted(tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(tables(), st.integers(0, 2**40))
 def test_the_manifest_is_readable_and_reusable(tmp_path_factory, made, seed):
-    """What raygrid writes to splits.csv gives the same splits in another study, whatever its seed."""
+    """The splits.csv of one study gives the same splits in another study with any seed."""
     table, labels = made
     folder = tmp_path_factory.mktemp("manifest")
     drawn = assign_splits(table, labels, SplitSpec(test_fraction=0.3), seed)
@@ -141,7 +141,7 @@ def test_a_manifest_keeps_leading_zeros_and_its_order(tmp_path):
     pd.testing.assert_frame_equal(read(tmp_path, {"all": "splits.csv"}), DRAWN)
 
 
-def test_signatures_without_files_are_those_from_before_there_were_any(monkeypatch):
+def test_signatures_without_split_files_have_not_changed(monkeypatch):
     monkeypatch.setattr(signatures, "SAMPLES_VERSION", 1)
     dataset = DatasetSpec(loader="phantom_fundus", image_size=64, channels=3, options={"patients": 40})
     known = "6b7cc064ec97b8290c326fcc74615f3ed1e2be39328b5128da032013212321a4"
@@ -154,7 +154,7 @@ def test_signatures_without_files_are_those_from_before_there_were_any(monkeypat
     assert from_plain(SplitSpec, json.loads(json.dumps(to_plain(spec)))) == spec
 
 
-def test_the_signature_follows_what_the_files_say_and_not_where_they_lie(tmp_path):
+def test_the_signature_depends_on_the_content_of_the_files_and_not_on_their_paths(tmp_path):
     study = tiny()
     modality = study.modalities[0]
     (root := tmp_path / "root").mkdir()
@@ -184,7 +184,7 @@ def test_the_signature_follows_what_the_files_say_and_not_where_they_lie(tmp_pat
         ({"development": "x.csv"}, "unknown split file 'development'"),
     ],
 )
-def test_a_misspelt_split_gets_a_near_miss(files, message):
+def test_a_mistyped_split_gets_a_near_miss(files, message):
     with pytest.raises(SpecError, match=message):
         SplitSpec(files=files)
 
@@ -210,7 +210,7 @@ def test_an_incomplete_set_of_files_is_refused(names, message):
         splits_of(INDEX, SplitSpec(), SEED, files)
 
 
-def test_absent_files_are_all_listed_with_near_misses(tmp_path):
+def test_all_missing_files_are_listed_with_near_misses(tmp_path):
     written(tmp_path, {"d1": yaml_of("d1")}, "yml")
     with pytest.raises(MissingDataError) as caught:
         read_split_files({"d1": "splits/d1.yaml", "d2": "nowhere/d2.yml"}, tmp_path)
@@ -339,7 +339,7 @@ def test_each_mistake_in_a_manifest_is_named(tmp_path, change, message):
         read(tmp_path, {"all": "splits.csv"})
 
 
-def test_rejected_images_are_no_mistake_of_the_files_but_a_lost_patient_is_named(tmp_path):
+def test_rejected_images_are_allowed_in_files_but_a_lost_patient_is_named(tmp_path):
     files = written(tmp_path, {name: yaml_of(name) for name in ("d1", "d2")}, "yml")
 
     def without(*names: str) -> Index:
@@ -359,7 +359,7 @@ def test_a_name_without_extension_that_fits_two_images_is_refused(tmp_path):
         read(tmp_path, files, index)
 
 
-def test_files_without_test_images_need_an_official_test_part_that_they_leave_alone(tmp_path):
+def test_files_without_test_images_need_an_official_test_part_without_their_patients(tmp_path):
     roles = ("train", "validation")
     files = written(tmp_path, {name: csv_of(name, roles) for name in ("d1", "d2")})
     with pytest.raises(DataError, match=r"no official part.*name the file 'test'"):

@@ -71,7 +71,7 @@ def test_no_patient_leaks_and_row_order_changes_nothing(made, seed, test_fractio
 @settings(max_examples=30, deadline=None)
 @given(tables(), st.integers(0, 2**40), st.data())
 def test_check_splits_refuses_any_moved_or_repeated_patient(made, seed, data):
-    """A patient of d1 or d2 who changes place alone, in any way, or stands in a second place breaks a rule."""
+    """A patient of d1 or d2 who alone changes place, or gets a second place, breaks a rule."""
     got = assign_splits(*made, SplitSpec(test_fraction=0.2, validation_fraction=0.3), seed)
     row = data.draw(st.sampled_from(list(got.index[got["part"] == "development"])), label="row")
     columns = list(rules.COLUMNS[1:])
@@ -131,7 +131,7 @@ def test_chestxray14_sized_official_division_gives_the_published_numbers():
         assert (prevalence > 0).all()
 
 
-def test_one_label_is_shared_out_to_within_a_patient_at_each_level():
+def test_one_label_is_divided_to_within_a_patient_at_each_level():
     table, labels = made_table(400)
     got = assign_splits(table, labels, DRAWN, 5)
     positive = table.groupby("patient_id")[labels[0]].max()
@@ -228,7 +228,7 @@ def changed(table: pd.DataFrame, chosen: pd.Series, **values: object) -> tuple[p
     return copy, copy.loc[row, "patient_id"]
 
 
-def test_check_splits_names_a_patient_that_stands_twice(assigned):
+def test_check_splits_names_a_patient_with_two_rows(assigned):
     row = assigned[assigned["part"] == "test"].head(1)
     patient = row["patient_id"].item()
     leaking = pd.concat([assigned, row.assign(part="development", split="d1", role="train")], ignore_index=True)

@@ -1,4 +1,4 @@
-"""The contract: names are checked with near misses, signatures change with what changes a result and nothing else."""
+"""Studies: unknown names get near misses; signatures depend on everything that changes a result, and nothing else."""
 
 import dataclasses
 import importlib.util
@@ -44,12 +44,12 @@ def test_study_survives_json(build) -> None:
         (lambda: Recipe(epochs=1, augmentations=("color",)), "colour"),
     ],
 )
-def test_misspelt_name_gets_a_near_miss(make, hint: str) -> None:
+def test_a_mistyped_name_gets_a_near_miss(make, hint: str) -> None:
     with pytest.raises(SpecError, match=f"did you mean.*{hint}"):
         make()
 
 
-def test_an_ensemble_is_of_models_that_the_study_has() -> None:
+def test_an_ensemble_must_consist_of_models_of_the_study() -> None:
     study = full_grid.demo()
     first, second = (m.name for m in study.models_of("radiology")[:2])
 
@@ -78,13 +78,13 @@ def test_unknown_field_gets_a_near_miss() -> None:
         StudySpec.from_dict(values)
 
 
-def test_pretraining_needs_its_source() -> None:
+def test_pretraining_needs_a_source_model() -> None:
     study = full_grid.demo()
     with pytest.raises(SpecError, match="does not train"):
         dataclasses.replace(study, models=tuple(m for m in study.models if m.modality != "textures"))
 
 
-def test_signature_follows_the_recipe_and_the_data() -> None:
+def test_model_signature_depends_on_recipe_and_data() -> None:
     study = full_grid.demo()
     model = study.models_of("radiology")[0]
     before = model_signature(study, model, samples="s", start="random")
@@ -97,7 +97,7 @@ def test_signature_follows_the_recipe_and_the_data() -> None:
     assert model_signature(renamed, model, samples="s", start="random") == before
 
 
-def test_transfer_signature_follows_the_plan_but_neither_attacks_nor_targets() -> None:
+def test_transfer_signature_depends_on_the_plan_but_not_on_attacks_or_targets() -> None:
     study = full_grid.demo()
     before = transfer_signature(study, samples="s", surrogate="a")
 
