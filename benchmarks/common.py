@@ -71,6 +71,17 @@ def write_result(name: str, about: str, result: Mapping[str, Any]) -> None:
     print(f"written to {path.relative_to(Path(__file__).parent.parent)}")
 
 
+def add_to_result(name: str, part: str, result: Mapping[str, Any]) -> None:
+    """Add one part to results/<name>.json, with its own commit and machine; replace the part if it is there."""
+    path = RESULTS / f"{name}.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    machine = _machine()
+    made = {"commit": machine["commit"], "processor": machine["processor"], "torch": machine["versions"]["torch"]}
+    values["result"][part] = {**made, **result}
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    print(f"{part} added to {path.relative_to(Path(__file__).parent.parent)}")
+
+
 def _median_and_spread(values: Sequence[float]) -> dict[str, float]:
     return {
         "median": round(statistics.median(values), 4),

@@ -1,6 +1,6 @@
 """The time of an input gradient, by kind and direction of convolution, and everything between the convolutions.
 
-The networks are those of benchmarks/crafting.py, folded and packed as raygrid attacks through them; float32, two
+The networks are those of benchmarks/crafting.py, folded and frozen as raygrid attacks through them; float32, two
 threads. The benchmark times every call of a convolution (median over rounds of the sum over its kind). It counts its
 operations, 2 per multiplication and addition, and the bytes of its maps and weights, each once. Limits of this machine
 stand beside the measured time:

@@ -1,9 +1,9 @@
 """Scoring targets, forward passes alone: raygrid against a plain loop, at equal batch.
 
-The plain loop is the network as it was trained, in evaluation mode under `torch.no_grad`. raygrid folds and packs it,
-and scores in float32 (the default) or bfloat16. Random weights; two threads. `largest change of a logit` compares with
-the plain loop, in units of the logits' standard deviation over the batch. The rate of matrix products in both
-precisions bounds the gain of bfloat16 on the processor.
+The plain loop is the network as it was trained, in evaluation mode under `torch.no_grad`. raygrid folds it, freezes its
+layers and scores in float32 (the default) or bfloat16. Random weights; two threads. `largest change of a logit`
+compares with the plain loop, in units of the logits' standard deviation over the batch. The rate of matrix products in
+both precisions bounds the gain of bfloat16 on the processor.
 """
 
 import argparse
