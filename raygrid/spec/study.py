@@ -138,7 +138,7 @@ class StudySpec:
         return (*self.models_of(modality), *ensembles, *others)
 
     def external_targets(self, modality: str) -> tuple[TargetSpec, ...]:
-        """Return the targets of one modality that raygrid did not train."""
+        """Return the external targets of one modality: classifiers that the study does not train."""
         return tuple(t for t in self.targets if t.modality == modality)
 
     def targets_of(self, modality: str) -> tuple[AnyTarget, ...]:
@@ -184,12 +184,12 @@ class StudySpec:
         return modality.finetune if model.is_pretrained and modality.finetune is not None else modality.recipe
 
     def pairings(self, modality: str) -> list[tuple[SurrogateSpec, AnyTarget]]:
-        """Return every ordered (surrogate, target) of a modality, white-box references included."""
+        """Return every (surrogate, target) of a modality, with the white-box references."""
         surrogates, targets = self.surrogates_of(modality), self.targets_of(modality)
         return [(surrogate, target) for surrogate in surrogates for target in targets]
 
     def is_white_box(self, surrogate: SurrogateSpec, target: AnyTarget) -> bool:
-        """Whether the surrogate is the target or contains it; two external ones are equal if their network is."""
+        """Whether the surrogate is the target or contains it; external classifiers are compared by network."""
         if isinstance(surrogate, TargetSpec) and isinstance(target, TargetSpec):
             return surrogate.network == target.network
         return target in self.members_of(surrogate)

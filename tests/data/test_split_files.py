@@ -176,6 +176,18 @@ def test_the_signature_depends_on_the_content_of_the_files_and_not_on_their_path
     assert surveyed("a.csv", swapped).signature != first.signature
 
 
+def test_the_number_of_patients_left_out_is_printed(tmp_path, capsys):
+    study = tiny()
+    modality = study.modalities[0]
+    drawn = survey(study, tmp_path, tmp_path)[0]
+    assert "left out" not in capsys.readouterr().out
+    (tmp_path / "splits.csv").write_text(drawn.splits.to_csv(index=False).replace(",test,,,", ",unused,,,", 1))
+    spec = replace(modality, splits=SplitSpec(files={"all": "splits.csv"}))
+    survey(replace(study, modalities=(spec, *study.modalities[1:])), tmp_path, tmp_path)
+    num_patients = len(drawn.splits)
+    assert f"{modality.name}: 1 of {num_patients} patients are in no split and are left out" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -64,8 +64,9 @@ def splits_of(
     except DataError as error:
         raise DataError(f"{error}\n(splits read from {names})") from error
     unused = int((splits["part"] == "unused").sum())
-    notes = [f"{unused} of {len(splits)} patients are in no split and are left out (splits read from {names})"]
-    return splits, notes if unused else []
+    if not unused:
+        return splits, []
+    return splits, [f"{unused} of {len(splits)} patients are in no split and are left out (splits read from {names})"]
 
 
 def _from_lists(index: Index, files: Mapping[str, SplitFile], seed: int) -> pd.DataFrame:
