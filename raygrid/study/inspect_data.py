@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from raygrid.data.datasets import Reject
 from raygrid.data.splits.rules import ROLES, members
 from raygrid.io.files import atomic_path, write_text
 from raygrid.io.mirror import pull
@@ -88,7 +89,7 @@ def _headlines(name: str, manifest: dict[str, Any]) -> Iterator[str]:
     rejects = manifest["rejects"]
     yield f"  images left out: {len(rejects)}"
     for reject in rejects[:_MOST_REJECTS]:
-        yield f"    {reject['image_id']}: {reject['reason']}"
+        yield f"    {Reject(**reject)}"
     if len(rejects) > _MOST_REJECTS:
         yield f"    and {len(rejects) - _MOST_REJECTS} more, in the manifest"
 

@@ -276,7 +276,7 @@ def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted:
         return
     listing = folder / f"{modality}-rejects.csv"
     write_text(listing, pd.DataFrame(list(rejects)).to_csv(index=False))
-    first = "\n".join(f"  {reject.image_id}: {reject.reason}" for reject in rejects[:_SHOWN])
+    first = "\n".join(f"  {reject}" for reject in rejects[:_SHOWN])
     raise DataError(
         f"{modality}: {len(rejects)} of {total} images cannot be used, more than the permitted {permitted:.1%}; "
         f"all are listed in {listing}, the first are\n{first}\n"

@@ -1,4 +1,4 @@
-"""What the world hands over: each kind of damage with the message or the reject that it must give."""
+"""Damaged files: each kind of damage with its error message or reject."""
 
 import builtins
 import os
@@ -14,7 +14,7 @@ from dicom_files import write_dicom
 from PIL import Image
 from small_data import ENTRIES, make_chest, make_kaggle, make_pcam, save, write_entries
 
-from raygrid.data.datasets import open_dataset
+from raygrid.data.datasets import Reject, open_dataset
 from raygrid.errors import DataError, MissingDataError
 from raygrid.spec import DatasetSpec
 
@@ -114,8 +114,8 @@ JPEG_LOSSLESS, DEFLATED = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.1.99"
 COMPLETE = r"image: expected a complete PNG, JPEG, TIFF or DICOM image, got "
 
 IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty": (lambda p: p.write_bytes(b""), COMPLETE + r"an empty file \(0 bytes\); fetch or export"),
-    "absent": (lambda p: None, COMPLETE + "no such file; fetch or export"),
+    "empty": (lambda p: p.write_bytes(b""), COMPLETE + r"an empty file \(0 bytes\); copy or export"),
+    "absent": (lambda p: None, COMPLETE + "no such file; copy or export the file again"),
     "folder": (lambda p: p.mkdir(), COMPLETE + "a folder; name an image file"),
     "pipe": (os.mkfifo, COMPLETE + "a pipe or device; name an image file"),
     "text": (lambda p: p.write_text("hello, world"), COMPLETE + r"an unknown format \(it begins with b'hello"),
@@ -136,7 +136,7 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: tiff(p, np.stack([DEEP] * 3), kind=2, planar=2),
         COMPLETE + "16-bit colour stored plane by plane; save it with the channels interleaved",
     ),
-    "TIFF of three pages": (_pages, COMPLETE + "3 pages in one file; save each image as a file of its own"),
+    "TIFF of three pages": (_pages, COMPLETE + "3 pages in one file; save each page as a separate file"),
     "DICOM of noise": (_garbage_dicom, r"image: expected .*, got .*; "),
     "truncated DICOM": (_truncated_dicom, COMPLETE + "ValueError: The number of bytes of pixel data is less"),
     "DICOM bomb": (_dicom(Rows=60000, Columns=60000), "at most 150 megapixels, got 60000 x 60000 pixels in its header"),
@@ -160,7 +160,7 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-WITH_A_SIZE = {  # whose headers are as they should be
+WITH_A_SIZE = {  # their headers are intact
     "truncated JPEG",
     "truncated PNG",
     "truncated TIFF",
@@ -186,7 +186,7 @@ def table_root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_a_damaged_image_is_named_with_what_was_expected(table_root, kind):
+def test_the_error_for_a_damaged_image_names_it_with_expected_and_got(table_root, kind):
     damage, message = IMAGES[kind]
     damage(table_root / "image")
     data = open_small("table", table_root, 1, table="table.csv", labels=["mass"])
@@ -196,7 +196,7 @@ def test_a_damaged_image_is_named_with_what_was_expected(table_root, kind):
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_its_size_comes_from_the_header_or_is_an_error_too(table_root, kind):
+def test_the_size_of_a_damaged_image_comes_from_its_header_or_is_an_error(table_root, kind):
     IMAGES[kind][0](table_root / "image")
     data = open_small("table", table_root, 1, table="table.csv", labels=["mass"])
     expected = nullcontext() if kind in WITH_A_SIZE else pytest.raises(DataError, match=str(table_root / "image"))
@@ -207,13 +207,13 @@ def test_its_size_comes_from_the_header_or_is_an_error_too(table_root, kind):
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        (PermissionError(13, "Permission denied"), r"a file that this user may not read; permit it: chmod u\+r /"),
+        (PermissionError(13, "Permission denied"), r"a file without read permission; run chmod u\+r /"),
         (MemoryError(), "more pixels than fit into memory; shrink the image, or run fewer workers"),
-        (OSError(5, "Input/output error"), r"OSError: \[Errno 5\] Input/output error; fetch"),
+        (OSError(5, "Input/output error"), r"OSError: \[Errno 5\] Input/output error; copy or export"),
     ],
     ids=["not permitted", "no memory", "broken disk"],
 )
-def test_what_the_system_refuses_is_explained(table_root, monkeypatch, failure, message):
+def test_an_error_of_the_system_names_file_and_remedy(table_root, monkeypatch, failure, message):
     data = open_small("table", table_root, 1, table="table.csv", labels=["mass"])
     opened = builtins.open
 
@@ -282,12 +282,12 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "chest: name twice in a list": (
         "chestxray14",
         _replace("test_list.txt", b"00000002_000.png\r\n00000002_000.png\r\n"),
-        r"test_list\.txt: 1 names stand in the list twice: 00000002_000\.png",
+        r"test_list\.txt: 1 names occur twice in the list: 00000002_000\.png",
     ),
     "chest: name in both lists": (
         "chestxray14",
         _replace("test_list.txt", b"00000001_000.png\n"),
-        r"1 images stand in both train_val_list\.txt and test_list\.txt",
+        r"1 images are in both train_val_list\.txt and test_list\.txt",
     ),
     "chest: list of bytes": ("chestxray14", _replace("test_list.txt", b"\xff\xfe0"), r"test_list\.txt: .*in UTF-8"),
     "chest: list of images without labels": (
@@ -314,7 +314,7 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "pcam: patches of another kind": (
         "pcam",
         _h5(TRAIN_X, "x", np.zeros((5, 96, 96, 3), np.float32)),
-        r"train_x\.h5: expected 'x' of shape .*uint8; got .*float32; fetch it again",
+        r"train_x\.h5: expected 'x' of shape .*uint8; got .*float32; unpack the file again",
     ),
     "pcam: too few labels": ("pcam", _h5(TRAIN_Y, "y", np.zeros(3, np.uint8)), r"train_y\.h5: expected 5 labels.*got"),
     "pcam: labels that are no numbers": (
@@ -355,7 +355,11 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         r"set\.npz: expected an arch.*BadZip",
     ),
     "medmnist: web page": ("medmnist", _replace("set.npz", b"<html>404"), r"set\.npz: expected an archive .*not a zip"),
-    "medmnist: empty": ("medmnist", _replace("set.npz", b""), r"set\.npz: expected an archive as numpy\.savez"),
+    "medmnist: empty": (
+        "medmnist",
+        _replace("set.npz", b""),
+        r"set\.npz: expected an archive of numpy\.savez or savez_compressed, got .*; download",
+    ),
 }
 
 FOLDERS = {"table": "."}
@@ -363,6 +367,15 @@ CHANNELS = {"chestxray14": 1, "table": 1, "medmnist": 1}
 OPTIONS: dict[str, dict[str, object]] = {
     "table": {"table": "table.csv", "labels": ["mass"]},
     "medmnist": {"file": "set.npz"},
+}
+
+FROM_ITS_ARCHIVE = "extract the file again from its archive, or download the archive again"
+REMEDIES = {
+    "kaggle_dr": f"{FROM_ITS_ARCHIVE} (www.kaggle.com/c/diabetic-retinopathy-detection)",
+    "chestxray14": f"{FROM_ITS_ARCHIVE} (nihcc.app.box.com/v/ChestXray-NIHCC)",
+    "pcam": "unpack the file again from its .gz, or download it again (github.com/basveeling/pcam)",
+    "medmnist": "download the archive again (medmnist.com)",
+    "table": "copy or export the file again",
 }
 
 
@@ -407,8 +420,36 @@ def test_an_absent_or_empty_image_is_a_reject(data_root, loader, file, image_id,
     index = open_small(loader, data_root, CHANNELS.get(loader, 3), **OPTIONS.get(loader, {})).index()
     got = "no such file" if kind == "absent" else r"an empty file (0 bytes)"
     assert [reject.image_id for reject in index.rejects] == [image_id]
-    assert index.rejects[0].reason.startswith(f"{path}: expected an image file, got {got}; unpack or fetch it again")
+    assert index.rejects[0].reason.startswith(f"{path}: expected an image file, got {got}; {REMEDIES[loader]}")
     assert image_id not in set(index.table["image_id"])
+
+
+@pytest.mark.parametrize(
+    ("loader", "file", "locator"),
+    [
+        ("kaggle_dr", "train/13_right.jpeg", "train/13_right.jpeg"),
+        ("chestxray14", "images/00000001_001.png", "images/00000001_001.png"),
+        ("pcam", TRAIN_X, "train/0"),
+        ("medmnist", "set.npz", "train/0"),
+        ("table", "whole.png", "whole.png"),
+    ],
+)
+def test_a_damaged_file_gets_the_remedy_of_its_data_set(data_root, loader, file, locator):
+    path = data_root / FOLDERS.get(loader, loader) / file
+    path.write_bytes(b"<html>")
+    data = open_small(loader, data_root, CHANNELS.get(loader, 3), **OPTIONS.get(loader, {}))
+    with pytest.raises(DataError) as caught:
+        data.read(locator)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: expected ")
+    assert message.endswith(f"; {REMEDIES[loader]}")
+    assert type(caught.value) is DataError
+
+
+def test_a_reject_is_one_line_with_its_path_once():
+    assert str(Reject("img/a.png", "/data/img/a.png: expected an image")) == "/data/img/a.png: expected an image"
+    assert str(Reject("10_left", "/data/10_left.jpeg: expected an image")) == "/data/10_left.jpeg: expected an image"
+    assert str(Reject("train-000003", "/data/x.h5: expected a patch")) == "train-000003: /data/x.h5: expected a patch"
 
 
 def test_damage_inside_a_pcam_chunk_is_found_when_it_is_read(data_root):
@@ -418,5 +459,5 @@ def test_damage_inside_a_pcam_chunk_is_found_when_it_is_read(data_root):
     flip(path, offset + 5000)
     data = open_small("pcam", data_root, 3)
     data.index()
-    with pytest.raises(DataError, match=r"train_x\.h5: expected a readable patch 0, got OSError.*unpack it again"):
+    with pytest.raises(DataError, match=r"train_x\.h5: expected a readable patch 0, got OSError.*; unpack the"):
         data.read("train/0")

@@ -160,7 +160,7 @@ def test_an_absent_archive_is_missing(tmp_path):
         ({"val_labels": np.zeros((2, 1), np.uint8)}, r"val_labels of shape \(3, k\).*got \(2, 1\)"),
         ({"val_labels": np.array([[0], [-1], [1]])}, r"val_labels, row 1: expected a class from 0 to 1000, got -1"),
         ({"test_labels": np.full((4, 2), 3)}, r"test_labels, row 0: expected 0 or 1, got 3"),
-        ({"test_labels": np.zeros((4, 2), int)}, r"as many label columns in every part, got \[1, 2\]"),
+        ({"test_labels": np.zeros((4, 2), int)}, r"the same number of label columns in every part, got \[1, 2\]"),
         ({"val_labels": np.array([["a"], ["b"], ["c"]])}, r"val_labels .*whole numbers.*<U1"),
         ({"test_images": np.array([None] * 4)}, r"Python objects, which would be unpickled"),
         ({"test_images": np.asfortranarray(np.zeros((4, 28, 28), np.uint8))}, r"in Fortran order"),
@@ -176,7 +176,7 @@ def test_an_absent_array_is_named(tmp_path):
     made = arrays()
     del made["val_images"]
     written(tmp_path, made)
-    with pytest.raises(DataError, match=r"expected an array 'val_images', got \['test_images', .*; fetch the file"):
+    with pytest.raises(DataError, match=r"expected an array 'val_images', got \['test_images', .*; download the"):
         medmnist(tmp_path).index()
 
 
@@ -202,12 +202,12 @@ def test_one_changed_byte_anywhere_spoils_every_image_of_the_array(tmp_path, sav
     content[info.header_offset + 200 + info.compress_size // 2] ^= 4
     path.write_bytes(content)
     data = medmnist(tmp_path)
-    with pytest.raises(DataError, match=r"set\.npz: expected an archive .*, got .*; fetch the file again"):
+    with pytest.raises(DataError, match=r"set\.npz: expected an archive .*, got .*; download the archive again"):
         data.read("test/0")
     monkeypatch.setattr(npz, "cached_file", None)  # the second image does not read it all again
     with pytest.raises(DataError, match=r"set\.npz: expected an archive"):
         data.read("test/1")
     monkeypatch.undo()
     assert data.read("train/1").shape == (28, 28, 1)
-    with pytest.raises(DataError, match=r"expected a row from 0 to 5 of array 'train_images', got 9"):
+    with pytest.raises(DataError, match=r"expected a row from 0 to 5 of array 'train_images', got 9; the archive"):
         data.read("train/9")

@@ -124,11 +124,11 @@ def test_parquet_gives_the_same_index_as_csv(root):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("patient", ["7", None], r"table\.parquet, row 2: expected a patient in column 'patient', got nothing"),
+        ("patient", ["7", None], r"table\.parquet, row 2: expected a patient in column 'patient', got an empty cell"),
         ("patient", [7.0, float("nan")], r"row 2: expected a patient"),
         ("mass", [0, 2], r"row 2: expected 0 or 1 in column 'mass', got '2'"),
         ("mass", [0.0, float("nan")], r"row 2: expected 0 or 1 in column 'mass', got ''"),
-        ("image", ["d.png", "d.png"], r"row 2: image 'd\.png' stands in .*row 1 already"),
+        ("image", ["d.png", "d.png"], r"row 2: image 'd\.png' is already in .*row 1;"),
     ],
 )
 def test_a_bad_cell_of_a_parquet_table_is_named(root, column, values, message):
@@ -171,13 +171,13 @@ def test_an_absent_table_is_missing_data(root):
         ("image,patient,mas,edema\nd.png,9,1,1\n", r"row 1: .*lacking \['mass'\]; did you mean 'mas'\?"),
         ("image;patient;mass;edema\nd.png;9;1;1\n", r"row 1: .*; separate the values by commas instead of ';'"),
         ("image,patient,mass,edema,mass\nd.png,9,1,1,0\n", r"row 1: expected one column 'mass', got 2; remove or"),
-        ("image,patient,mass,edema\n", r"table\.csv: expected a row for each image, got a header only"),
+        ("image,patient,mass,edema\n", r"table\.csv: expected a row for each image, got only a header"),
         ("", r"row 1: expected the columns \['image', 'patient', 'mass', 'edema'\], got \[\]"),
         ("image,patient,mass,edema\nd.png,9,yes,1\n", r"row 2: expected 0 or 1 in column 'mass', got 'yes'"),
         ("image,patient,mass,edema\nd.png,9,,1\n", r"row 2: expected 0 or 1 in column 'mass', got ''"),
-        ("image,patient,mass,edema\nd.png,  ,1,1\n", r"row 2: expected a patient in column 'patient', got nothing"),
+        ("image,patient,mass,edema\nd.png,  ,1,1\n", r"row 2: expected a patient .*'patient', got an empty cell"),
         ("image,patient,mass,edema\n,9,1,1\n", r"row 2: expected a path .* in column 'image'.*got ''"),
-        ("image,patient,mass,edema\nd.png,9,1,1\n\n./d.png,9,1,1\n", r"row 4: image 'd\.png' .*row 2 already"),
+        ("image,patient,mass,edema\nd.png,9,1,1\n\n./d.png,9,1,1\n", r"row 4: image 'd\.png' is already in .*row 2;"),
         ("image,patient,mass,edema\nd.png,Doe, J,1,1\n", r"row 2: expected 4 values, got 5"),
         ("image,patient,mass,edema\nd.png,9\n", r"row 2: expected 4 values, got 2"),
         ("image,patient,mass,edema\n/etc/passwd,9,1,1\n", r"row 2: expected a path relative .*got '/etc/passwd'"),

@@ -87,12 +87,13 @@ def test_a_reject_is_named_and_left_out_of_all_counts(root, ray_session, capsys)
 
 
 def test_too_many_rejects_stop_and_lose_nothing(root, ray_session):
-    damage(root)
+    path = damage(root)
     with pytest.raises(DataError) as caught:
         prepare(root)
     message = str(caught.value)
     assert "1 of 40 images cannot be used, more than the permitted 0.1%" in message
-    assert "3_left: " in message
+    assert f"\n  {path}: expected a complete" in message
+    assert message.count("3_left") == 1  # named once, by its path
     assert "--max-rejected-share" in message
     listing = root.parent / "study" / "samples" / "ophthalmology-rejects.csv"
     assert str(listing) in message

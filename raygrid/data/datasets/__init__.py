@@ -1,4 +1,4 @@
-"""The data sets that a study can name, and how to open one."""
+"""The data sets of a study, and how to open one by its name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +32,9 @@ DATASETS: dict[str, Callable[[DatasetSpec, Path], Dataset]] = {
 
 
 def open_dataset(spec: DatasetSpec, data_root: Path) -> Dataset:
-    """Return the data set that `spec` names, looking for its files under `data_root`.
+    """Return the data set of `spec`, with its files under `data_root`; none is opened yet.
 
-    Raises SpecError for an unknown name or option.
+    Raises SpecError if the name or an option is unknown.
     """
     if spec.loader not in DATASETS:
         raise SpecError(unknown_name("data set", spec.loader, DATASETS))

@@ -1,4 +1,4 @@
-"""What every data set gives: a table of its images, and a way to read one of them."""
+"""The interface of a data set: a table of its images, and methods that read one of them."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,31 +10,38 @@ from numpy.typing import NDArray
 from raygrid.errors import DataError
 from raygrid.hashing import digest
 
-PARTS = ("development", "test", "")
 _CONTROL = "[\x00-\x1f\x7f-\x9f]"
 INDEX_COLUMNS = ("image_id", "patient_id", "part", "locator", "content")
 
 
 @dataclass(frozen=True)
 class Reject:
-    """An image that cannot be used, and why: file or row, what was expected, how to mend it."""
+    """An image that cannot be used; `reason` names the file or row, the expected content and a remedy."""
 
     image_id: str
     reason: str
 
+    def __str__(self) -> str:
+        """Return one line for a message: the reason, after the image id unless the path in the reason has it."""
+        path = self.reason.partition(": ")[0]
+        return self.reason if self.image_id in path else f"{self.image_id}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class Index:
-    """All images of a data set, one row each, before anything is read.
+    """All images of a data set, one row each, before any image is read.
 
-    `table` has the columns `image_id` (unique), `patient_id`, `part` (`development` or `test` where the
-    data set comes with an official division, else empty), `locator` (what `Dataset.read` needs to find the
-    image), `content` (what stands for the image's bytes in the fingerprint: size, checksum or generator
-    version) and one 0/1 column of dtype uint8 per name in `labels`.
+    Attributes:
+        labels: names of the label columns, in the order of the models' outputs.
+        table: columns `image_id` (unique), `patient_id`, `part` (`development` or `test` by the official division,
+            empty without one), `locator` (the argument of `Dataset.read`), `content` (stands for the image's bytes in
+            the fingerprint: size, checksum or generator version) and one 0/1 column of dtype uint8 per label.
+        rejects: images of the label files that are not in `table`, such as those with an absent or empty file; they
+            count towards the permitted share of rejects.
+        notes: sentences for the user, such as "each patch counts as its own patient"; printed, and written to the
+            manifest.
 
-    `rejects` are images that the label files name and that cannot stand in `table` (a file that is absent or empty,
-    a row that contradicts another); they count towards the permitted share of rejects. `notes` are sentences that
-    the user must read, such as patches that each count as a patient; they are printed and written to the manifest.
+    Raises DataError if a column is absent, an image id is not unique or an id has control characters.
     """
 
     labels: tuple[str, ...]
@@ -48,12 +55,12 @@ class Index:
             raise DataError(f"the index lacks the columns {absent}; it has {list(self.table.columns)}")
         repeated = self.table["image_id"][self.table["image_id"].duplicated()]
         if len(repeated):
-            raise DataError(f"{len(repeated)} image ids stand in the index twice, the first is {repeated.iloc[0]!r}")
+            raise DataError(f"{len(repeated)} image ids occur twice in the index, the first is {repeated.iloc[0]!r}")
 
         for column in ("image_id", "patient_id"):
             wrong = self.table[column].astype(str)
             wrong = wrong[wrong.str.contains(_CONTROL, regex=True)]
-            if len(wrong):  # they would not survive splits.csv
+            if len(wrong):  # splits.csv would not keep them
                 raise DataError(
                     f"{len(wrong)} rows of the index have control characters in {column}, the first is "
                     f"{wrong.iloc[0]!r}; expected text of one line: repair them"
@@ -71,10 +78,10 @@ class Dataset(Protocol):
     """One raw data set on disk, or a generator of phantoms.
 
     Attributes:
-        title: what a report calls it.
-        phantom: true if the images are generated; every table and figure made from it says so.
+        title: its name in reports.
+        phantom: whether the images are generated; if so, every table and figure made from it says so.
         published: (images, official test images or None, outputs) of the whole data set, to plan a study before it is
-            there; None where that cannot be known.
+            downloaded; None where these are unknown.
     """
 
     title: str
@@ -82,19 +89,19 @@ class Dataset(Protocol):
     published: tuple[int, int | None, int] | None
 
     def missing(self) -> list[str]:
-        """Return one line for each file that was looked for and not found, empty if all are there."""
+        """Return one line for each absent file, empty if all are there."""
         ...
 
     def index(self) -> Index:
-        """Return the table of all images. Raises DataError for label files that cannot be used."""
+        """Return the table of all images. Raises DataError if a label file cannot be used."""
         ...
 
     def read(self, locator: str) -> NDArray[np.uint8]:
-        """Return one prepared image, uint8 (height, width, channel). Raises DataError if it is unreadable."""
+        """Return one prepared image, uint8 (height, width, channel). Raises DataError if the file is unreadable."""
         ...
 
     def source_size(self, locator: str) -> tuple[int, int]:
-        """Return (height, width) in pixels of the image as the data set holds it; cheap, from the file's header.
+        """Return (height, width) in pixels of the original image; fast, from the file's header.
 
         Raises DataError if the header is unreadable.
         """

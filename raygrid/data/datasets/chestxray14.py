@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raygrid.data.damage import with_remedy
 from raygrid.data.datasets.base import Index, Reject
 from raygrid.data.datasets.label_files import (
     absent_paths,
@@ -43,17 +44,21 @@ _NO_FINDING = "no_finding"
 _LISTS = {"development": "train_val_list.txt", "test": "test_list.txt"}
 _ENTRIES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+_SOURCE = "nihcc.app.box.com/v/ChestXray-NIHCC"
 _ADVICE = (
-    "Get ChestX-ray14 from the NIH Clinical Center (nihcc.app.box.com/v/ChestXray-NIHCC): the twelve image archives, "
+    f"Get ChestX-ray14 from the NIH Clinical Center ({_SOURCE}): the twelve image archives, "
     "Data_Entry_2017 and both lists; docs/how-to/data-sets.md shows the layout."
 )
+_REMEDY = f"extract the file again from its archive, or download the archive again ({_SOURCE})"
 
 
 class ChestXray14:
     """The data set in `data_root/chestxray14`, divided by the official lists.
 
-    Option `findings`: the names (of `FINDINGS`) to keep as labels; they keep the order of `FINDINGS`. Option
-    `no_finding=True`: `no_finding`, 1 where the report named none of the 14, is the last label.
+    Options:
+        findings: names out of `FINDINGS` to keep as labels, in the order of `FINDINGS`; all if not given.
+        no_finding: True adds `no_finding` as the last label, 1 where the report named none of the 14.
+
     Source: docs/explanation/protocol.md, Data.
     """
 
@@ -68,7 +73,7 @@ class ChestXray14:
         self._root = data_root / "chestxray14"
 
     def missing(self) -> list[str]:
-        """Return one line for each list, label file or image folder that is not there, then where to get them."""
+        """Return one line for each absent list, label file or image folder, then where to get them."""
         paths = [self._root / name for name in _LISTS.values()]
         if self._entries_path() is None:
             paths.append(self._root / _ENTRIES[0])
@@ -82,12 +87,13 @@ class ChestXray14:
         return [line + next((a for path, a in alternatives.items() if f"{path}:" in line), "") for line in lines]
 
     def index(self) -> Index:
-        """Return the table of the images that an official list names; other rows of Data_Entry are left out.
+        """Return the table of the images in the official lists; other rows of Data_Entry are left out.
 
-        A patient in both lists is refused where the official division is used
-        (`raygrid.data.splits.draw.assign_splits`). An image whose file is absent or empty is a reject. Raises
-        MissingDataError for absent lists or label files or if no image is there, DataError for labels that cannot be
-        used.
+        An image with an absent or empty file is a reject. A patient in both lists is an error only where a study uses
+        the official division (`raygrid.data.splits.draw.assign_splits`).
+
+        Raises MissingDataError if a list, the label file or every image is absent, DataError if a list is damaged or
+        a row cannot be used.
         """
         require_all(self.missing())
         part_of = self._parts()
@@ -95,16 +101,16 @@ class ChestXray14:
         rows: dict[str, tuple[str | int, ...]] = {}
         rejects: dict[str, str] = {}
         entries = self._entries_path()
-        assert entries is not None  # missing() looked
+        assert entries is not None  # else missing() names it
         for place, values in read_rows(entries, _COLUMNS):
             name, patient = values["Image Index"], values["Patient ID"]
             found = _parsed(place, values["Finding Labels"], patient)
             if name not in part_of:
                 continue
             if name in rows or name in rejects:
-                raise DataError(f"{place}: image {name!r} stands in the file twice; expected once: remove one row")
+                raise DataError(f"{place}: image {name!r} occurs twice in the file; expected once: remove one row")
             path, size = files.get(name, (f"images/{name}", None))
-            if reason := unusable_file(self._root / path, size):
+            if reason := unusable_file(self._root / path, size, _REMEDY):
                 rejects[name] = reason
                 continue
             labels = (int(label in found) for label in self._labels)
@@ -113,7 +119,7 @@ class ChestXray14:
         if unlabelled:
             raise DataError(
                 f"{entries}: {len(unlabelled)} images of the official lists have no row: {listed(unlabelled)}; "
-                "expected all: use the Data_Entry file that belongs to the lists"
+                "expected one for each: use the Data_Entry file of the same release as the lists"
             )
         unusable = [Reject(name, reason) for name, reason in rejects.items()]
         kept = require_some_images(unusable, len(part_of), self._root, _ADVICE)
@@ -121,19 +127,24 @@ class ChestXray14:
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
         return Index(self._labels, table.astype(dict.fromkeys(self._labels, np.uint8)), kept)
 
+    @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
-        """Return one radiograph in grey, uint8 (image_size, image_size, 1). Raises DataError if it is unreadable."""
+        """Return one radiograph in grey, uint8 (image_size, image_size, 1).
+
+        Raises DataError if the file is unreadable.
+        """
         return decode_image(self._root / locator, 1, size=self._size)
 
+    @with_remedy(_REMEDY)
     def source_size(self, locator: str) -> tuple[int, int]:
-        """Return (height, width) of the radiograph as published. Raises DataError if it is unreadable."""
+        """Return (height, width) in pixels, as published. Raises DataError if the file is unreadable."""
         return image_size(self._root / locator)
 
     def _entries_path(self) -> Path | None:
         return next((self._root / name for name in _ENTRIES if (self._root / name).exists()), None)
 
     def _image_dirs(self) -> list[Path]:
-        """The archives unpack to `images/` each; people keep them apart as `images_001` and so on."""
+        """Return the image folders: the archives unpack to `images/`, and some users keep them in `images_001` etc."""
         numbered = [self._root / f"images_{i:03d}" for i in range(1, 13)]
         candidates = [self._root / "images", *(d for n in numbered for d in (n / "images", n))]
         return [d for d in candidates if d.is_dir()]
@@ -148,6 +159,7 @@ class ChestXray14:
                     raise DataError(f"{self._root}: {other} and {path} differ in size; expected one image: remove one")
         return files
 
+    @with_remedy(f"download the list again ({_SOURCE})")
     def _parts(self) -> dict[str, str]:
         parts: dict[str, str] = {}
         for part, list_file in _LISTS.items():
@@ -155,7 +167,8 @@ class ChestXray14:
             both = [name for name in names if name in parts]
             if both:
                 raise DataError(
-                    f"{self._root}: {len(both)} images stand in both {' and '.join(_LISTS.values())}: {listed(both)}"
+                    f"{self._root}: {len(both)} images are in both {' and '.join(_LISTS.values())}: {listed(both)}; "
+                    "expected each in one list: download both again"
                 )
             parts.update(dict.fromkeys(names, part))
         return parts

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raygrid.data.damage import with_remedy
 from raygrid.data.datasets.base import Index, Reject
 from raygrid.data.datasets.label_files import (
     absent_paths,
@@ -28,17 +29,22 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")  # the official files are .jpeg; shrunken 
 _NAME = re.compile(r"(\d+)_(left|right)")
 _GRADES = ("0", "1", "2", "3", "4", "5")  # Kaggle grades 0 to 4; others add 5, advanced diabetic eye disease
 _REFERABLE = 2  # moderate non-proliferative retinopathy, the grade from which a patient is referred
+_SOURCE = "www.kaggle.com/c/diabetic-retinopathy-detection"
 _ADVICE = (
-    'Get "diabetic-retinopathy-detection" from Kaggle (www.kaggle.com/c/diabetic-retinopathy-detection), '
+    f'Get "diabetic-retinopathy-detection" from Kaggle ({_SOURCE}), '
     "join and unpack the archives; docs/how-to/data-sets.md shows the layout."
 )
+_REMEDY = f"extract the file again from its archive, or download the archive again ({_SOURCE})"
 
 
 class KaggleDR:
     """The data set in `data_root/kaggle_dr`: `train/`, `test/` and their two label files, merged.
 
-    The competition's own division is not used (`part` is empty); label `referable` is grade >= 2.
-    Option `central_field`: share of the field of view's diameter that is kept, all of it by default.
+    The division of the competition is not used (`part` is empty). The label `referable` is 1 from grade 2.
+
+    Options:
+        central_field: share of the field of view to keep, measured along its diameter; 1 if not given.
+
     Source: docs/explanation/protocol.md, Data.
     """
 
@@ -55,15 +61,17 @@ class KaggleDR:
         self._root = data_root / "kaggle_dr"
 
     def missing(self) -> list[str]:
-        """Return one line for each folder or label file that is not there, then where to get them."""
+        """Return one line for each absent folder or label file, then where to get them."""
         paths = [self._root / name for part, labels in _LABEL_FILES.items() for name in (part, labels)]
         return absent_paths(paths, _ADVICE)
 
     def index(self) -> Index:
         """Return the table of all graded images of both parts.
 
-        An image whose file is absent or empty is a reject. Raises MissingDataError for absent label files or folders
-        or if no image is there, DataError for names or grades that cannot be used.
+        An image with an absent or empty file is a reject.
+
+        Raises MissingDataError if a label file, a folder or every image is absent, DataError if a row has an invalid
+        name or grade, or repeats an image.
         """
         require_all(self.missing())
         rows: dict[str, tuple[str, str, str, str, int]] = {}
@@ -80,7 +88,7 @@ class KaggleDR:
                         f"{place}: image {name!r} was graded before (in either part); expected once: remove one row"
                     )
                 file, size = files.get(name, (f"{name}.jpeg", None))
-                if reason := unusable_file(self._root / part / file, size):
+                if reason := unusable_file(self._root / part / file, size, _REMEDY):
                     rejects[name] = reason
                     continue
                 rows[name] = (patient, "", f"{part}/{file}", f"image file, {size} bytes", int(grade >= _REFERABLE))
@@ -90,16 +98,18 @@ class KaggleDR:
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
         return Index(("referable",), table.astype({"referable": np.uint8}), kept)
 
+    @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return the field of view, cropped and padded to a square, uint8 (image_size, image_size, 3).
 
-        Raises DataError if the file cannot be decoded.
+        Raises DataError if the file is unreadable.
         """
         field = crop_field_of_view(decode_image(self._root / locator, 3))
         return resize_square(crop_middle(field, self._share), self._size)
 
+    @with_remedy(_REMEDY)
     def source_size(self, locator: str) -> tuple[int, int]:
-        """Return (height, width) of the photograph before it is cropped. Raises DataError if it is unreadable."""
+        """Return (height, width) in pixels of the whole photograph. Raises DataError if the file is unreadable."""
         return image_size(self._root / locator)
 
 

@@ -1,4 +1,4 @@
-"""What the loaders of real data sets share: image files, label files, folders, options."""
+"""Helpers of the loaders of real data sets: label files, lists, image files, folders, options."""
 
 import csv
 import os
@@ -6,6 +6,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from raygrid.data.damage import DamagedFileError
 from raygrid.data.datasets.base import INDEX_COLUMNS, Reject
 from raygrid.errors import DataError, MissingDataError, SpecError, did_you_mean, listed, unknown_name
 from raygrid.spec import DatasetSpec
@@ -15,7 +16,7 @@ _MOST_TEXT = 200  # characters of a damaged row that an error message shows
 
 
 def check_spec(spec: DatasetSpec, channels: Collection[int], options: Collection[str]) -> None:
-    """Return nothing if `spec` fits a loader that gives `channels` and knows `options`; else raise SpecError."""
+    """Raise SpecError if `spec` has other channels than one of `channels`, or an option outside `options`."""
     if spec.channels not in channels:
         wanted = " or ".join(map(str, channels))
         raise SpecError(
@@ -31,9 +32,14 @@ def read_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield (place, values) for each row of a CSV file with a header; `place` is "file, row n" for messages.
 
-    Values are stripped of blanks; a byte order mark and any line ending are accepted. Row 1 is the header.
-    `optional` columns are in `values` where the file has them; `exact` refuses rows longer than the header.
-    Raises DataError if a column is missing or stands twice, a row is too short, a quote is not closed, or the file is
+    Row 1 is the header. Values are stripped of blanks; a byte order mark and any line ending are accepted.
+
+    Args:
+        columns: names of the columns to read.
+        optional: columns to read where the file has them.
+        exact: whether a row longer than the header is an error.
+
+    Raises DataError if a column is absent or occurs twice, a row is too short, a quote is not closed, or the file is
     not UTF-8 text.
     """
     try:
@@ -80,7 +86,7 @@ def rows_of(
 def require_columns(
     place: str, header: Sequence[str], columns: Sequence[str], optional: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Return `columns` and those `optional` ones that are in `header`; DataError if one is absent or stands twice."""
+    """Return `columns` and the `optional` ones in `header`. Raises DataError if one is absent or occurs twice."""
     absent = [name for name in columns if name not in header]
     if absent:
         hint = did_you_mean(absent[0], header) or " add or rename them"
@@ -95,45 +101,49 @@ def require_columns(
 
 
 def read_names(path: Path) -> list[str]:
-    """Return the non-empty lines of a list file. Raises DataError if it is empty, repeats a name or is no text."""
+    """Return the non-empty lines of a list file.
+
+    Raises DamagedFileError if it is empty or not UTF-8 text, DataError if a name occurs twice.
+    """
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (UnicodeDecodeError, OSError) as error:
-        raise DataError(
-            f"{path}: expected one file name per line in UTF-8, got {error}; fetch the file again"
-        ) from error
+        raise DamagedFileError(f"{path}: expected one file name per line in UTF-8, got {error}") from error
     if not names:
-        raise DataError(f"{path}: expected one file name per line, got an empty file; fetch the file again")
+        raise DamagedFileError(f"{path}: expected one file name per line, got an empty file")
     seen: set[str] = set()
     repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if repeated:
         raise DataError(
-            f"{path}: {len(repeated)} names stand in the list twice: {listed(repeated)}; expected each once"
+            f"{path}: {len(repeated)} names occur twice in the list: {listed(repeated)}; remove the repeated lines"
         )
     return names
 
 
 def file_sizes(folder: Path, suffixes: Collection[str]) -> dict[str, int]:
-    """Return name -> bytes of the files directly in `folder` with one of `suffixes` (lower case), sorted by name."""
+    """Return name -> size in bytes, sorted by name, of the files directly in `folder` with one of `suffixes`.
+
+    Suffixes are in lower case, with the dot.
+    """
     with os.scandir(folder) as entries:
         found = {e.name: e.stat().st_size for e in entries if Path(e.name).suffix.lower() in suffixes and e.is_file()}
     return dict(sorted(found.items()))
 
 
 def absent_paths(paths: Sequence[Path], advice: str) -> list[str]:
-    """Return one line for each path that does not exist and, if there is any, `advice` as the last line."""
+    """Return one line for each absent path, then `advice`; empty if all paths exist."""
     lines = [f"looked for {path}: not found" for path in paths if not path.exists()]
     return [*lines, advice] if lines else []
 
 
 def require_all(lines: Sequence[str]) -> None:
-    """Return nothing if `lines` (of `Dataset.missing`) is empty; else raise MissingDataError with them."""
+    """Raise MissingDataError with `lines` (of `Dataset.missing`) unless there are none."""
     if lines:
         raise MissingDataError("\n".join(lines))
 
 
 def path_inside(data_root: Path, option: str, value: object) -> Path:
-    """Return the file in the data root that an option names. Raises SpecError if it would lie elsewhere."""
+    """Return the file of an option, a path in the data root. Raises SpecError if it would lie elsewhere."""
     if not isinstance(value, str) or not value or leaves_folder(value):
         raise SpecError(
             f"option {option} is {value!r}; expected a file's path relative to {data_root}, with / and without .."
@@ -142,12 +152,12 @@ def path_inside(data_root: Path, option: str, value: object) -> Path:
 
 
 def leaves_folder(path: str) -> bool:
-    """Return whether a relative path could name a file outside its folder, or is of another system."""
+    """Return whether a path could leave its folder: absolute, with `..`, or in the notation of Windows."""
     return path.startswith("/") or "\\" in path or "\0" in path or ":" in path[:2] or ".." in path.split("/")
 
 
 def check_labels(option: object) -> tuple[str, ...]:
-    """Return the option `labels`. Raises SpecError unless it lists names that can be columns beside the index's own."""
+    """Return the option `labels`. Raises SpecError unless it lists unique names, none of them a column of the index."""
     if isinstance(option, str) or not isinstance(option, (list, tuple)) or not option:
         raise SpecError(f"option labels is {option!r}; expected a list of at least one name")
     for name in option:
@@ -159,26 +169,26 @@ def check_labels(option: object) -> tuple[str, ...]:
 
 
 def size_of(path: Path) -> int | None:
-    """Return the bytes of a file, None if there is no file of that name (or only a folder or a pipe)."""
+    """Return the size of a file in bytes, None if the path is absent or no regular file."""
     try:
         info = path.stat()
-    except (OSError, ValueError):  # also a name that the system cannot have
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
     return info.st_size if stat.S_ISREG(info.st_mode) else None
 
 
-def unusable_file(path: Path, size: int | None) -> str:
-    """Return why a file of `size` bytes (None: it is not there) cannot be an image, empty if it can."""
+def unusable_file(path: Path, size: int | None, remedy: str) -> str:
+    """Return why a file of `size` bytes (None: no such file) cannot be an image, with `remedy`; empty if it can."""
     if size:
         return ""
     got = "no such file" if size is None else "an empty file (0 bytes)"
-    return f"{path}: expected an image file, got {got}; unpack or fetch it again"
+    return f"{path}: expected an image file, got {got}; {remedy}"
 
 
 def require_some_images(rejects: Sequence[Reject], named: int, where: Path, advice: str) -> tuple[Reject, ...]:
-    """Return `rejects`, the first with `advice`: it is what an error lists when the rejects are too many.
+    """Return `rejects`, the first with `advice`: an error about too many rejects lists the first ones.
 
-    Raises MissingDataError if every one of the `named` images is rejected.
+    Raises MissingDataError if all of the `named` images are rejects.
     """
     if not rejects:
         return ()

@@ -1,4 +1,4 @@
-"""MedMNIST: the community's standard small sets of medical images, one `.npz` archive each, of any size."""
+"""MedMNIST: standard small sets of medical images, one `.npz` archive each, at several image sizes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raygrid.data.damage import DamagedFileError, with_remedy
 from raygrid.data.datasets.base import Index
 from raygrid.data.datasets.label_files import absent_paths, check_labels, check_spec, path_inside, require_all
 from raygrid.data.datasets.npz import NpzHeader, read_npz_array, read_npz_header, read_npz_row
@@ -18,18 +19,20 @@ from raygrid.spec import DatasetSpec
 _PARTS = {"train": "development", "val": "development", "test": "test"}
 _ADVICE = "Get the .npz files of MedMNIST from Zenodo (medmnist.com); docs/how-to/data-sets.md shows the layout."
 
+_REMEDY = "download the archive again (medmnist.com)"
+
 Labels = dict[str, NDArray[np.int64]]  # part -> (n, columns)
 
 
 class MedMnist:
-    """The archive that the option `file` names in `data_root/medmnist`, divided as published.
+    """One archive in `data_root/medmnist`, divided as published; train and val are the development part.
 
-    Train and val are the development part. A task of two classes gives one label, several 0/1 columns one label each,
-    k classes k labels, one against the rest.
+    A task of two classes has one label. Several 0/1 columns are one label each, and k classes are k labels, one
+    against the rest.
 
     Options:
-        file: such as `pneumoniamnist_224.npz`.
-        positive: classes that count as 1; makes one label of a task with classes.
+        file: the archive, such as `pneumoniamnist_224.npz`.
+        positive: classes to count as 1; the task then has one label.
         labels: names of the labels; `positive`, `label_0`, ... or `class_0`, ... if not given.
     """
 
@@ -45,14 +48,15 @@ class MedMnist:
         self.title = f"MedMNIST, {self._path.stem}"
 
     def missing(self) -> list[str]:
-        """Return a line if the archive is not there, then where to get it."""
+        """Return a line if the archive is absent, then where to get it."""
         return absent_paths([self._path], _ADVICE)
 
+    @with_remedy(_REMEDY)
     def index(self) -> Index:
         """Return the table of all images, each its own patient.
 
-        Raises MissingDataError if the archive is absent, DataError if it is damaged, holds volumes, or labels that
-        are no classes and no 0/1 columns.
+        Raises MissingDataError if the archive is absent, DataError if it is damaged, holds volumes, or has labels
+        that are neither classes nor 0/1 columns, SpecError if the options do not fit its labels.
         """
         require_all(self.missing())
         headers = {part: self._images(part) for part in _PARTS}
@@ -64,6 +68,7 @@ class MedMnist:
         )
         return Index(names, pd.concat(tables, ignore_index=True), notes=(note,))
 
+    @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one image, uint8 (image_size, image_size, channels). Raises DataError if the archive is damaged."""
         part, number = locator.split("/")
@@ -71,8 +76,9 @@ class MedMnist:
             with_channels(read_npz_row(self._path, f"{part}_images", int(number)), self._channels), self._size
         )
 
+    @with_remedy(_REMEDY)
     def source_size(self, locator: str) -> tuple[int, int]:
-        """Return (height, width) of the images of a part. Raises DataError if the archive is damaged."""
+        """Return (height, width) in pixels of the images of a part. Raises DataError if the archive is damaged."""
         _, height, width = self._images(locator.split("/")[0]).shape[:3]
         return (height, width)
 
@@ -85,18 +91,18 @@ class MedMnist:
                 "MedMNIST) are not supported; choose a 2D set"
             )
         if len(shape) not in (3, 4) or header.dtype != np.uint8 or 0 in shape:
-            raise DataError(
+            raise DamagedFileError(
                 f"{self._path}: expected {part}_images of shape (n, height, width) or (n, height, width, 3), uint8; "
-                f"got {shape}, {header.dtype}; fetch it again"
+                f"got {shape}, {header.dtype}"
             )
         return header
 
     def _labels(self, part: str, num_images: int) -> NDArray[np.int64]:
         values = read_npz_array(self._path, f"{part}_labels")
         if values.ndim not in (1, 2) or len(values) != num_images or values.dtype.kind not in "iub" or not values.size:
-            raise DataError(
+            raise DamagedFileError(
                 f"{self._path}: expected {part}_labels of shape ({num_images}, k), whole numbers, one row per image; "
-                f"got {values.shape}, {values.dtype}; fetch it again"
+                f"got {values.shape}, {values.dtype}"
             )
         table = values.astype(np.int64).reshape(num_images, -1)
         many = table.shape[1] > 1
@@ -104,16 +110,18 @@ class MedMnist:
         if len(wrong):
             row, column = wrong[0]
             expected = "0 or 1" if many else "a class from 0 to 1000"
-            raise DataError(
-                f"{self._path}, {part}_labels, row {row}: expected {expected}, got {table[row, column]}; fetch it again"
+            raise DamagedFileError(
+                f"{self._path}, {part}_labels, row {row}: expected {expected}, got {table[row, column]}"
             )
         return table
 
     def _tasks(self, labels: Labels) -> tuple[tuple[str, ...], Labels]:
-        """Return the names of the outputs and the 0/1 columns of each part."""
+        """Return the names of the outputs and, per part, the 0/1 columns (n, outputs)."""
         widths = {table.shape[1] for table in labels.values()}
         if len(widths) > 1:
-            raise DataError(f"{self._path}: expected as many label columns in every part, got {sorted(widths)}")
+            raise DamagedFileError(
+                f"{self._path}: expected the same number of label columns in every part, got {sorted(widths)}"
+            )
         num_columns = widths.pop()
         num_classes = 1 + max(int(table.max()) for table in labels.values())
         if num_columns > 1:

@@ -1,6 +1,7 @@
-"""Arrays in a NumPy `.npz` archive, read row by row: a member is unpacked once per node, proved whole, and mapped.
+"""Arrays in a NumPy `.npz` archive, read row by row: a member is unpacked once per node, checked, and memory-mapped.
 
-A deflated member cannot be entered in the middle, and one of 224 pixels has gigabytes. Nothing is unpickled.
+A deflated member can only be read from its start, and at 224 pixels it has gigabytes. Nothing is unpickled. Functions
+raise DamagedFileError, to which the data set adds its remedy (`raygrid.data.damage`).
 """
 
 import io
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from raygrid.data.damage import DamagedFileError
 from raygrid.errors import DataError, RaygridError
 from raygrid.io.cache import cached_file
 
@@ -26,7 +28,7 @@ _LARGEST_WHOLE = 2**30  # bytes of an array that is read whole
 
 @dataclass(frozen=True)
 class NpzHeader:
-    """What an archive says of one array; `offset` is where its values begin in the unpacked member, in bytes."""
+    """Header of one array in an archive; its values begin `offset` bytes into the unpacked member."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -35,63 +37,67 @@ class NpzHeader:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the unpacked member."""
+        """Size of the unpacked member in bytes."""
         return self.offset + prod(self.shape) * self.dtype.itemsize
 
 
 def read_npz_header(path: Path, name: str) -> NpzHeader:
-    """Return the header of array `name`. Raises DataError if there is no such array or the archive is damaged."""
+    """Return the header of array `name`. Raises DamagedFileError if the array is absent or the archive is damaged."""
     with _explained(path), zipfile.ZipFile(path) as archive:
         info = _info(path, archive, name)
         with archive.open(info) as member:
             start = io.BytesIO(member.read(_LARGEST_HEADER))
         header = _parsed(path, name, start, info.CRC)
         if header.num_bytes != info.file_size:
-            raise DataError(_damaged(path, f"array {name!r} of {header.shape} in {info.file_size} bytes"))
+            raise _damaged(path, f"array {name!r} of {header.shape} in {info.file_size} bytes")
         return header
 
 
 def read_npz_array(path: Path, name: str) -> NDArray[Any]:
-    """Return a small array whole. Raises DataError as `read_npz_header` does, and above 1 GiB."""
+    """Return a whole array of at most 1 GiB. Raises DamagedFileError if it is larger, absent or damaged."""
     header = read_npz_header(path, name)
     with _explained(path), zipfile.ZipFile(path) as archive:
         info = _info(path, archive, name)
         if info.file_size > _LARGEST_WHOLE:
-            raise DataError(_damaged(path, f"array {name!r} of {info.file_size} bytes, expected at most 1 GiB"))
-        unpacked = archive.read(info)  # zipfile checks the checksum
+            raise _damaged(path, f"array {name!r} of {info.file_size} bytes, expected at most 1 GiB")
+        unpacked = archive.read(info)  # zipfile verifies the checksum
     return np.frombuffer(unpacked, header.dtype, offset=header.offset).reshape(header.shape)
 
 
 def read_npz_row(path: Path, name: str, row: int) -> NDArray[Any]:
     """Return `array[row]` of array `name`.
 
-    Raises DataError if the member is damaged anywhere or has no such row, StoreError if the node's cache is full.
+    Raises DamagedFileError if the array is absent or damaged anywhere, DataError if it has no such row, StoreError if
+    the node's cache is full.
     """
     with _explained(path):
         about = path.stat()
     rows = _mapped(path, name, about.st_mtime_ns, about.st_size)
     if isinstance(rows, str):
-        raise DataError(rows)
+        raise DamagedFileError(rows)
     if not 0 <= row < len(rows):
-        raise DataError(f"{path}: expected a row from 0 to {len(rows) - 1} of array {name!r}, got {row}")
+        raise DataError(
+            f"{path}: expected a row from 0 to {len(rows) - 1} of array {name!r}, got {row}; the archive "
+            "changed during the run: start it again"
+        )
     return np.array(rows[row])
 
 
 @lru_cache(maxsize=6)
 def _mapped(path: Path, name: str, changed: int, size: int) -> NDArray[Any] | str:
-    """Return the mapped array, or why it cannot be used: a damaged one is unpacked once, not once per image."""
+    """Return the mapped array or, as text, its damage: a damaged array is unpacked once, not once per image."""
     try:
         header = read_npz_header(path, name)
 
         def unpack(file: BinaryIO) -> None:
             with zipfile.ZipFile(path) as archive, archive.open(_info(path, archive, name)) as member:
-                shutil.copyfileobj(member, file)  # zipfile checks the checksum at the end
+                shutil.copyfileobj(member, file)  # zipfile verifies the checksum at the end
 
         with _explained(path):
             key = f"{path.stem}-{name}-{header.crc:08x}-{size}-{changed}.npy"
             unpacked = cached_file(key, header.num_bytes, unpack)
             return np.memmap(unpacked, header.dtype, mode="r", offset=header.offset, shape=header.shape)
-    except DataError as error:
+    except DamagedFileError as error:
         return str(error)
 
 
@@ -99,10 +105,10 @@ def _info(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     file = f"{name}.npy"
     if file not in archive.namelist():
         held = sorted(other.removesuffix(".npy") for other in archive.namelist())
-        raise DataError(f"{path}: expected an array {name!r}, got {held}; fetch the file again")
+        raise DamagedFileError(f"{path}: expected an array {name!r}, got {held}")
     info = archive.getinfo(file)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-        raise DataError(_damaged(path, "a member that is encrypted or neither stored nor deflated"))
+        raise _damaged(path, "a member that is encrypted or neither stored nor deflated")
     return info
 
 
@@ -111,22 +117,22 @@ def _parsed(path: Path, name: str, start: io.BytesIO, crc: int) -> NpzHeader:
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = reader(start)
     if dtype.hasobject:
-        raise DataError(_damaged(path, f"array {name!r} of Python objects, which would be unpickled"))
+        raise _damaged(path, f"array {name!r} of Python objects, which would be unpickled")
     if is_fortran and len(shape) > 1:
-        raise DataError(_damaged(path, f"array {name!r} in Fortran order"))
+        raise _damaged(path, f"array {name!r} in Fortran order")
     return NpzHeader(shape, dtype, crc, start.tell())
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what zipfile, zlib and numpy raise on damaged bytes into a DataError that names the file."""
+    """Turn the errors of zipfile, zlib and numpy for damaged bytes into a DamagedFileError with the file's name."""
     try:
         yield
     except RaygridError:
         raise
     except Exception as error:  # BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ...
-        raise DataError(_damaged(path, f"{type(error).__name__}: {error}")) from error
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
 
-def _damaged(path: Path, got: str) -> str:
-    return f"{path}: expected an archive as numpy.savez or savez_compressed writes it, got {got}; fetch the file again"
+def _damaged(path: Path, got: str) -> DamagedFileError:
+    return DamagedFileError(f"{path}: expected an archive of numpy.savez or savez_compressed, got {got}")

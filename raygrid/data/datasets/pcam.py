@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raygrid.data.damage import DamagedFileError, with_remedy
 from raygrid.data.datasets.base import Index
 from raygrid.data.datasets.label_files import absent_paths, check_spec, read_rows, require_all
 from raygrid.data.images.intensity import resize_square
@@ -18,11 +19,13 @@ from raygrid.spec import DatasetSpec
 _PARTS = {"train": "development", "valid": "development", "test": "test"}
 _SIDE = 96  # pixels
 _SLICE = 256  # patches read at once: 7 MB
-_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)  # what h5py raises on it
+_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)  # of h5py for damaged files
+_SOURCE = "github.com/basveeling/pcam"
 _ADVICE = (
-    "Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from github.com/basveeling/pcam and unpack "
+    f"Get the six .h5.gz files (and, for slide ids, the three _meta.csv) from {_SOURCE} and unpack "
     "them with gunzip; docs/how-to/data-sets.md shows the layout."
 )
+_REMEDY = f"unpack the file again from its .gz, or download it again ({_SOURCE})"
 _NO_SLIDES = (
     "PatchCamelyon without its _meta.csv files: each patch counts as its own patient, so patches of one slide can be "
     "in both d1 and d2 (docs/how-to/data-sets.md, Slides as patients)"
@@ -30,9 +33,9 @@ _NO_SLIDES = (
 
 
 class PCam:
-    """The data set in `data_root/pcam`; a patient is a slide where `_meta.csv` files are there, else each patch.
+    """The data set in `data_root/pcam`. A patient is a slide if the `_meta.csv` files are there, else a single patch.
 
-    An object can be pickled at any time; open files stay behind and are opened again by the first read.
+    The object can be pickled at any time: open files are left out, and the copy opens them at its first read.
     Source: docs/explanation/protocol.md, Data.
     """
 
@@ -51,26 +54,28 @@ class PCam:
         return {**self.__dict__, "_open": {}, "_slice": (None, None)}
 
     def missing(self) -> list[str]:
-        """Return one line for each HDF5 file that is not there, then where to get them."""
+        """Return one line for each absent HDF5 file, then where to get them."""
         return absent_paths([self._path(part, kind) for part in _PARTS for kind in ("x.h5", "y.h5")], _ADVICE)
 
+    @with_remedy(_REMEDY)
     def index(self) -> Index:
         """Return the table of all patches, label `metastasis`.
 
-        Raises MissingDataError for absent files, DataError for files of another shape, labels other than 0 and 1,
-        or slide ids for some parts only.
+        Raises MissingDataError if a file is absent, DataError if a file is damaged or of another shape, a label is
+        neither 0 nor 1, or only some parts have slide ids.
         """
         require_all(self.missing())
         with_slides = [part for part in _PARTS if self._path(part, "meta.csv").exists()]
         if len(with_slides) not in (0, len(_PARTS)):
             raise DataError(
                 f"{self._root}: expected _meta.csv for all of {list(_PARTS)} or for none, got it for {with_slides}; "
-                "fetch the others, or remove these to count each patch as a patient"
+                "download the others, or remove these to count each patch as a patient"
             )
         tables = [self._table(part, bool(with_slides)) for part in _PARTS]
         notes = () if with_slides else (_NO_SLIDES,)
         return Index(("metastasis",), pd.concat(tables, ignore_index=True), notes=notes)
 
+    @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one patch, uint8 (image_size, image_size, 3); resized only if image_size is not 96.
 
@@ -80,7 +85,7 @@ class PCam:
         try:
             patch = self._patch(part, int(number))
         except _DAMAGE as error:
-            raise DataError(_unreadable(self._path(part, "x.h5"), f"a readable patch {number}", error)) from error
+            raise _unreadable(self._path(part, "x.h5"), f"a readable patch {number}", error) from error
         return resize_square(patch, self._size)
 
     def source_size(self, locator: str) -> tuple[int, int]:
@@ -89,7 +94,7 @@ class PCam:
         return (_SIDE, _SIDE)
 
     def _patch(self, part: str, number: int) -> NDArray[np.uint8]:
-        """Return one patch out of the slice that holds it; the last slice is kept, since patches are read in order."""
+        """Return one patch, uint8 (96, 96, 3); the slice around it is kept, since patches are read in order."""
         # a handle must not be shared with a forked process: both would move one file position
         key = (os.getpid(), part)
         if key not in self._open:
@@ -132,10 +137,10 @@ class PCam:
                 images = _dataset(file, "x", path)
                 shape, kind = tuple(int(n) for n in images.shape), str(images.dtype)
         except _DAMAGE as error:
-            raise DataError(_unreadable(path, "an HDF5 file", error)) from error
+            raise _unreadable(path, "an HDF5 file", error) from error
         if len(shape) != 4 or shape[1:] != (_SIDE, _SIDE, 3) or kind != "uint8":
-            raise DataError(
-                f"{path}: expected 'x' of shape (n, {_SIDE}, {_SIDE}, 3), uint8; got {shape}, {kind}; fetch it again"
+            raise DamagedFileError(
+                f"{path}: expected 'x' of shape (n, {_SIDE}, {_SIDE}, 3), uint8; got {shape}, {kind}"
             )
         return shape
 
@@ -145,16 +150,12 @@ class PCam:
             with h5py.File(path, "r") as file:
                 values = np.asarray(_dataset(file, "y", path)).reshape(-1)
         except _DAMAGE as error:
-            raise DataError(_unreadable(path, "an HDF5 file", error)) from error
+            raise _unreadable(path, "an HDF5 file", error) from error
         if len(values) != num_patches:
-            raise DataError(
-                f"{path}: expected {num_patches} labels, one per patch of {part}, got {len(values)}; fetch both again"
-            )
+            raise DamagedFileError(f"{path}: expected {num_patches} labels, one per patch of {part}, got {len(values)}")
         wrong = np.flatnonzero((values != 0) & (values != 1))
         if len(wrong):
-            raise DataError(
-                f"{path}, row {wrong[0]}: expected the label 0 or 1, got {values[wrong[0]]}; fetch it again"
-            )
+            raise DamagedFileError(f"{path}, row {wrong[0]}: expected the label 0 or 1, got {values[wrong[0]]}")
         return values.astype(np.uint8)
 
     def _slides(self, part: str, num_patches: int) -> list[str]:
@@ -162,22 +163,19 @@ class PCam:
         slides = []
         for place, values in read_rows(path, ("wsi",)):
             if values["wsi"].lower() in ("", "nan"):
-                raise DataError(f"{place}: expected a slide id in column 'wsi', got nothing; repair the row")
+                raise DataError(f"{place}: expected a slide id in column 'wsi', got an empty cell; repair the row")
             slides.append(values["wsi"])
         if len(slides) != num_patches:
-            raise DataError(
-                f"{path}: expected {num_patches} rows, one per patch of {part}, got {len(slides)}; fetch it again"
-            )
+            raise DamagedFileError(f"{path}: expected {num_patches} rows, one per patch of {part}, got {len(slides)}")
         return slides
 
 
 def _dataset(file: Any, name: str, path: Path) -> Any:
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
-        raise DataError(f"{path}: expected a dataset {name!r} in the HDF5 file, got {list(file)}; fetch it again")
+        raise DamagedFileError(f"{path}: expected a dataset {name!r} in the HDF5 file, got {list(file)}")
     return found
 
 
-def _unreadable(path: Path, expected: str, error: Exception) -> str:
-    how = "unpack it again from its .gz, or fetch it again (github.com/basveeling/pcam)"
-    return f"{path}: expected {expected}, got {type(error).__name__}: {error}; {how}"
+def _unreadable(path: Path, expected: str, error: Exception) -> DamagedFileError:
+    return DamagedFileError(f"{path}: expected {expected}, got {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""A user's own images: a CSV or Parquet table that names file, patient, labels and, optionally, the part."""
+"""A user's own images: a CSV or Parquet table of files, patients, labels and, optionally, parts."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raygrid.data.damage import with_remedy
 from raygrid.data.datasets.base import Index, Reject
 from raygrid.data.datasets.label_files import (
     absent_paths,
@@ -42,20 +43,21 @@ _PARTS = {
 _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _CROPS = ("field_of_view",)
 _ADVICE = "Paths in the table are relative to the table's folder; docs/how-to/own-images.md shows the layout."
+_REMEDY = "copy or export the file again"
 
 
 class TableDataset:
-    """The images that the option `table` (a path relative to the data root) lists, one row each.
+    """The images of a table, one row each.
 
     Options:
-        table: CSV (UTF-8, commas) or Parquet file; image paths are relative to its folder.
+        table: CSV (UTF-8, commas) or Parquet file, relative to the data root; image paths are relative to its folder.
         labels: names of the 0/1 columns, in the order of the model's outputs.
-        image_column, patient_column: their names, `image` and `patient` if not given.
-        split_column: column with development (or train, val, validation) or test for every row, the official
-            division; `split` if not given and there, None to ignore such a column.
-        crop: `field_of_view` cuts the dark border of fundus photographs away.
+        image_column, patient_column: names of these columns, `image` and `patient` if not given.
+        split_column: name of the column with the official division, development (or train, val, validation) or test
+            in every row; if not given, `split` where the table has it. None ignores such a column.
+        crop: `field_of_view` cuts off the dark border of fundus photographs.
         window: [low, high], grey intensities that become black and white (rescaled units for DICOM).
-        title: what a report calls the data.
+        title: name of the data in reports; the table's file name if not given.
     """
 
     phantom = False
@@ -81,14 +83,14 @@ class TableDataset:
         self.title = _text(options, "title", self._path.stem)
 
     def missing(self) -> list[str]:
-        """Return a line if the table is not there."""
+        """Return a line if the table is absent."""
         return absent_paths([self._path], "Option `table` is relative to the data root; see docs/how-to/own-images.md.")
 
     def index(self) -> Index:
-        """Return the table of all images; one whose file is absent or empty is a reject.
+        """Return the table of all images; an image with an absent or empty file is a reject.
 
-        Raises MissingDataError if the table or every image is absent, DataError (file and row) for a table that
-        contradicts itself or lacks a column.
+        Raises MissingDataError if the table or every image is absent, DataError (with file and row) if a column is
+        absent, a value is invalid or an image occurs twice.
         """
         require_all(self.missing())
         first_place: dict[str, str] = {}
@@ -97,29 +99,31 @@ class TableDataset:
             image = _image_id(place, self._image, values[self._image])
             row = self._parsed(place, values)
             if image in first_place:
-                raise DataError(f"{place}: image {image!r} stands in {first_place[image]} already; remove one row")
+                raise DataError(f"{place}: image {image!r} is already in {first_place[image]}; remove one row")
             first_place[image] = place
             size = size_of(self._path.parent / image)
-            if reason := unusable_file(self._path.parent / image, size):
+            if reason := unusable_file(self._path.parent / image, size, _REMEDY):
                 rejects.append(Reject(image, f"{reason} ({place})"))
             else:
                 rows.append((image, image, f"image file, {size} bytes", *row))
         if not first_place:
-            raise DataError(f"{self._path}: expected a row for each image, got a header only; add rows")
+            raise DataError(f"{self._path}: expected a row for each image, got only a header; add rows")
         kept = require_some_images(rejects, len(first_place), self._path.parent, _ADVICE)
         columns = ["image_id", "locator", "content", "patient_id", "part", *self._labels]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(self._labels, np.uint8))
         return Index(self._labels, table, kept)
 
+    @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
-        """Return one image, uint8 (image_size, image_size, channels). Raises DataError if it is unreadable."""
+        """Return one image, uint8 (image_size, image_size, channels). Raises DataError if the file is unreadable."""
         path = self._path.parent / locator
         size = None if self._crops else self._size
         image = decode_image(path, self._channels, size=size, upright=True, window=self._window)
         return resize_square(crop_field_of_view(image), self._size) if self._crops else image
 
+    @with_remedy(_REMEDY)
     def source_size(self, locator: str) -> tuple[int, int]:
-        """Return (height, width) of the image, upright and before it is cropped. Raises DataError."""
+        """Return (height, width) in pixels, upright and uncropped. Raises DataError if the file is unreadable."""
         return image_size(self._path.parent / locator, upright=True)
 
     def _rows(self) -> Iterator[tuple[str, dict[str, str]]]:
@@ -130,10 +134,12 @@ class TableDataset:
         return _parquet_rows(self._path, required, split)
 
     def _parsed(self, place: str, values: Mapping[str, str]) -> tuple[str | int, ...]:
-        """Return patient, part and labels of one row."""
+        """Return patient, part and labels of one row. Raises DataError if one of them is invalid."""
         patient = values[self._patient]
         if not patient:
-            raise DataError(f"{place}: expected a patient in column {self._patient!r}, got nothing; repair the row")
+            raise DataError(
+                f"{place}: expected a patient in column {self._patient!r}, got an empty cell; repair the row"
+            )
         part = ""
         if self._split and self._split in values:
             given = values[self._split]
@@ -150,7 +156,7 @@ class TableDataset:
 
 
 def _image_id(place: str, column: str, path: str) -> str:
-    """Return the path in its shortest spelling, so that one file cannot be listed under two."""
+    """Return the path in its shortest form: one id per file. Raises DataError if it could leave the folder."""
     if not path or leaves_folder(path):
         raise DataError(
             f"{place}: expected a path relative to the table's folder in column {column!r}, with / and without .., "
@@ -168,14 +174,14 @@ def _parquet_rows(
             table = file.read(columns=list(found)).to_pydict()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{path}: expected a Parquet file, got {type(error).__name__}: {error}; write it again"
+            f"{path}: expected a Parquet file, got {type(error).__name__}: {error}; write the file again"
         ) from error
     for number, cells in enumerate(zip(*table.values(), strict=True), start=1):
         yield f"{path}, row {number}", dict(zip(table, map(_cell, cells), strict=True))
 
 
 def _cell(value: object) -> str:
-    """Return a Parquet value as a CSV file would hold it; None and not-a-number are empty."""
+    """Return a Parquet value as text, as in a CSV file; None and not-a-number are empty."""
     return "" if value is None or value != value else str(value).strip()
 
 

@@ -6,14 +6,14 @@ from PIL import Image
 
 _FIELD_LEVEL = 0.1  # of the way from the border's brightness to the brightest tissue: above JPEG noise and stray light
 _FIELD_CHORD = 0.05  # a row or column belongs to the field if this share of it is bright; specks and lettering do not
-_SMALLEST_FIELD = 0.2  # of a side; what is smaller was not a field of view, and the image is kept whole
+_SMALLEST_FIELD = 0.2  # of a side; a smaller one is no field of view, and the image is kept whole
 _ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact to 0.3 % of the side
 
 
 def crop_field_of_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the smallest rectangle, uint8 (height, width, 3), that holds the bright field on a dark border.
+    """Return the smallest rectangle around the bright field on a dark border, uint8 (height, width, 3).
 
-    An image without a border, of one brightness, or with nothing that is large enough to be a field comes back whole.
+    An image without a border, of one brightness or without a large enough field is returned whole.
     """
     height, width, _ = image.shape
     factor = max(1, min(height, width) // _ANALYSED_SIDE)
@@ -29,9 +29,9 @@ def crop_field_of_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def crop_middle(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-    """Return the middle of an image (height, width, channels): `share` of its longer side each way, where it reaches.
+    """Return the middle of an image (height, width, channels), at most `share` of its longer side in each direction.
 
-    At the same number of pixels the middle of a retina, with optic disc and macula, then has finer detail.
+    At the same number of pixels, the middle of a retina, with optic disc and macula, then has finer detail.
     """
     height, width, _ = image.shape
     window = round(share * max(height, width))
@@ -41,6 +41,7 @@ def crop_middle(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return (start, end) of the longest run of True, (0, 0) without any."""
     steps = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
     starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
     if len(starts) == 0:

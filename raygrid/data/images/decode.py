@@ -1,7 +1,8 @@
 """Image files to grey levels: PNG, JPEG and TIFF by Pillow, DICOM in `dicom.py`; damage and bombs end in a DataError.
 
-Pillow and not tifffile for TIFF: it brings its own codecs (LZW, JPEG, deflate). The kind that it decodes wrongly,
-16-bit colour stored plane by plane, is refused; rotated TIFF is right when read from an open file, as here.
+A damaged file raises DamagedFileError, to which the data set adds its remedy (`raygrid.data.damage`). Pillow reads TIFF
+here, not tifffile: it has its own codecs (LZW, JPEG, deflate). It decodes one kind wrongly, 16-bit colour stored plane
+by plane, which is refused; it turns TIFF by its orientation only when it reads from an open file, as here.
 """
 
 import stat
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from raygrid.data.damage import DamagedFileError
 from raygrid.data.images.dicom import dicom_levels, dicom_size
 from raygrid.data.images.intensity import (
     Window,
@@ -29,7 +31,6 @@ from raygrid.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _EXPECTED = "a complete PNG, JPEG, TIFF or DICOM image"
-_HOW = "fetch or export this file again (docs/how-to/data-sets.md says where each data set comes from)"
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _PREFIX_END = 132  # bytes: 128 of preamble, then the letters DICM
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
@@ -58,7 +59,8 @@ def decode_image(
         upright: turn the image as its EXIF orientation says (TIFF is always turned).
         window: (low, high) intensities that become black and white, for grey images of any depth.
 
-    Raises DataError for a file that is absent, empty, truncated, too large, of another format or many images in one.
+    Raises DataError if the file is too large, or its pixels are of an unsupported kind or more than one image;
+    DamagedFileError if it is absent, empty, truncated or of another format.
     """
     with _opened(path) as file:
         if _is_dicom(path, file):
@@ -73,7 +75,7 @@ def decode_image(
 
 
 def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
-    """Return (height, width) in pixels from the file's header. Raises DataError as `decode_image` does."""
+    """Return (height, width) in pixels from the file's header. Raises the errors of `decode_image`."""
     with _opened(path) as file:
         if _is_dicom(path, file):
             return dicom_size(path, file)
@@ -85,17 +87,17 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
 def _lies_on_its_side(picture: Image.Image) -> bool:
     if picture.format == "TIFF":  # Pillow has exchanged the sides already
         return False
-    if picture.format == "PNG" and "exif" not in picture.info:  # Pillow would decode it all, to look behind the pixels
+    if picture.format == "PNG" and "exif" not in picture.info:  # Pillow would decode all pixels to look behind them
         return False
     return picture.getexif().get(0x0112) in _QUARTER_TURNS
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Yield the file; whatever a decoder raises on damaged bytes becomes a DataError that names the file."""
+    """Yield the file; any error of a decoder in the block becomes a DataError with the file's name."""
     try:
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(mode):  # opening a pipe would block
             raise _bad(path, "a folder" if stat.S_ISDIR(mode) else "a pipe or device", "name an image file")
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are about metadata; damaged pixels are errors
@@ -107,15 +109,17 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise _bad(path, "no such file") from error
     except PermissionError as error:
-        raise _bad(path, "a file that this user may not read", f"permit it: chmod u+r {path}") from error
+        raise _bad(path, "a file without read permission", f"run chmod u+r {path}") from error
     except MemoryError as error:
         raise _bad(path, "more pixels than fit into memory", "shrink the image, or run fewer workers") from error
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, zlib.error, KeyError, ...
         raise _bad(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def _bad(path: Path, got: str, how: str = _HOW) -> DataError:
-    return DataError(f"{path}: expected {_EXPECTED}, got {got}; {how}")
+def _bad(path: Path, got: str, remedy: str = "") -> DataError:
+    """Return the error for a file that is no usable image; without a remedy here, the loader adds its own."""
+    message = f"{path}: expected {_EXPECTED}, got {got}"
+    return DataError(f"{message}; {remedy}") if remedy else DamagedFileError(message)
 
 
 def _is_dicom(path: Path, file: BinaryIO) -> bool:
@@ -130,7 +134,7 @@ def _is_dicom(path: Path, file: BinaryIO) -> bool:
 
 @contextmanager
 def _picture(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
-    """Yield the opened image with nothing decoded yet, once its header is known to be harmless."""
+    """Yield the opened image after a check of its header; no pixel is decoded yet."""
     try:
         picture = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError as error:
@@ -147,7 +151,7 @@ def _picture(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _require_end(path: Path, file: BinaryIO) -> None:
-    """Raise DataError for a JPEG file that ends in zeros, as unfinished downloads do: Pillow would decode them."""
+    """Raise DamagedFileError if a JPEG file ends in zeros, as unfinished downloads do; Pillow would decode them."""
     position = file.tell()
     file.seek(0)
     content = file.read()
@@ -187,4 +191,4 @@ def _refuse_unsupported(path: Path, picture: Image.Image, planar_16: bool) -> No
     if planar_16:
         raise _bad(path, "16-bit colour stored plane by plane", "save it with the channels interleaved")
     if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
-        raise _bad(path, f"{getattr(picture, 'n_frames', 1)} pages in one file", "save each image as a file of its own")
+        raise _bad(path, f"{getattr(picture, 'n_frames', 1)} pages in one file", "save each page as a separate file")

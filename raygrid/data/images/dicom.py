@@ -1,7 +1,7 @@
-"""DICOM files to grey levels, as a viewer would show them; pydicom is loaded when the first one is met.
+"""DICOM files to grey levels, as in a viewer; pydicom is imported for the first DICOM file.
 
-In this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or the file's first window, without either the range from
-the darkest to the brightest pixel; MONOCHROME1 inverted. A window of the user's takes the place of the file's.
+Steps, in this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or else the file's first window or else the range
+from the darkest to the brightest pixel; inversion of MONOCHROME1. A user's window replaces the file's.
 """
 
 import logging
@@ -25,8 +25,10 @@ _DECOMPRESS = (
 def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[np.uint8]:
     """Return the image of an open DICOM file, uint8 (height, width) for grey or (height, width, 3) for colour.
 
-    `window` is (low, high) in rescaled units, such as Hounsfield units. Raises DataError for what is no single image,
-    cannot be decompressed or has a window of no width; pydicom's own errors pass.
+    `window` is (low, high) in rescaled units, such as Hounsfield units.
+
+    Raises DataError if the file is not one image, cannot be decompressed or has a window without width; errors of
+    pydicom pass unchanged.
     """
     pydicom = _pydicom(path)
     _header(path, file)
@@ -66,18 +68,18 @@ def _pydicom(path: Path) -> Any:
         import pydicom.pixels
     except ImportError as error:
         raise DataError(f"{path}: this is a DICOM file, and pydicom is absent: pip install pydicom") from error
-    logging.getLogger("pydicom").setLevel(logging.ERROR)  # else every oddity of every file is a line
+    logging.getLogger("pydicom").setLevel(logging.ERROR)  # else it warns of every oddity of every file
     return pydicom
 
 
 def _header(path: Path, file: BinaryIO) -> tuple[int, int]:
-    """Return (height, width), once the header promises one image of a size that may be decoded."""
+    """Return (height, width) in pixels. Raises DataError unless the header describes one image of a permitted size."""
     import pydicom
 
-    # The whole of a deflated file is unpacked before its header is known: nothing could stop a bomb.
+    # pydicom unpacks a deflated file whole before it reads the header: a bomb could not be stopped.
     if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
         raise DataError(
-            f"{path}: expected pixels to follow a plain header, got a deflated file; unpack it with dcmconv"
+            f"{path}: expected a plain header before the pixels, got a deflated file; unpack it with dcmconv"
         )
     header = pydicom.dcmread(file, stop_before_pixels=True)
     if not header.get("Rows") or not header.get("Columns"):
@@ -86,12 +88,12 @@ def _header(path: Path, file: BinaryIO) -> tuple[int, int]:
     require_decodable(path, int(header.Rows), int(header.Columns))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames != 1:
-        raise DataError(f"{path}: expected one image, got {frames} frames; export each frame as a file of its own")
+        raise DataError(f"{path}: expected one image, got {frames} frames; export each frame as a separate file")
     return int(header.Rows), int(header.Columns)
 
 
 def _pixels(path: Path, pydicom: Any, dataset: Any) -> NDArray[Any]:
-    """Return the stored values, (height, width) or (height, width, 3); YBR colour comes as RGB."""
+    """Return the stored values, (height, width) or (height, width, 3); YBR colour is converted to RGB."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         return np.asarray(pydicom.pixels.pixel_array(dataset))
@@ -99,9 +101,9 @@ def _pixels(path: Path, pydicom: Any, dataset: Any) -> NDArray[Any]:
     try:
         if pydicom.pixels.get_decoder(syntax).is_available:
             return np.asarray(pydicom.pixels.pixel_array(dataset))
-    except (NotImplementedError, RuntimeError) as error:  # no decoder at all; each has its reason why it cannot
+    except (NotImplementedError, RuntimeError) as error:  # no decoder at all; the error says why
         got = f"{got}: {' '.join(str(error).split())}"
-    raise DataError(f"{path}: expected pixels that can be decoded here, got {got}; {_DECOMPRESS}")
+    raise DataError(f"{path}: expected pixels with an installed decoder, got {got}; {_DECOMPRESS}")
 
 
 def _grey_levels(path: Path, array: NDArray[Any], dataset: Any, window: Window | None) -> NDArray[np.uint8]:
@@ -123,7 +125,7 @@ def _grey_levels(path: Path, array: NDArray[Any], dataset: Any, window: Window |
 def _windowed(path: Path, values: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
     """Apply the file's first window to the end of the grey scale (PS3.3 C.11.2.1.2 and C.11.2.1.3).
 
-    pydicom's apply_windowing gives the same, but scaled to a range that it does not tell.
+    pydicom's apply_windowing gives the same, but does not return the range of its result.
     """
     centre, width = float(_first(dataset.WindowCenter)), float(_first(dataset.WindowWidth))
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
@@ -144,7 +146,7 @@ def _windowed(path: Path, values: NDArray[Any], dataset: Any) -> NDArray[np.uint
 
 
 def _first(value: Any) -> Any:
-    """Return the first of a DICOM value that may hold several, or None if it holds nothing."""
+    """Return the first of one or several DICOM values, or None if there is none."""
     if value is None or isinstance(value, str):
         return value or None
     try:

@@ -1,4 +1,4 @@
-"""Intensities of any range to the 256 levels of a prepared image, and the largest image that is decoded."""
+"""Intensities of any range to the 256 grey levels of a prepared image; size limits of images."""
 
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from raygrid.data.damage import DamagedFileError
 from raygrid.errors import DataError
 
 MAX_PIXELS = 150_000_000  # height x width: above any radiograph or photograph, below Pillow's own limit of 179 million
@@ -17,12 +18,13 @@ Window: TypeAlias = tuple[float, float]
 
 
 def require_decodable(path: Path, height: int, width: int) -> None:
-    """Return nothing if an image of this size may be decoded. Raises DataError for no pixels or above MAX_PIXELS."""
+    """Check the size of an image, in pixels, before it is decoded.
+
+    Raises DamagedFileError if a side is 0, DataError above MAX_PIXELS or MAX_RATIO.
+    """
     if height < 1 or width < 1:
-        raise DataError(
-            f"{path}: expected an image, got {height} x {width} pixels in its header; fetch or export it again"
-        )
-    if max(height, width) > MAX_RATIO * min(height, width):  # made square, it would be almost empty, and huge
+        raise DamagedFileError(f"{path}: expected an image, got {height} x {width} pixels in its header")
+    if max(height, width) > MAX_RATIO * min(height, width):  # padded to a square, it would be almost empty, and huge
         raise DataError(
             f"{path}: expected sides of at most {MAX_RATIO} to 1, got {height} x {width} pixels; crop the image"
         )
@@ -31,10 +33,10 @@ def require_decodable(path: Path, height: int, width: int) -> None:
 
 
 def too_large(path: Path, got: str) -> DataError:
-    """Return the error for an image that is refused before it is decoded."""
+    """Return the error for an image of too many pixels."""
     return DataError(
-        f"{path}: expected at most {MAX_PIXELS // 10**6} megapixels, got {got}; such a file is damaged or made to fill "
-        "the memory: fetch it again, or shrink it"
+        f"{path}: expected at most {MAX_PIXELS // 10**6} megapixels, got {got}; the file is damaged or made to fill "
+        "the memory: replace it, or shrink the image"
     )
 
 
@@ -62,10 +64,10 @@ def with_channels(levels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
 
 
 def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return the whole image at (size, size, channel), uint8, its proportions kept.
+    """Return the whole image as uint8 (size, size, channel), with its proportions.
 
-    The shorter side is padded with black on both sides; the filter averages over all source pixels when it
-    shrinks (no aliasing). An image that has the size already comes back unchanged.
+    The shorter side is padded with black on both sides. When the image shrinks, the filter averages over all source
+    pixels (no aliasing). An image of this size is returned unchanged.
     """
     if image.shape[:2] == (size, size):
         return image
@@ -74,7 +76,7 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def square_picture(picture: Image.Image, size: int) -> Image.Image:
-    """Return a grey or RGB picture as `resize_square` does an array."""
+    """Return a grey or RGB picture, padded and resized as in `resize_square`."""
     width, height = picture.size
     side = max(width, height)
     square = picture

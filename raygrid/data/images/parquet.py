@@ -25,7 +25,7 @@ def with_images(columns: dict[str, Any], images: NDArray[np.uint8]) -> pa.Table:
 
 
 def images_of(table: pa.Table) -> NDArray[np.uint8]:
-    """Return the images of a table that `with_images` made, (n, height, width, channel) uint8, read-only."""
+    """Return the images of a table made by `with_images`, (n, height, width, channel) uint8, read-only."""
     shape = image_shape(table.schema)
     size = int(np.prod(shape))
     column = table[COLUMN].combine_chunks()

@@ -19,7 +19,7 @@ _LEVEL_TOLERANCE = 1e-4  # grey levels; rounding errors leave a whole level just
 def to_unit_range(images: NDArray[np.uint8], device: str = "cpu") -> "Tensor":
     """Return float32 images (n, channel, height, width) in [-1, 1] for uint8 images (n, height, width, channel).
 
-    They travel to the device as bytes, and lie in memory channel last, as convolutions want them.
+    They travel to the device as bytes. Their memory format is channels_last, the fastest for convolutions.
     """
     import torch
 

@@ -1,0 +1,22 @@
+"""Damaged files: a reader says what is wrong with one; the loader knows where the file came from, and how to fix it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from raygrid.errors import DataError
+
+
+class DamagedFileError(DataError):
+    """A file that is absent, empty or damaged; the message names no remedy, which `with_remedy` adds."""
+
+
+@contextmanager
+def with_remedy(remedy: str) -> Iterator[None]:
+    """Run the block with a remedy, such as "download the file again", at the end of each DamagedFileError.
+
+    Raises DataError in place of DamagedFileError; any other error passes unchanged.
+    """
+    try:
+        yield
+    except DamagedFileError as error:
+        raise DataError(f"{error}; {remedy}") from error
