@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from raygrid.analysis.auc import Floats, half_width, interval, mean_influence
+from raygrid.analysis.frames import MIXED
 from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon
 from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.errors import DataError
@@ -113,7 +114,7 @@ class Assessment:
                 f"{self.target.name} has {len(self._rows('clean'))} clean rows in the AUC frame; expected 1"
             )
 
-    @property
+    @cached_property
     def clean(self) -> Number:
         """The AUC on clean images."""
         return self.mean(self._rows("clean"))
@@ -133,12 +134,12 @@ class Assessment:
         epsilon = default_epsilon(a.epsilon for a in most)
         return [a for a in most if np.isclose(a.epsilon, epsilon)]
 
-    @property
+    @cached_property
     def attacked(self) -> Number | None:
         """The mean AUC over surrogates under the reference attacks; None without attacks."""
         return self.mean(self.at_reference("adversarial")) if self.reference else None
 
-    @property
+    @cached_property
     def white_box(self) -> Number | None:
         """The mean AUC under the reference attacks through the target's own network; None if it is no surrogate."""
         rows = self.auc[(self.auc["condition"] == "adversarial") & self.auc["white_box"]]
@@ -151,8 +152,9 @@ class Assessment:
         rows = self.at_reference("adversarial").groupby("surrogate", sort=False)
         return sorted((self._result(part) for _, part in rows), key=lambda result: result.auc.value)
 
+    @cached_property
     def damage(self) -> list[Damage]:
-        """Return the damage of each attack at each epsilon, in the study's order."""
+        """The damage of each attack at each epsilon, in the study's order."""
         found = []
         for attack in self.study.transfer.attacks:
             adversarial, control = (self._of(self._rows(c), [attack]) for c in ("adversarial", "control"))
@@ -211,7 +213,7 @@ class Assessment:
     def curve(self) -> pd.DataFrame:
         """Return AUC against epsilon as `figures.epsilon_curves` draws it."""
         rows = [self._point("clean", "", 0.0, self.clean)]
-        for one in self.damage():
+        for one in self.damage:
             rows.append(self._point("adversarial", one.attack, one.epsilon, one.adversarial))
             rows.append(self._point("control", one.attack, one.epsilon, one.control))
         return pd.DataFrame(rows)
@@ -275,7 +277,7 @@ def mean_difference(pairs: Sequence[tuple[Number, Number]]) -> Number:
 
 def words_of_init(init: str) -> str:
     """Return a surrogate's initialisation in words."""
-    known = {"random": "random weights", "mixed": "several", "imagenet": "ImageNet weights"}
+    known = {"random": "random weights", MIXED: "several", "imagenet": "ImageNet weights"}
     return known.get(init, init_label(init))
 
 

@@ -159,7 +159,7 @@ def _clean_of(block: _Block, targets: Sequence[AnyTarget], test: _Test) -> _Clea
     return _Clean(place, block.auc, block.logits, thresholds_of(test.labels, block.logits))
 
 
-def perceptibility_frame(folder: StudyFolder, modality: str, num_test: int) -> pd.DataFrame:
+def perceptibility_frame(folder: StudyFolder, modality: str) -> pd.DataFrame:
     """Return the perceptibility of the changes: a row per surrogate, condition, attack and epsilon, means over images.
 
     Columns: modality, surrogate, condition, attack, epsilon, `MEASURES`, num_images. The PSNR of an unchanged image is

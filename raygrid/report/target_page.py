@@ -62,7 +62,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         findings=one.decided().to_dict("records"),
         decisions=_decisions(one),
         specificity=SPECIFICITY,
-        damage=[_damage_row(d) for d in one.damage()],
+        damage=[_damage_row(d) for d in one.damage],
         reference=words_of_attacks(one.reference),
         surrogates=_surrogates(results, one),
         others_among_them=any(result.kind == EXTERNAL for result in one.surrogates),
@@ -161,7 +161,7 @@ def _sentences(one: Assessment) -> list[str]:
 def _of_larger_changes(one: Assessment) -> str:
     """What the largest epsilon of the reference attacks leaves, in words; "" where there is no larger one."""
     names, epsilon = {a.name for a in one.reference}, one.reference[0].epsilon
-    larger = [d for d in one.damage() if d.attack in names and d.epsilon > epsilon]
+    larger = [d for d in one.damage if d.attack in names and d.epsilon > epsilon]
     if not larger:
         return ""
     most = max(larger, key=lambda d: (d.epsilon, -d.adversarial.value))

@@ -114,7 +114,7 @@ def _write_frames(folder: StudyFolder) -> None:
         samples = folder.samples(modality.name)
         pull(samples.folder, without=DEVELOPMENT_FILES)
         frames.append(result_frames(folder, modality.name, samples))
-        perceptibility.append(perceptibility_frame(folder, modality.name, samples.num_test))
+        perceptibility.append(perceptibility_frame(folder, modality.name))
     auc, decisions = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
     folder.results.write("auc", auc)
     folder.results.write("decisions", decisions)

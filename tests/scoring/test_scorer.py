@@ -91,7 +91,7 @@ def test_decisions_and_perceptibility_accompany_the_aucs(zoo: StudyFolder, craft
     assert (both["white_box"] == both["white_box_macro"]).all()
     assert (decisions.loc[decisions["condition"] == "clean", "fooled"] == 0).all()
     assert (decisions.loc[decisions["condition"] == "clean", "specificity"] >= SPECIFICITY).all()
-    means = perceptibility_frame(zoo, "toy", samples.num_test)
+    means = perceptibility_frame(zoo, "toy")
     assert len(means) == 3 * 2 * len(TRANSFER.attacks)  # surrogates, conditions
     assert set(means["num_images"]) == {samples.num_test}
     assert (means["linf"] <= means["epsilon"] + 5e-7).all()
