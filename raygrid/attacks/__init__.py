@@ -1,20 +1,12 @@
 """Perturbations through a surrogate, and their controls; plain PyTorch."""
 
-from raygrid.attacks.controls import control, shuffles
-from raygrid.attacks.crafter import Crafter
-from raygrid.attacks.ensemble import Ensemble
-from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, logit_seed, loss_gradient
-from raygrid.attacks.plugins import run_class_attack
-
-__all__ = [
-    "Bfloat16",
-    "Crafter",
-    "Ensemble",
-    "Scaled",
-    "control",
-    "freeze",
-    "logit_seed",
-    "loss_gradient",
-    "run_class_attack",
-    "shuffles",
-]
+from raygrid.attacks.controls import control as control
+from raygrid.attacks.controls import shuffles as shuffles
+from raygrid.attacks.crafter import Crafter as Crafter
+from raygrid.attacks.ensemble import Ensemble as Ensemble
+from raygrid.attacks.gradients import Bfloat16 as Bfloat16
+from raygrid.attacks.gradients import Scaled as Scaled
+from raygrid.attacks.gradients import freeze as freeze
+from raygrid.attacks.gradients import logit_seed as logit_seed
+from raygrid.attacks.gradients import loss_gradient as loss_gradient
+from raygrid.attacks.plugins import run_class_attack as run_class_attack

@@ -1,4 +1,4 @@
-"""The control of an attack: the same perturbation in other places."""
+"""The control of an attack: the same perturbation, shuffled over the image."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from raygrid.hashing import keyed_generator
 
 
 def shuffles(seed: int, image_ids: Sequence[str], num_places: int) -> Tensor:
-    """Return one permutation of an image's places per image, (n, num_places) int64.
+    """Return one permutation of `num_places` places per image, (n, num_places) int64.
 
-    It is keyed by (seed, image id), so that the control is the same on any worker and in any batch, and an image
-    keeps it over all attacks and surrogates: differences between them are not blurred by another shuffle.
+    The key is (seed, image id), so an image has the same permutation on any worker, in any batch, and for all attacks
+    and surrogates: the shuffle adds no noise to their differences.
     """
     rows = [keyed_generator(seed, "control", image_id).permutation(num_places) for image_id in image_ids]
     return torch.from_numpy(np.stack(rows))
 
 
 def control(images: Tensor, adversarial: Tensor, permutations: Tensor) -> Tensor:
-    """Return images with the same perturbation shuffled over the image, clipped to [-1, 1].
+    """Return the images plus their shuffled perturbations, clipped to [-1, 1].
 
-    Permutations over height x width places move whole pixels; over channel x height x width, single values, as the
-    paper did (2.1, "spatially shuffled"; docs/explanation/protocol.md, Attacks).
+    Permutations of height x width places move whole pixels; those of channel x height x width places move single
+    values, as the paper did (2.1, "spatially shuffled"; docs/explanation/protocol.md, Attacks).
     """
     perturbation = adversarial - images
     num_places = permutations.shape[1]

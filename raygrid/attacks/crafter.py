@@ -1,9 +1,24 @@
 """Every attack of a study from the fewest gradient evaluations.
 
-Attacks that start at the image itself walk one path until something tells them apart: another kind of gradient, another
-use of it, the step size, or the first step at which a budget clips. The gradient at a point that several attacks share
-is computed once (FGSM at any epsilon needs only PGD's first, and so does the first step of the momentum family);
-results are bit-equal to running each attack alone through `craft`.
+An attack repeats, from x_0 = x or a random point of the epsilon-ball around the image x,
+
+    x_{t+1} = clip(x_t + alpha d_t),    d_t = sign(g_t), or g_t / ||g_t||_2 for L2
+
+where clip projects onto the ball and onto [-1, 1]. FGSM is one step with alpha = epsilon (Goodfellow et al. 2015).
+With the gradient G(x) = grad_x J(f(x), y) of the loss J of the surrogate f, the attacks differ in g_t:
+
+    PGD      g_t = G(x_t)                                                   Madry et al. 2018
+    MI-FGSM  g_t = mu g_{t-1} + G(x_t) / mean |G(x_t)|                      Dong et al. 2018, with the sum for the mean
+    NI-FGSM  MI-FGSM with G(x_t + alpha mu g_{t-1})                         Lin et al. 2020
+    SI-FGSM  sum over i of the gradients of J(f(x_t / 2^i), y) for G(x_t)   Lin et al. 2020
+    VMI-FGSM G(x_t) + v_{t-1} for G(x_t) in MI-FGSM,                        Wang and He 2021
+             v_t = mean over i of G(x_t + r_i) - G(x_t), r_i uniform in a box of half side `spread` * epsilon
+    DI-FGSM, TI-FGSM                                                        see raygrid.attacks.input_transforms
+
+Attacks that start at the image itself share one path until something separates them: another kind of gradient, another
+use of it, the step size, or the first step at which a budget clips. Crafter computes a gradient that several attacks
+share once (FGSM at any epsilon needs only PGD's first, and so does the first step of the momentum family). Results are
+bit-equal to crafting each attack alone.
 """
 
 from collections import defaultdict
@@ -26,7 +41,7 @@ _Key = Callable[[AttackSpec], Hashable]
 
 @dataclass(frozen=True)
 class _Path:
-    """A point that some attacks have reached together, and what they carry along.
+    """A point that some attacks have reached together, with their momentum, variance and random streams.
 
     Attributes:
         momentum: accumulated direction, None before the first step.
@@ -65,13 +80,14 @@ class Crafter:
     ) -> Iterator[tuple[AttackSpec, Tensor]]:
         """Yield (attack, adversarial images) for every attack, each as soon as it is finished.
 
+        A step that cannot leave the epsilon-ball is not clipped to it. Adversarial images have the shape of `images`.
+
         Args:
             images: (batch, channel, height, width) in [-1, 1].
             labels: (batch, outputs), 0 or 1.
-            seed, image_ids: what random numbers are keyed by; attacks that draw none need neither.
+            seed, image_ids: keys of the random numbers; attacks without random numbers need neither.
 
-        Each step adds alpha times the direction (its sign, or its unit vector for L2), clips to the epsilon-ball where
-        that can act, and to [-1, 1]. Raises SpecError if an attack draws and the ids are not those of the images.
+        Raises SpecError if an attack draws random numbers and there is not one id per image.
         """
         if any(a.draws for a in attacks) and len(image_ids) != len(images):
             raise SpecError(f"{len(image_ids)} image ids for {len(images)} images; attacks that draw need one each")
@@ -98,7 +114,7 @@ class Crafter:
                 yield attack, adversarial
 
     def _moves(self, images: Tensor, labels: Tensor, path: _Path, step: int) -> Iterator[_Path]:
-        """Yield where each group of a path's attacks goes next."""
+        """Yield the next path of each group of a path's attacks."""
         for together in _grouped(path.attacks, lambda a: _gradient_key(a, step)):
             numbers = _diversity_numbers(path, together[0])
             gradient = self._gradient(path, labels, together[0], numbers)
@@ -117,7 +133,7 @@ class Crafter:
         return self._gradient_at(point, labels, attack, numbers)
 
     def _gradient_at(self, point: Tensor, labels: Tensor, attack: AttackSpec, numbers: Tensor | None) -> Scaled:
-        """Return the gradient at a point, summed over the copies that SI makes of it."""
+        """Return the gradient at a point, summed over the scaled copies of SI-FGSM."""
         shown = self.surrogate if numbers is None else _Diversified(self.surrogate, numbers, attack.diversity)
         total: Scaled | None = None
         for number in range(attack.scales):
@@ -137,7 +153,7 @@ class Crafter:
     def _direction(
         self, path: _Path, labels: Tensor, attack: AttackSpec, gradient: Scaled, numbers: Tensor | None, step: int
     ) -> tuple[Tensor, Tensor | None, Scaled | None]:
-        """Return where to go, and the momentum and variance to carry on."""
+        """Return the direction of the step, and the momentum and variance of the next."""
         used = gradient if path.variance is None else gradient.plus(path.variance)
         variance = None
         if attack.neighbours and step < attack.steps:  # nothing reads the last one
@@ -153,7 +169,7 @@ class Crafter:
     def _variance(
         self, path: _Path, labels: Tensor, attack: AttackSpec, gradient: Scaled, numbers: Tensor | None
     ) -> Scaled:
-        """Return the mean gradient of points around, less the one here."""
+        """Return the mean gradient at random neighbours of the point, less its own gradient."""
         total: Scaled | None = None
         for _ in range(attack.neighbours):
             near = path.point + path.draws["neighbours"].uniform(path.point) * (attack.spread * attack.epsilon)
@@ -164,7 +180,7 @@ class Crafter:
 
 
 class _Diversified(nn.Module):
-    """A network that sees its images through one draw of `diversify`."""
+    """A network behind one draw of `diversify`."""
 
     def __init__(self, network: nn.Module, numbers: Tensor, probability: float) -> None:
         super().__init__()
@@ -176,9 +192,9 @@ class _Diversified(nn.Module):
 
 
 def _starts(images: Tensor, attacks: Sequence[AttackSpec], seed: int, image_ids: Sequence[str]) -> Iterator[_Path]:
-    """Yield the paths' beginnings: the images themselves, and the points that some attacks draw.
+    """Yield the first points: the images themselves, and the points that some attacks draw.
 
-    Attacks with streams of their own walk alone, or what one draws would depend on which others there are.
+    An attack that draws has a path of its own, so that its numbers do not depend on the other attacks.
     """
     for together in _grouped(attacks, lambda a: a if a.draws else None):
         attack = together[0]
@@ -205,7 +221,7 @@ def _random_point(images: Tensor, attack: AttackSpec, draws: ImageDraws) -> Tens
 
 
 def _diversity_numbers(path: _Path, attack: AttackSpec) -> Tensor | None:
-    """Return this step's draw, one for all gradients of the step."""
+    """Return the draw of this step, which all its gradients use."""
     return path.draws["diversity"].numbers(4) if attack.diversity else None
 
 
@@ -217,19 +233,19 @@ def _grouped(attacks: Sequence[AttackSpec], key: _Key) -> list[list[AttackSpec]]
 
 
 def _gradient_key(attack: AttackSpec, step: int) -> Hashable:
-    """What tells gradients at one point apart."""
+    """Return the fields in which gradients at one point differ."""
     lookahead = attack.alpha * attack.momentum if attack.nesterov and step > 1 else 0.0
     return (lookahead, attack.diversity, attack.scales, attack.targeted, attack.label_weights)
 
 
 def _direction_key(attack: AttackSpec) -> Hashable:
-    """What tells uses of one gradient apart."""
+    """Return the fields in which the uses of one gradient differ."""
     return (attack.momentum, attack.smoothing, attack.neighbours)
 
 
 def _move_key(attack: AttackSpec, step: int) -> Hashable:
-    """What tells steps along one direction apart."""
-    # where momentum will look is told apart at the next gradient, by the same fields
+    """Return the fields in which steps along one direction differ."""
+    # the lookahead of NI-FGSM separates attacks at the next gradient
     return (attack.norm, attack.alpha, attack.epsilon if _clips(attack, step) else None)
 
 

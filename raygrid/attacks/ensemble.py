@@ -1,4 +1,4 @@
-"""Several surrogates as one."""
+"""Several surrogates attacked as one."""
 
 from collections.abc import Sequence
 

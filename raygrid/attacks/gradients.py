@@ -1,4 +1,4 @@
-"""Gradients of a surrogate's loss by the images, which no confidence makes vanish."""
+"""Gradients of a surrogate's loss by the images, which do not vanish where the surrogate is confident."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from raygrid.errors import SpecError
 
 
 class Scaled(NamedTuple):
-    """A gradient without its magnitude, which may be too small for a float: values times exp(log_scale), per image.
+    """A gradient as values times exp(log_scale) per image, because its magnitude may be too small for a float.
 
     Attributes:
         values: (batch, channel, height, width).
@@ -22,7 +22,7 @@ class Scaled(NamedTuple):
     log_scale: Tensor
 
     def plus(self, other: "Scaled", factor: float = 1.0) -> "Scaled":
-        """Return self + factor * other, on the larger of both scales."""
+        """Return self + factor * other, on the larger of the two scales of each image."""
         scale = torch.maximum(self.log_scale, other.log_scale)
         mine, others = ((s.log_scale - scale).exp().view(-1, 1, 1, 1) for s in (self, other))
         return Scaled(self.values * mine + other.values * (factor * others), scale)
@@ -33,7 +33,7 @@ class Scaled(NamedTuple):
 
 
 class Bfloat16(nn.Module):
-    """A network that computes products in bfloat16 and gives float32 logits."""
+    """A network that computes products in bfloat16 and returns float32 logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Bfloat16(nn.Module):
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Return `model` in evaluation mode with no parameter asking for a gradient."""
+    """Return `model`, changed in place: evaluation mode, no gradients by its parameters."""
     return model.eval().requires_grad_(False)
 
 
@@ -60,12 +60,18 @@ def loss_gradient(
     label_weights: Sequence[float] = (),
     contrast: float = 1.0,
 ) -> Scaled:
-    """Return the gradient by the images of the loss of `contrast` times the images.
+    """Return the gradient of J(contrast * x, y) by the images x.
 
-    The loss is binary cross-entropy with the true labels, summed over labels. Its derivative by a logit rounds to
-    exactly 0 for a confident positive (z > 16.6 in float32), which would leave the image unattacked; the backward
-    pass is therefore seeded with the same derivative in log space, scaled so that its largest entry is 1
+    J is binary cross-entropy with the true labels, summed over labels. In float32 its derivative by a logit rounds to
+    exactly 0 for a confident positive (z > 16.6), which would leave the image unattacked. `logit_seed` therefore seeds
+    the backward pass with the same derivative from log space, scaled to a largest entry of 1
     (docs/explanation/design.md, invariant 3).
+
+    Args:
+        images: x, (batch, channel, height, width) in [-1, 1].
+        labels: y, (batch, outputs), 0 or 1.
+        targeted, label_weights: as for `logit_seed`.
+        contrast: factor of the images; SI-FGSM's 1 / 2^i.
     """
     images = images.detach().requires_grad_(True)
     logits = surrogate(images if contrast == 1 else images * contrast)
@@ -77,11 +83,18 @@ def loss_gradient(
 def logit_seed(
     logits: Tensor, labels: Tensor, *, targeted: bool = False, label_weights: Sequence[float] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Return the direction by the logits (batch, outputs) that an attack climbs, and the log of its size (batch,).
+    """Return the ascent direction of an attack by the logits (batch, outputs), and the log of its size (batch,).
 
-    With s = 2y - 1 it is the loss's derivative, -s w sigmoid(-s z), divided by its largest magnitude per image; finite
-    and non-zero for |z| up to 1e4. Targeted, s is that of the opposite label and the sign is turned: the loss of the
-    wished label falls.
+    With s = 2y - 1 it is the derivative of the loss, -s w sigmoid(-s z), divided by its largest magnitude per image:
+    finite and non-zero for |z| up to 1e4. A targeted attack takes s from the opposite label and reverses the sign, so
+    that the loss of the wished label falls.
+
+    Args:
+        logits: z, (batch, outputs).
+        labels: y, (batch, outputs), 0 or 1.
+        label_weights: w, one per output; all 1 by default.
+
+    Raises SpecError if there is not one weight per output.
     """
     sign = labels.to(logits.dtype) * 2 - 1
     wished = -sign if targeted else sign

@@ -1,4 +1,4 @@
-"""What some attacks do to images before, or to gradients after, a pass through the surrogate; all keyed by image."""
+"""Transforms of images before, and of gradients after, a pass through the surrogate; random ones are keyed by image."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +15,7 @@ _KERNEL_SIGMAS = 3.0  # from the middle of the kernel to its edge
 
 
 class ImageDraws:
-    """Random numbers of a batch, a stream per image and purpose: the neighbours in the batch do not matter."""
+    """Random numbers of a batch, one stream per image and purpose, so that an image's numbers ignore its batch."""
 
     def __init__(self, seed: int, image_ids: Sequence[str], purpose: str) -> None:
         self._generators = [keyed_generator(seed, purpose, image_id) for image_id in image_ids]
@@ -38,10 +38,14 @@ class ImageDraws:
 
 
 def diversify(images: Tensor, numbers: Tensor, probability: float) -> Tensor:
-    """Return images of which some are shrunk by up to a tenth and moved, on mid-grey ground (DI-FGSM: Xie et al. 2019).
+    """Return T(x; p): with probability p an image is shrunk by up to a tenth and moved, on a mid-grey ground.
 
     Args:
-        numbers: (batch, 4) in [0, 1): whether, how much, how far right, how far down.
+        images: x, (batch, channel, height, width) in [-1, 1].
+        numbers: (batch, 4) in [0, 1): whether to shrink, how much, how far right, how far down.
+        probability: p.
+
+    Source: DI-FGSM, Xie et al. 2019, which takes the gradient of J(T(x; p), y).
     """
     numbers = numbers.to(images.device, images.dtype)
     shrinks = numbers[:, 0] < probability
@@ -56,9 +60,14 @@ def diversify(images: Tensor, numbers: Tensor, probability: float) -> Tensor:
 
 
 def smooth(gradient: Tensor, side: int) -> Tensor:
-    """Return the gradient convolved with a Gaussian of `side` x `side`, each channel alone (TI-FGSM: Dong et al. 2019).
+    """Return W * gradient, the convolution of each channel with a Gaussian of `side` x `side` pixels.
 
-    It stands for averaging the gradients of moved images.
+    It approximates the mean gradient over shifted images.
+
+    Args:
+        gradient: (batch, channel, height, width).
+
+    Source: TI-FGSM, Dong et al. 2019.
     """
     channels = gradient.shape[1]
     kernel = _gaussian(side).to(gradient.device, gradient.dtype).expand(channels, 1, side, side)

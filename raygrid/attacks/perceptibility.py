@@ -1,4 +1,4 @@
-"""How visible a change of an image is."""
+"""Perceptibility: the size of a change of an image, in four measures."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,12 @@ _RANGE = 2.0  # from -1 to 1
 
 
 def perceptibility(images: Tensor, changed: Tensor) -> Tensor:
-    """Return (batch, 4): what `raygrid.spec.MEASURES` names, of each changed image against its original.
+    """Return the measures of `raygrid.spec.MEASURES` for each changed image against its original, (batch, 4).
 
-    linf, l2: largest change of a value and Euclidean length of the change, in units of [-1, 1]; psnr: peak
-    signal-to-noise ratio in dB, infinite for an unchanged image; ssim: structural similarity, 1 for an unchanged image
-    (Wang et al. 2004; window of 11 x 11 pixels, mean over channels).
+    linf, l2: largest change of a value, and Euclidean length of the change, in units of [-1, 1].
+    psnr: peak signal-to-noise ratio in dB, 10 log10(2² / mean squared change); infinite for an unchanged image.
+    ssim: structural similarity, 1 for an unchanged image (Wang et al. 2004; window of 11 x 11 pixels, mean over
+    channels).
 
     Args:
         images, changed: (batch, channel, height, width) in [-1, 1].

@@ -1,11 +1,11 @@
-"""Attacks of other packages: found by entry point, held to the same promises, and an adapter for the usual kind.
+"""Attacks of other packages: found by entry point and held to the same limits; an adapter for attacks on classes.
 
 An entry point of the group `raygrid.attacks` names a function
 
     craft(surrogate, images, labels, attack) -> adversarial images
 
 with images (batch, channel, height, width) in [-1, 1], labels (batch, outputs) of 0 and 1, a frozen surrogate that
-gives logits, and the `AttackSpec`. If it draws random numbers, results depend on the order of blocks; better not.
+gives logits, and the `AttackSpec`. It should draw no random numbers: results would depend on the order of blocks.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,18 @@ from raygrid.spec import AttackSpec, plugins
 
 _TOLERANCE = 1e-5  # of rounding in a plug-in that works in another range
 
-# what torchattacks, torchattack and their like make of a model: images in [0, 1] and classes to images in [0, 1]
+# an attack of torchattacks, torchattack and their like: images in [0, 1] and classes to images in [0, 1]
 ClassAttack: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def run_plugin(surrogate: nn.Module, images: Tensor, labels: Tensor, attack: AttackSpec) -> tuple[Tensor, int]:
     """Return the adversarial images of another package's attack, and the number of forward passes with a gradient.
 
-    Raises SpecError if what comes back has another shape, is not finite, or leaves the range or the budget.
+    Args:
+        images: (batch, channel, height, width) in [-1, 1].
+        labels: (batch, outputs), 0 or 1.
+
+    Raises SpecError if the result has another shape, is not finite, or leaves the range or the budget.
     """
     craft = plugins()[attack.base].load()
     passes = 0
@@ -40,20 +44,23 @@ def run_plugin(surrogate: nn.Module, images: Tensor, labels: Tensor, attack: Att
         adversarial: Tensor = craft(surrogate, images.clone(), labels, attack).detach()
     finally:
         handle.remove()
-    _require_promises(images, adversarial, attack)
+    _require_limits(images, adversarial, attack)
     return adversarial.clamp(-1, 1), passes
 
 
 def run_class_attack(
     build: Callable[[nn.Module], ClassAttack], surrogate: nn.Module, images: Tensor, labels: Tensor
 ) -> Tensor:
-    """Return what an attack object of the usual kind makes of the images; it is used as it is.
+    """Return the adversarial images in [-1, 1] of an attack object of torchattacks and its like.
 
     Args:
         build: makes the attack object from a model of images in [0, 1] with two classes, for instance
             `lambda model: torchattacks.PGD(model, eps=attack.epsilon / 2, alpha=attack.alpha / 2, steps=attack.steps)`;
             budgets are halved, since [0, 1] is half as long as [-1, 1].
-        labels: (batch, 1). Raises SpecError for several labels, which cross-entropy over classes cannot say.
+        images: (batch, channel, height, width) in [-1, 1].
+        labels: (batch, 1), 0 or 1.
+
+    Raises SpecError if there are several labels: cross-entropy over classes has no form for them.
     """
     if labels.shape[1] != 1:
         raise SpecError(
@@ -64,7 +71,7 @@ def run_class_attack(
 
 
 class _TwoClasses(nn.Module):
-    """A one-logit classifier as cross-entropy wants it: images in [0, 1] to the logits (0, z)."""
+    """A one-logit classifier for cross-entropy over two classes: images in [0, 1] to the logits (0, z)."""
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
@@ -76,10 +83,10 @@ class _TwoClasses(nn.Module):
         return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
-def _require_promises(images: Tensor, adversarial: Tensor, attack: AttackSpec) -> None:
+def _require_limits(images: Tensor, adversarial: Tensor, attack: AttackSpec) -> None:
     def require(claim: bool, got: str) -> None:
         if not claim:
-            raise SpecError(f"the plug-in attack {attack.base!r} {got}; repair the package that brings it")
+            raise SpecError(f"the plug-in attack {attack.base!r} {got}; fix the package that provides it")
 
     require(adversarial.shape == images.shape, f"gave images of shape {tuple(adversarial.shape)}")
     require(bool(torch.isfinite(adversarial).all()), "gave values that are not finite")
