@@ -32,7 +32,6 @@ from noise_study import MODALITY, make_noise_study
 
 from raygrid.models.zoo import load_frozen
 from raygrid.store.folder import StudyFolder, open_study
-from raygrid.store.samples import Samples, samples_dir
 from raygrid.store.units import Unit, score_files
 from raygrid.study.cluster import _WORKER_ENVIRONMENT, connected, read_resources
 from raygrid.study.transfer import transfer_missing
@@ -158,7 +157,7 @@ def _run_bare(folder: Path) -> float:
     zoo = open_study(folder)
     set_numerics(threads=zoo.study.transfer.threads)
     models = {model.name: load_frozen(zoo, model) for model in zoo.study.models}
-    samples = Samples(samples_dir(folder, MODALITY, zoo.sample_signatures[MODALITY]))
+    samples = zoo.samples(MODALITY)
     units = [unit for unit in _units(zoo) if unit.surrogate is not None]
     units.sort(key=lambda unit: unit.block)  # all surrogates alike, however many blocks there is time for
     count, begun = -1, 0.0

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.errors import StoreError
-from raygrid.io.mirror import remove as remove
 from raygrid.io.mirror import upload
 from raygrid.io.paths import TEMPORARY_PREFIX
 

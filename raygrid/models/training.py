@@ -15,7 +15,8 @@ from torch import Tensor
 
 from raygrid.errors import StoreError, TrainingError
 from raygrid.hashing import keyed_seed
-from raygrid.io.files import atomic_path, checksum, remove, write_json
+from raygrid.io.files import atomic_path, checksum, write_json
+from raygrid.io.mirror import remove
 from raygrid.models.checks import verify_answers
 from raygrid.models.epoch import Epoch, TrainingState, learning_rate, start, train_epoch, validate
 from raygrid.models.numerics import set_numerics

@@ -12,8 +12,8 @@ from torch import nn
 
 from raygrid.attacks import Ensemble
 from raygrid.errors import BudgetSpentError, RaygridError, StoreError
-from raygrid.io.files import remove, write_text
-from raygrid.io.mirror import from_portable, pull
+from raygrid.io.files import write_text
+from raygrid.io.mirror import from_portable, pull, remove
 from raygrid.models.checks import verify_card
 from raygrid.models.numerics import set_numerics
 from raygrid.models.zoo import load_frozen

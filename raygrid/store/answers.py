@@ -16,7 +16,8 @@ from filelock import FileLock
 
 from raygrid.errors import BudgetSpentError, StoreError
 from raygrid.hashing import digest
-from raygrid.io.files import read_json, remove, write_json
+from raygrid.io.files import read_json, write_json
+from raygrid.io.mirror import remove
 from raygrid.io.paths import cache_dir
 
 _KEPT, _ASKED = ".json", ".asked"

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raygrid.io.files import remove
-from raygrid.io.mirror import num_bytes
+from raygrid.io.mirror import num_bytes, remove
 from raygrid.io.paths import TEMPORARY_PREFIX
 from raygrid.spec import EXTERNAL
 from raygrid.store.folder import StudyFolder

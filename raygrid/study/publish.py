@@ -8,8 +8,8 @@ from raygrid.analysis import tables
 from raygrid.analysis.frames import perceptibility_frame, result_frames
 from raygrid.analysis.results import StudyResults
 from raygrid.hashing import digest
-from raygrid.io.files import read_json, remove, write_json, write_text
-from raygrid.io.mirror import display_path_and_url, pull
+from raygrid.io.files import read_json, write_json, write_text
+from raygrid.io.mirror import display_path_and_url, pull, remove
 from raygrid.progress import tell
 from raygrid.report import table_text
 from raygrid.store.folder import StudyFolder

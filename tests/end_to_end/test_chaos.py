@@ -18,7 +18,6 @@ from processes import family
 from raygrid.io.files import read_json
 from raygrid.models.training import train
 from raygrid.store.folder import open_study
-from raygrid.store.samples import Samples, samples_dir
 
 EXPERIMENT = Path(__file__).parents[1] / "helpers" / "chaos_grid.py"
 NUM_MODELS = 8
@@ -39,7 +38,7 @@ def finish(process: "subprocess.Popen[bytes]") -> None:
 def train_alone(study_dir: Path) -> None:
     """Train the models of a study in this process, one after the other."""
     zoo = open_study(study_dir)
-    samples = Samples(samples_dir(study_dir, "pathology", zoo.sample_signatures["pathology"]))
+    samples = zoo.samples("pathology")
     for model in zoo.untrained():
         train(zoo, model, samples)
 

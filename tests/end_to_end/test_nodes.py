@@ -16,7 +16,6 @@ from raygrid.io.files import write_json
 from raygrid.models.training import train
 from raygrid.spec import ModelSpec, TransferSpec, attack_grid
 from raygrid.store.folder import StudyFolder
-from raygrid.store.samples import Samples, samples_dir
 from raygrid.store.scores import read_metadata
 from raygrid.store.units import score_files
 
@@ -29,7 +28,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Return a study of two trained models, nothing scored: 18 units of 4 images."""
     transfer = TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06)), block_size=4)
     zoo = make_zoo(tmp_path_factory.mktemp("study"), replace(RECIPE, epochs=1), models=MODELS, transfer=transfer)
-    samples = make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    samples = make_samples(zoo.samples_dir("toy"))
     for model in MODELS:
         train(zoo, model, samples)
     write_json(zoo.path / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.sample_signatures)})
@@ -48,7 +47,7 @@ def run_on(zoo: StudyFolder, tmp_path: Path, *arguments: int) -> tuple[str, list
 
 def results_of(zoo: StudyFolder) -> tuple[list[dict[str, str]], pd.DataFrame]:
     """Return the hashes of the adversarial images, unit by unit, and the AUC rows."""
-    samples = Samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    samples = zoo.samples("toy")
     files = score_files(zoo.units("toy"))
     assert all(len(there) == 1 for there in files)
     return [read_metadata(file.path)["adversarial_sha256"] for (file,) in files], result_frames(zoo, "toy", samples)[0]

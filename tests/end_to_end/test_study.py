@@ -20,7 +20,6 @@ from raygrid.cli.commands import main
 from raygrid.errors import DataError, SpecError, WeightsError
 from raygrid.io.files import write_json
 from raygrid.models import architectures
-from raygrid.store.samples import samples_dir
 from raygrid.store.scores import read_metadata
 from raygrid.store.units import score_files
 from raygrid.study.check_targets import require_scorable
@@ -149,7 +148,7 @@ def test_test_images_of_one_class_are_found_before_anything_is_trained(
     counts = {"test": {"images": 3, "patients": 3, "positive_finding": positives}}
     shards = [{"file": "test-00000.parquet", "part": "test", "rows": 3}]
     manifest = {"labels": ["finding"], "counts": counts, "shards": shards}
-    write_json(samples_dir(tmp_path, "toy", zoo.sample_signatures["toy"]) / "manifest.json", manifest)
+    write_json(zoo.samples_dir("toy") / "manifest.json", manifest)
     require_scorable(zoo, warn_only=True)
     assert ("warning: toy: none of ['finding']" in capsys.readouterr().out) != fits
     with nullcontext() if fits else pytest.raises(DataError, match="among the 3 test images, so no AUC could be told"):

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from s3_server import BUCKET, S3Server
 
 from raygrid.errors import SpecError, StoreError
-from raygrid.io.files import read_json, remove, write_json, write_text
-from raygrid.io.mirror import display_path, exists, from_portable, local_dir, num_bytes, pull, push, to_portable
+from raygrid.io.files import read_json, write_json, write_text
+from raygrid.io.mirror import display_path, exists, from_portable, local_dir, num_bytes, pull, push, remove, to_portable
 from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX
 from raygrid.progress import tell
 from raygrid.report.figures import save_figure

@@ -33,7 +33,6 @@ from raygrid.scoring.engine import score_attacked
 from raygrid.scoring.model_offload import ModelOffload
 from raygrid.spec import EnsembleSpec, TransferSpec, attack, attack_grid
 from raygrid.store.folder import StudyFolder
-from raygrid.store.samples import samples_dir
 from raygrid.store.scores import cases_of, read_logits, read_metadata, transfer_facts
 from raygrid.store.units import ScoreFile, missing_files, score_files
 
@@ -47,7 +46,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Return two trained models and their ensemble."""
     recipe = replace(RECIPE, epochs=1, augmentations=())
     zoo = make_zoo(tmp_path_factory.mktemp("study"), recipe, models=MODELS, ensembles=(PAIR,), transfer=TRANSFER)
-    samples = make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    samples = make_samples(zoo.samples_dir("toy"))
     for model in MODELS:
         train(zoo, model, samples)
     return zoo

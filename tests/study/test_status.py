@@ -12,7 +12,6 @@ from raygrid.cli.commands import main
 from raygrid.io.files import write_json, write_text
 from raygrid.models.training import train
 from raygrid.store.folder import StudyFolder
-from raygrid.store.samples import samples_dir
 from raygrid.store.units import missing_files
 from raygrid.study.clean import find_unused
 from raygrid.study.status import describe_status
@@ -36,7 +35,7 @@ def test_a_study_that_has_nothing_yet(zoo: StudyFolder) -> None:
 def test_pace_and_failures_are_told(
     zoo: StudyFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples = make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    samples = make_samples(zoo.samples_dir("toy"))
     small = StudyFolder(
         zoo.path, replace(zoo.study, transfer=replace(zoo.study.transfer, block_size=4)), zoo.sample_signatures
     )
@@ -69,7 +68,7 @@ def test_pace_and_failures_are_told(
 
 
 def test_leftovers_are_listed_and_go_only_when_asked(zoo: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    make_samples(zoo.samples_dir("toy"))
     write_json(zoo.path / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.sample_signatures)})
     kept = zoo.model(MODEL).path / "card.json"
     old = [
@@ -95,7 +94,7 @@ def test_leftovers_are_listed_and_go_only_when_asked(zoo: StudyFolder, capsys: p
 
 
 def test_scores_are_no_leftovers_while_their_models_are_not_trained(zoo: StudyFolder) -> None:
-    make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    make_samples(zoo.samples_dir("toy"))
     write_text(zoo.path / "scores/modality=toy/surrogate=clean/plan-333333333333/block-00000-x.parquet", "scores")
     assert find_unused(zoo) == []
     write_json(zoo.model(MODEL).path / "card.json", {"weights_sha256": "0" * 64})

@@ -16,7 +16,6 @@ from raygrid.scoring.networks import verify_external
 from raygrid.spec import EndpointSpec, TargetSpec, TransferSpec, attack_grid
 from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import allowance
-from raygrid.store.samples import samples_dir
 from raygrid.store.units import missing_files
 from raygrid.study.status import left_for_larger_budgets
 
@@ -27,7 +26,7 @@ NUM_TEST = 24
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     zoo = make_zoo(tmp_path_factory.mktemp("study"), replace(RECIPE, epochs=1, augmentations=()), transfer=TRANSFER)
-    train(zoo, MODEL, make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"])))
+    train(zoo, MODEL, make_samples(zoo.samples_dir("toy")))
     return zoo
 
 

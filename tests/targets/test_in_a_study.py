@@ -23,7 +23,6 @@ from raygrid.models.training import train
 from raygrid.scoring.networks import open_external, verify_external
 from raygrid.spec import AnswerSpec, EndpointSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
 from raygrid.store.folder import StudyFolder
-from raygrid.store.samples import samples_dir
 from raygrid.store.scores import read_metadata
 from raygrid.store.units import missing_files
 from raygrid.study.check_targets import _doubt
@@ -47,7 +46,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     recipe = replace(RECIPE, epochs=1, augmentations=())
     folder = tmp_path_factory.mktemp("study")
     zoo = make_zoo(folder, recipe, models=MODELS, transfer=TRANSFER, targets=(SAME, STRANGER))
-    samples = make_samples(samples_dir(folder, "toy", zoo.sample_signatures["toy"]))
+    samples = make_samples(zoo.samples_dir("toy"))
     for model in MODELS:
         train(zoo, model, samples)
     write_json(folder / "study.json", {"study": zoo.study.to_dict(), "samples": dict(zoo.sample_signatures)})
@@ -111,7 +110,7 @@ def test_without_the_zoo_as_targets_only_the_others_are_scored(copied: StudyFold
 
 def test_clean_scores_come_before_any_model_is_trained(tmp_path: Path) -> None:
     zoo = make_zoo(tmp_path / "study", models=MODELS, transfer=TRANSFER, targets=(STRANGER,))
-    make_samples(samples_dir(zoo.path, "toy", zoo.sample_signatures["toy"]))
+    make_samples(zoo.samples_dir("toy"))
     job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.path), "samples": dict(zoo.sample_signatures)}
     from raygrid.scoring.scorer import Scorer
 
@@ -268,7 +267,7 @@ def run_without_preparing(zoo: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_mistake_ends_the_run_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = make_zoo(tmp_path, models=MODELS, transfer=TRANSFER, targets=(BROKEN,))
-    make_samples(samples_dir(tmp_path, "toy", zoo.sample_signatures["toy"]))
+    make_samples(zoo.samples_dir("toy"))
     *before, error = run_without_preparing(zoo, monkeypatch)
     assert before == ["prepared"]
     assert "the licence has run out" in error

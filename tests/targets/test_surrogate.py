@@ -25,7 +25,6 @@ from raygrid.scoring import networks
 from raygrid.scoring.networks import verify_external
 from raygrid.spec import AnswerSpec, InputSpec, StudySpec, TargetSpec, TransferSpec, attack_grid
 from raygrid.store.folder import StudyFolder
-from raygrid.store.samples import samples_dir
 from raygrid.store.target_identity import target_identity
 from raygrid.store.weight_sources import path_of_model
 from raygrid.study.check_targets import check_targets
@@ -150,7 +149,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
         TransferSpec(attacks=attack_grid((0.12,)), block_size=16),
     )
     trained = make_zoo(folder, recipe, models=TWO, transfer=transfer)
-    samples = make_samples(samples_dir(folder, "toy", trained.sample_signatures["toy"]))
+    samples = make_samples(trained.samples_dir("toy"))
     for model in TWO:
         train(trained, model, samples)
     copy = TargetSpec(
