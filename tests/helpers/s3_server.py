@@ -80,7 +80,7 @@ def s3_server() -> Iterator[S3Server]:
     moto_api_backend.reset()
     application, server = DomainDispatcherApplication(create_backend_app), S3Server("")
 
-    def sometimes(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def respond(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
         server.requests.append(request)
         if server.failures or server.refusing(*request):
@@ -88,9 +88,10 @@ def s3_server() -> Iterator[S3Server]:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("500 Internal Server Error", [("Content-Length", "0")])
             return [b""]
-        return application(environ, start_response)
+        response: Iterable[bytes] = application(environ, start_response)
+        return response
 
-    listening = make_server("127.0.0.1", 0, sometimes, threaded=True, request_handler=_Silent)
+    listening = make_server("127.0.0.1", 0, respond, threaded=True, request_handler=_Silent)
     server.endpoint = f"http://127.0.0.1:{listening.port}"
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()

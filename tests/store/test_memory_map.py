@@ -10,21 +10,25 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from raygrid.data.splits.draw import assign_splits
 from raygrid.data.splits.rules import members
 from raygrid.errors import StoreError
-from raygrid.io.cache import CACHE_VARIABLE, cached_file
+from raygrid.io.cache import cached_file
 from raygrid.io.files import write_json, write_text
+from raygrid.io.paths import CACHE_VARIABLE
 from raygrid.spec import SplitSpec
 from raygrid.store.memory_map import map_images
 from raygrid.store.samples import SampleBatch, Samples, shard_rows, write_shard
+
+Images = NDArray[np.uint8]
 
 SHARDS = (70, 130, 1)  # rows; more and fewer than a row group
 
 
 @pytest.fixture(scope="module")
-def images() -> np.ndarray:
+def images() -> Images:
     return np.random.default_rng(2).integers(0, 256, (sum(SHARDS), 9, 7, 3), dtype=np.uint8)
 
 
@@ -35,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def samples(tmp_path: Path, images: np.ndarray, cache: Path) -> Samples:
+def samples(tmp_path: Path, images: Images, cache: Path) -> Samples:
     """Image k is of patient k // 2 and has label k % 2. Both parts have all images, in three shards each."""
     ids = [f"i{k:03d}" for k in range(len(images))]
     patients = [f"p{k // 2:03d}" for k in range(len(images))]
@@ -56,7 +60,9 @@ def samples(tmp_path: Path, images: np.ndarray, cache: Path) -> Samples:
 
 
 @pytest.mark.parametrize(("split", "role"), [("d1", "train"), ("d2_half", "validation"), ("development", "train")])
-def test_a_training_set_holds_the_images_of_its_patients(samples, images, split, role):
+def test_a_training_set_holds_the_images_of_its_patients(
+    samples: Samples, images: Images, split: str, role: str
+) -> None:
     chosen = samples.training_set(split, role)
     patients = members(samples.splits(), split, role)
     expected = [k for k in range(len(images)) if f"p{k // 2:03d}" in patients]
@@ -69,20 +75,24 @@ def test_a_training_set_holds_the_images_of_its_patients(samples, images, split,
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 201), (60, 75), (63, 64), (130, 201), (200, 300)])
-def test_a_test_block_is_cut_out_of_row_groups_and_shards(samples, images, start, stop):
+def test_a_test_block_is_cut_out_of_row_groups_and_shards(
+    samples: Samples, images: Images, start: int, stop: int
+) -> None:
     block = samples.test_block(start, stop)
     assert np.array_equal(block.images, images[start:stop])
     assert block.image_ids == tuple(f"i{k:03d}" for k in range(start, min(stop, len(images))))
 
 
-def test_a_second_reader_decodes_nothing(samples, monkeypatch):
+def test_a_second_reader_decodes_nothing(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     first = samples.training_set("d1", "train")
     monkeypatch.setattr("raygrid.io.cache.atomic_path", lambda *_, **__: pytest.fail("decoded again"))
     again = samples.training_set("d1", "train")
     assert np.array_equal(first.images[:], again.images[:])
 
 
-def test_a_truncated_file_and_the_remains_of_a_killed_writer_are_replaced(samples, images, cache):
+def test_a_truncated_file_and_the_remains_of_a_killed_writer_are_replaced(
+    samples: Samples, images: Images, cache: Path
+) -> None:
     samples.training_set("d1", "train")
     (path,) = cache.glob("*.uint8")
     path.write_bytes(path.read_bytes()[:1000])
@@ -104,7 +114,7 @@ def _write_slowly(counter: Path) -> None:
     assert cached_file("shared", 50_000, write).read_bytes() == b"x" * 50_000
 
 
-def test_one_of_several_processes_writes(cache, tmp_path):
+def test_one_of_several_processes_writes(cache: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     counter = tmp_path / "counter"
     processes = [context.Process(target=_write_slowly, args=(counter,)) for _ in range(4)]
@@ -116,7 +126,7 @@ def test_one_of_several_processes_writes(cache, tmp_path):
     assert counter.read_text() == "written\n"
 
 
-def test_a_failed_write_leaves_no_file(cache):
+def test_a_failed_write_leaves_no_file(cache: Path) -> None:
     def write(file: BinaryIO) -> None:
         file.write(b"half")
         raise ValueError("damaged")
@@ -126,14 +136,16 @@ def test_a_failed_write_leaves_no_file(cache):
     assert [path.name for path in cache.iterdir()] == ["broken.lock"]
 
 
-def test_too_little_free_space_is_an_error_before_anything_is_written(samples, cache, monkeypatch):
+def test_too_little_free_space_is_an_error_before_anything_is_written(
+    samples: Samples, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(StoreError, match=f"0.0 GB free.*set {CACHE_VARIABLE} to a folder"):
         samples.training_set("d1", "train")
     assert not list(cache.glob("*.uint8"))
 
 
-def test_a_cache_of_another_user_is_refused(samples, tmp_path, monkeypatch):
+def test_a_cache_of_another_user_is_refused(samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     owner = os.getuid()
@@ -143,13 +155,13 @@ def test_a_cache_of_another_user_is_refused(samples, tmp_path, monkeypatch):
         samples.training_set("d1", "train")
 
 
-def test_the_same_key_means_the_same_images(samples, images):
+def test_the_same_key_means_the_same_images(samples: Samples, images: Images) -> None:
     shards = [samples.folder / f"development-{k}.parquet" for k in range(3)]
     assert np.array_equal(map_images("one", shards), images)
     assert np.array_equal(map_images("two", shards[:1]), images[:70])
 
 
-def test_shards_of_large_images_hold_fewer():
+def test_shards_of_large_images_hold_fewer() -> None:
     assert shard_rows(40 * 40 * 3, 500) == 256
     assert shard_rows(40 * 40 * 3, 4001) == 1001
     assert shard_rows(40 * 40 * 3, 10**6) == 2048
