@@ -24,7 +24,7 @@ class Picture:
 
 
 def render(template: str, *, phantom: bool, **values: Any) -> str:
-    """Return a template of `raygrid/report/templates` filled with values.
+    """Return a template of `raygrid/report/templates`, filled with values.
 
     Args:
         phantom: whether the images are generated; the page then says so.

@@ -45,31 +45,34 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str] | None]] = {
 
 
 def operational_tables(results: StudyResults) -> list[dict[str, Any]]:
-    """Return the tables that have rows: title, note, columns, and rows of cells, each a text and whether it counts."""
+    """Return the tables that have rows: title, note, columns, and rows of cells with `text` and `is_number`."""
     decisions = of_zoo(results.decisions, results.auc)
     found = [
         _page_table(
             "Decisions at one threshold",
-            f"Each target's threshold gives it a specificity of {SPECIFICITY:.0%} on the clean test images, and stays. "
-            "Fooled: images whose decision is not the clean image's. Brier: mean squared error of the probability; its "
-            "mean shows lost calibration. Means over black-box pairings and findings.",
+            f"Each target's threshold gives a specificity of {SPECIFICITY:.0%} on the clean test images and stays "
+            "fixed under attack. Fooled: images whose decision differs from that on the clean image. Brier: mean "
+            "squared error of the probability. A shift of the mean probability shows lost calibration. Means over "
+            "black-box pairings and findings.",
             tables.decision_table(decisions),
         ),
         _page_table(
             "Findings",
-            "Clean and adversarial images of modalities with several findings; means over black-box pairings, attacks.",
+            "Clean and adversarial images of modalities with several findings; means over black-box pairings and "
+            "attacks.",
             tables.finding_table(decisions),
         ),
         _page_table(
             "The best surrogate against each target",
-            f"The black-box surrogate that takes most AUC at ε = {results.epsilon:g}, mean over the attacks. Found "
-            "with the images that judge it: it looks a little better than it is.",
+            f"The black-box surrogate that leaves the lowest AUC at ε = {results.epsilon:g}, mean over the attacks. It "
+            "was selected and evaluated on the same images, which tends to overstate its effect.",
             tables.best_surrogates(results.zoo_auc, results.epsilon),
             {"auc": "AUC through it", "relative_auc": "Relative"},
         ),
         _page_table(
             "How visible the changes are",
-            "Means over test images and surrogates. L∞ and L2 on images in [-1, 1]; PSNR in dB; SSIM 1 is not visible.",
+            "Means over test images and surrogates. L∞ and L2 on images in [-1, 1]; PSNR in dB; SSIM 1: identical "
+            "images.",
             tables.damage_and_perceptibility(results.zoo_auc, results.perceptibility),
         ),
     ]

@@ -17,7 +17,7 @@ def pairing_grids(results: StudyResults) -> list[dict[str, Any]]:
 
     A grid is a `title`, its `targets` and its `rows`, each a surrogate and a cell for each target. Surrogates and
     targets have a `text`, a whole name as `title`, and the `anchor` of a card ("" without one). A cell has a `text`, a
-    `title` for the pointer, a `shade` from 0 (AUC 0) to 9 (AUC 1) or None without a number, and `white_box`.
+    `title` shown on hover, a `shade` from 0 (AUC 0) to 9 (AUC 1) or None without a number, and `white_box`.
     """
     grids = []
     for modality in results.auc["modality"].unique():

@@ -58,13 +58,13 @@ def render_report(results: StudyResults, examples: Examples) -> str:
 
 
 def _agreement(cells: Mapping[int, pd.DataFrame]) -> float | None:
-    """The largest difference of the cells that must agree; None where one is missing."""
+    """The largest difference between the cells that must be equal; None if one is missing."""
     differences = tables.check_agreement(cells[1], cells[2], cells[3])["difference"]
     return float(differences.max()) if differences.notna().all() else None
 
 
 def _provenance(results: StudyResults) -> dict[str, Any]:
-    """The origin of data and numbers; `counts` is modality → part (d1, test, ...) → what is counted → count."""
+    """The origin of data and numbers; `counts` is modality → part (d1, test, ...) → images, patients, ... → count."""
     return {
         "record": results.record,
         "fingerprints": results.folder.sample_signatures,
@@ -82,13 +82,12 @@ def _provenance(results: StudyResults) -> dict[str, Any]:
 
 
 def _not_asked(results: StudyResults) -> list[str]:
-    """A sentence for each target with a budget that does not cover all."""
+    """A sentence for each target whose query budget does not cover every attack."""
     found = []
     for (modality, target), cells in results.not_asked.items():
         all_cells = len(results.study.surrogates_of(modality)) * len(results.study.transfer.attacks)
-        found.append(
-            f"{modality} {target}: {len(cells)} of {all_cells} (surrogate, attack) cells, its budget is too small"
-        )
+        number = f"{len(cells)} of {all_cells} (surrogate, attack) cells"
+        found.append(f"{modality} {target}: {number}, because its query budget is too small")
     return found
 
 
@@ -103,7 +102,7 @@ def _summary(results: StudyResults) -> list[str]:
     sentences = [
         f"{num_clean} models in {num_modalities} {'modality' if num_modalities == 1 else 'modalities'}; "
         f"{len(pairings):,} pairings of surrogate and target, {int(pairings['white_box'].sum())} of them white-box "
-        f"references (the surrogate is the target, or holds it); {int(per_modality['num_images']):,} test images of "
+        f"references (the surrogate is the target or contains it); {int(per_modality['num_images']):,} test images of "
         f"{int(per_modality['num_patients']):,} patients."
     ]
     if num_clean:
@@ -114,7 +113,7 @@ def _summary(results: StudyResults) -> list[str]:
 
 
 def _damage(cells: pd.DataFrame, modality: str) -> str:
-    """What the smallest and the largest epsilon do in one modality, averaged over the attacks of Table 1."""
+    """The damage at the smallest and the largest epsilon in one modality, averaged over the attacks of Table 1."""
     clean = cells.loc[cells["condition"] == "clean", "auc"].mean(skipna=False)
     attacked = cells[cells["condition"] != "clean"]
     means = attacked.groupby(["condition", "epsilon"])["auc"].apply(lambda values: values.mean(skipna=False))
@@ -122,15 +121,15 @@ def _damage(cells: pd.DataFrame, modality: str) -> str:
     wanted = [(c, e) for e in (epsilons[0], epsilons[-1]) for c in ("adversarial", "control")] if epsilons else []
     values = [clean, *(float(means.loc[key]) for key in wanted)]
     if not wanted or np.isnan(values).any():
-        return f"{modality.capitalize()}: pairings of Table 1 are missing, so the damage is not summed up here."
+        return f"{modality.capitalize()}: pairings of Table 1 are missing, so there is no summary of the damage."
     text = (
-        f"{modality.capitalize()}: black-box attacks between randomly initialised models take the mean AUC from "
+        f"{modality.capitalize()}: black-box attacks between randomly initialised models change the mean AUC from "
         f"{values[0]:.2f} to {values[1]:.2f} at ε = {epsilons[0]:g}"
     )
     if len(epsilons) > 1:
         text += f" and {values[3]:.2f} at ε = {epsilons[-1]:g}"
     shuffled = f"{values[2]:.2f}" + (f" and {values[4]:.2f}" if len(epsilons) > 1 else "")
-    return f"{text}; the same perturbations shuffled over the image leave {shuffled}."
+    return f"{text}; with the same perturbations shuffled over the image it is {shuffled}."
 
 
 def _white_and_black_box(auc: pd.DataFrame, epsilon: float) -> list[str]:
@@ -141,12 +140,12 @@ def _white_and_black_box(auc: pd.DataFrame, epsilon: float) -> list[str]:
     parts = [f"{modality} {row[True]:.2f} against {row[False]:.2f}" for modality, row in both.iterrows()]
     text = f"Mean AUC at ε = {epsilon:g}, white-box references against all black-box pairings: {'; '.join(parts)}."
     if (both[True] < both[False]).all():
-        text += " An attacker who has the target itself does more damage than one with a look-alike."
+        text += " In every modality, white-box attacks leave the lower mean."
     return [text]
 
 
 def _table(number: int, cells: pd.DataFrame, phantom: bool) -> dict[str, Any]:
-    """A table as the template walks it: header, and rows of labels and places."""
+    """A table as a record: header, and rows with labels and cells."""
     wide = table_text.lay_out(number, cells)
     records = cells.to_dict("records")
     columns = list(wide.columns)
@@ -156,7 +155,7 @@ def _table(number: int, cells: pd.DataFrame, phantom: bool) -> dict[str, Any]:
         if number == 1 and places and values[2] >= 0 and records[values[2]]["condition"] == "clean":
             places = [{**places[0], "span": len(places)}] if places[0] else places
         rows.append({"group": values[0], "label": values[1], "places": places, "rows_in_group": 0})
-    for k, row in enumerate(rows):  # the first row of a group carries its label over all of them
+    for k, row in enumerate(rows):  # the first row of a group has a label that spans all of them
         if k == 0 or rows[k - 1]["group"] != row["group"]:
             row["rows_in_group"] = _run_length([r["group"] for r in rows[k:]])
     return {
@@ -177,7 +176,7 @@ def _place(number: int, cell: dict[Any, Any]) -> dict[str, Any]:
     text, _, bounds = table_text.cell_text(cell, relative=number > 1, with_interval=True).partition(" [")
     num = f"{cell['num_pairings']} of {cell['num_expected']} pairings"
     if pd.isna(cell["auc"]):
-        return {"text": text, "interval": "", "title": f"{num} are there; no average over the rest", "span": 1}
+        return {"text": text, "interval": "", "title": f"only {num} are present, so there is no mean", "span": 1}
     title = (
         f"AUC {cell['auc']:.3f}, 95% interval {cell['auc_low']:.3f} to {cell['auc_high']:.3f}; relative to clean "
         f"{cell['relative_percent']:.1f}% ({cell['relative_low']:.1f}% to {cell['relative_high']:.1f}%); {num}, "
@@ -209,7 +208,7 @@ def _effects(effects: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _conditional(effects: pd.DataFrame) -> list[str]:
-    """The modalities whose effects do not hold the variation between trainings."""
+    """The modalities whose intervals of effects exclude the variation between trainings."""
     return sorted(effects.loc[effects["conditional"].astype(bool), "modality"].unique())
 
 
@@ -218,7 +217,7 @@ def _change(effect: Mapping[Any, Any]) -> str:
 
 
 def _signatures(cells: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:
-    """The distinct cell signatures: which table and modality each made."""
+    """The distinct signatures of cells, by table and modality."""
     every = pd.concat(cells.values())
     known = every[every["signature"] != ""]
     counted = known.groupby(["table", "modality", "signature"], sort=False).size().reset_index(name="cells")

@@ -15,7 +15,7 @@ Examples = Mapping[str, Mapping[str, NDArray[Any]]]  # modality → row label �
 
 
 def study_pictures(results: StudyResults, examples: Examples) -> dict[str, list[Picture]]:
-    """The pictures of each section; those that compare models of the zoo only where it is attacked."""
+    """The pictures of each section; those that compare models of the zoo only where the zoo is attacked."""
     compared = results.study.zoo_as_targets
     return {
         "examples": _examples(examples, results.record.phantom) if examples else [],
@@ -62,15 +62,15 @@ def _effects_plot(results: StudyResults) -> list[Picture]:
     relative = results.effects[results.effects["outcome"] == "relative"]
     figure = figures.effects_plot(relative, phantom=results.record.phantom)
     alt = "Forest plot of the effect of every factor on the relative AUC; numbers in the table below."
-    caption = "What each factor changes, with 95% intervals; grey where the interval holds 0."
+    caption = "Effect of each factor, with 95% intervals; grey if the interval contains 0."
     return [svg_picture(figure, alt, caption)]
 
 
 def _perceptibility(results: StudyResults) -> list[Picture]:
     table = tables.damage_and_perceptibility(results.zoo_auc, results.perceptibility)
     figure = figures.damage_against_perceptibility(table, phantom=results.record.phantom)
-    alt = "Line plots of relative AUC against structural similarity; numbers in the table beside."
-    caption = "Damage against visibility: each line is one attack, its points are the ε, mean over black-box pairings."
+    alt = "Line plots of relative AUC against structural similarity; numbers in the table below."
+    caption = "Damage against perceptibility. Each line is one attack, each point one ε; means over black-box pairings."
     return [svg_picture(figure, alt, caption)]
 
 

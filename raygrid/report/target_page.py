@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one model that raygrid did not train: plain words first, numbers behind. Pure."""
+"""The page about one target that raygrid did not train: a self-contained HTML page for readers outside the field."""
 
 import math
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ def page_name(target: TargetSpec) -> str:
 
 
 def page_link(one: Assessment) -> dict[str, str]:
-    """Return the name of a target, its page and the headline of that."""
+    """Return the name of a target, the file name of its page and the headline of the page."""
     target = one.target
     return {"name": f"{target.modality} {target.label}", "page": page_name(target), "headline": headline(one)}
 
 
 def attack_of_examples(one: Assessment) -> tuple[str, AttackSpec] | None:
-    """Return the surrogate, by name, and the attack that a page shows examples of; None where nothing was attacked."""
+    """Return the surrogate, by name, and the attack of the example images; None without an attack."""
     return (one.surrogates[0].name, one.reference[-1]) if one.surrogates else None
 
 
@@ -91,10 +91,10 @@ def _facts(results: StudyResults, one: Assessment) -> dict[str, str]:
 
 
 def headline(one: Assessment) -> str:
-    """Return what was found, in one sentence for somebody who knows nothing of the study."""
+    """Return the main result in one sentence, for readers who know nothing of the study."""
     clean, attacked = one.clean, one.attacked
     if attacked is None:
-        return f"Nothing was attacked yet: on clean images this model's AUC is {_with_interval(clean)}."
+        return f"No attack has been scored yet. On clean images, this model's AUC is {_with_interval(clean)}."
     who = "An attacker who trains a look-alike on other patients' images"
     if any(result.kind == EXTERNAL for result in one.surrogates):
         who = "An attacker who has a look-alike"
@@ -105,17 +105,17 @@ def headline(one: Assessment) -> str:
     if loss.low > 0:
         little = " a little," if loss.high < one.study.margins.little else ""
         return f"{who} lowers this model's AUC{little} from {before} to {after}."
-    return f"{who} was not seen to lower this model's AUC: {before} before, {after} after."
+    return f"{who} does not measurably lower this model's AUC: {before} before the attack, {after} after it."
 
 
 def _digits(one: Assessment) -> int:
-    """Return how many digits tell the AUC under attack from the clean one: two, where that is enough."""
-    assert one.attacked is not None  # asked of attacked models alone
+    """Return the decimals that separate the AUC under attack from the clean one: two if enough, else three."""
+    assert one.attacked is not None  # the callers check this
     return 2 if abs(one.clean.value - one.attacked.value) >= 0.01 else 3
 
 
 def words_of_budget(attack: AttackSpec) -> str:
-    """Return what an attack may change, in words."""
+    """Return the budget of an attack in words."""
     if attack.norm == "l2":
         return f"a Euclidean length of {attack.epsilon:g} at most (images in [-1, 1])"
     return f"at most {attack.epsilon * GREY_LEVELS_PER_UNIT:.3g} of 255 grey levels in each pixel"
@@ -127,7 +127,7 @@ def words_of_attacks(attacks: Sequence[AttackSpec]) -> str:
 
 
 def _sentences(one: Assessment) -> list[str]:
-    """What a reader should know beside the headline, each from the numbers below."""
+    """The sentences below the headline, each from the numbers of the page."""
     if one.attacked is None:
         return []
     surrogates, attacked, digits = one.surrogates, one.attacked, _digits(one)
@@ -140,17 +140,17 @@ def _sentences(one: Assessment) -> list[str]:
     if len(surrogates) > 1:
         best = surrogates[0]
         found.append(
-            f"Through the best of them, {best.name}, {_with_interval(best.auc, digits)} is left. It is the best on the "
-            "very images that judge it, so the next attacker will do a little less with it."
+            f"Through the best of them, {best.name}, {_with_interval(best.auc, digits)} is left. It was selected and "
+            "evaluated on the same images, which tends to overstate its effect."
         )
     control = one.mean(one.at_reference("control"))
     harm = mean_difference([(control, attacked)])
     found.append(
         f"The same changes, shuffled over the image, leave {_with_interval(control, digits)}: "
         + (
-            "it is their pattern that harms, not their size."
+            "the pattern of the changes does damage beyond their size."
             if harm.low > 0
-            else "their pattern does no harm of its own."
+            else "no additional damage of their pattern was found."
         )
     )
     if one.white_box is not None:
@@ -159,7 +159,7 @@ def _sentences(one: Assessment) -> list[str]:
 
 
 def _of_larger_changes(one: Assessment) -> str:
-    """What the largest epsilon of the reference attacks leaves, in words; "" where there is no larger one."""
+    """The AUC left at the largest epsilon of the reference attacks, in words; "" without a larger one."""
     names, epsilon = {a.name for a in one.reference}, one.reference[0].epsilon
     larger = [d for d in one.damage if d.attack in names and d.epsilon > epsilon]
     if not larger:
@@ -171,7 +171,7 @@ def _of_larger_changes(one: Assessment) -> str:
 
 
 def _decisions(one: Assessment) -> list[str]:
-    """A sentence for each finding, in counts of a hundred images; none where there is no threshold or no attack."""
+    """A sentence for each finding, in counts per hundred images; none without a threshold or an attack."""
     found = []
     for row in one.decided().to_dict("records"):
         values = [row[f"{m}_{c}"] for m in ("sensitivity", "specificity") for c in ("clean", "attacked", "best")]
@@ -216,7 +216,7 @@ def _surrogates(results: StudyResults, one: Assessment) -> list[dict[str, Any]]:
 
 
 def _received(target: TargetSpec) -> str:
-    """How an image reached the target, in words."""
+    """The form in which images reach the target, in words."""
     if not target.in_levels:
         return "with the exact values of the attack, finer than the 256 grey levels of an image file"
     rounded = "each change was rounded to whole grey levels towards the clean image, so it stayed within its budget"
@@ -250,8 +250,8 @@ def _examples(one: Assessment, examples: Sequence[TargetExample], phantom: bool)
         before = f"{truth}: probability {e.clean_probability:.2f}"
         rows.append((before, f"attacked: probability {e.attacked_probability:.2f}", e.clean, e.attacked))
     caption = (
-        "Test images before and after the attack, and what changed: with the finding, the one whose probability fell "
-        "most; without it, the one whose rose most; with it, the median change. "
+        "Test images before and after the attack, and the amplified change. From the top: the image with the finding "
+        "whose probability fell most, the one without it whose probability rose most, the median with the finding. "
         f"{attack.name.upper()} at ε = {attack.epsilon:g} through {surrogate}."
     )
     alt = "Pairs of images: " + "; ".join(f"{before}, {after}" for before, after, *_ in rows) + "."
@@ -259,7 +259,7 @@ def _examples(one: Assessment, examples: Sequence[TargetExample], phantom: bool)
 
 
 def _not_asked(one: Assessment) -> list[str]:
-    """The (surrogate, attack) cells that the budget does not cover, a line for each attack."""
+    """The (surrogate, attack) cells outside the query budget, a line for each attack."""
     found = []
     for attack in one.study.transfer.attacks:
         names = sorted(surrogate for surrogate, key in one.not_asked if key == attack.key)

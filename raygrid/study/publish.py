@@ -18,10 +18,10 @@ from raygrid.store.units import score_files
 
 
 def write_results(folder: StudyFolder, *, again: bool = False) -> None:
-    """Write results/ of a study, print the paper's tables and the places of the pages.
+    """Write results/ of a study, and print the paper's tables and the paths of the pages.
 
     Args:
-        again: write everything anew even if nothing changed.
+        again: write everything even if nothing has changed.
     """
     path = folder.results.path / "summary.json"
     state = _state(folder)
@@ -89,13 +89,14 @@ def write_target_pages(results: StudyResults) -> list[Path]:
 
 
 def print_results(folder: StudyFolder) -> None:
-    """Print the written tables, the models that did not learn, and the places of the pages."""
+    """Print the written tables, the models that did not learn, and the paths of the pages."""
     results = folder.results.path
     if folder.study.zoo_as_targets:
         for path in sorted((results / "tables").glob("table*.txt")):
             tell("\n" + path.read_text(encoding="utf-8"))
         tell(
-            "AUC on test images, in brackets relative to clean ones: lower is more damage. The report has intervals.\n"
+            "AUC on test images; in parentheses, relative to clean images. Lower means more damage. The report has the "
+            "intervals.\n"
         )
         failed = tables.unlearned(folder.results.auc())
         if failed:
@@ -130,7 +131,7 @@ def _write_report(results: StudyResults) -> None:
 
 
 def _state(folder: StudyFolder) -> str:
-    """A hash of everything that the results are made from."""
+    """Return a hash of the inputs of the results."""
     done = {
         modality.name: [
             str(file.path.relative_to(folder.path))
@@ -145,7 +146,7 @@ def _state(folder: StudyFolder) -> str:
 
 
 def _summary(results: StudyResults) -> dict[str, float]:
-    """A few numbers for the comparison of whole studies."""
+    """Return a few numbers that compare whole studies."""
     auc = results.zoo_auc if results.study.zoo_as_targets else results.auc
     clean = auc[auc["condition"] == "clean"]
     attacked = auc[(auc["condition"] == "adversarial") & ~auc["white_box"]]

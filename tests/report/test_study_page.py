@@ -7,11 +7,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from auc_frames import set_row, without
-from report_pages import MODELS, example_frame, pictured, render
+from auc_frames import set_row, small_study, without
+from report_pages import MODELS, example_frame, page_results, pictured, render
 
+from raygrid.analysis import results as results_module
+from raygrid.analysis import tables
 from raygrid.analysis.effects import all_effects
+from raygrid.report.study_page import render_report
 from raygrid.report.table_text import PHANTOM_NOTICE
+from raygrid.study.publish import write_tables
 
 
 class _Page(HTMLParser):
@@ -92,7 +96,7 @@ def test_effects_stand_on_both_scales_and_say_what_they_are_conditional_on(page)
     by_epsilon = effects[(effects["factor"] == "perturbation degree, ε") & (effects["outcome"] == "relative")].iloc[0]
     points, low, high = (100 * by_epsilon[name] for name in ("effect", "low", "high"))
     assert f"perturbation degree, ε0.02 → 0.04{points:+.1f}[{low:+.1f}, {high:+.1f}]" in text
-    assert "Conditional on these models" in text  # two trainings of each kind
+    assert "the intervals are conditional on these models and exclude" in text  # two trainings of each kind
 
 
 def test_tables_show_numbers_with_intervals(page):
@@ -168,11 +172,11 @@ def test_models_that_did_not_learn_void_the_page(page):
 
 def test_missing_pairings_are_listed():
     text = " ".join(_Page(render(without(example_frame(), MODELS[1], MODELS[0]))).text.split())
-    assert "1 pairing is not complete" in text
+    assert "1 pairing is incomplete" in text
     assert "8 of 8" in text
     assert "missing (3 of 4)" in text
     assert "cannot be compared" in text
-    assert "not summed up" in text
+    assert "no summary of the damage" in text
 
 
 def test_names_are_escaped():
@@ -201,3 +205,25 @@ def test_a_number_that_rounds_to_zero_has_no_sign(page):
     assert ">0.000<" in page
     assert ">0.0<" in page  # an effect
     assert not re.search(r"[-+]0\.0+\b", page)
+
+
+def test_tables_and_claims_are_computed_once_for_the_files_and_the_page(monkeypatch):
+    calls = []
+
+    def counted(function):
+        def call(*arguments, **options):
+            calls.append(function.__name__)
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(tables, "paper_tables", counted(tables.paper_tables))
+    monkeypatch.setattr(results_module, "judge_claims", counted(results_module.judge_claims))
+    monkeypatch.setattr(results_module, "all_effects", counted(results_module.all_effects))
+    with page_results(small_study(MODELS), auc=example_frame(), trained=MODELS[0], phantom=True) as results:
+        paths = write_tables(results)
+        page = render_report(results, {})
+        assert [path.name for path in paths if path.suffix == ".csv"] == ["table1.csv", "table2.csv", "table3.csv"]
+        assert "0.40 (50%)" in paths[4].with_suffix(".txt").read_text()
+    assert "0.40 (50%)" in page
+    assert sorted(calls) == ["all_effects", "judge_claims", "paper_tables"]

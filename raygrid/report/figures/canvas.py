@@ -1,4 +1,4 @@
-"""What all pictures share: the blank figure with its watermark, and the colours."""
+"""The blank figure with its watermark, the legend and the colours of all figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from raygrid.io.files import atomic_path
 from raygrid.io.mirror import display_path_and_url
 from raygrid.report.table_text import PHANTOM_NOTICE
 
-# Okabe & Ito: told apart with every common colour vision deficiency.
+# Okabe & Ito: distinguishable with every common colour vision deficiency.
 COLOURS = {"fgsm": "#0072B2", "pgd": "#D55E00"}
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 GREY, INK, OUTLINE = "#5f6368", "#202124", "#D55E00"

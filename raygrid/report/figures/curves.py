@@ -1,4 +1,4 @@
-"""One thing against another as lines: AUC against epsilon, damage against perceptibility, training against epochs."""
+"""Line plots: AUC against epsilon, damage against perceptibility, training against epochs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -33,7 +33,7 @@ def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
 
 
 def damage_against_perceptibility(table: pd.DataFrame, *, phantom: bool = False) -> Figure:
-    """Return what each attack costs against how visible it is: relative AUC over SSIM, a panel for each modality.
+    """Return relative AUC against SSIM, a line for each attack, a panel for each modality.
 
     Args:
         table: as `raygrid.analysis.tables.damage_and_perceptibility` returns it.
@@ -49,7 +49,7 @@ def damage_against_perceptibility(table: pd.DataFrame, *, phantom: bool = False)
             adversarial = condition == "adversarial"
             style |= {"linestyle": "-" if adversarial else "--", "marker": "o" if adversarial else "x"}
             axes.plot(line["ssim"], 100 * line["relative_auc"], label=f"{str(attack).upper()}, {condition}", **style)
-        axes.set(title=modality, xlabel="SSIM to the clean image\n(1 = not visible)")
+        axes.set(title=modality, xlabel="SSIM to the clean image\n(1 = identical)")
         axes.invert_xaxis()
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("relative AUC, % of clean\n(mean over black-box pairings)")

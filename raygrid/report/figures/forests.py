@@ -1,4 +1,4 @@
-"""Numbers with their intervals below each other, a panel for each modality."""
+"""Forest plots: numbers with their intervals, a panel for each modality."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def beside_published(beside: pd.DataFrame, table: int, *, phantom: bool = False)
 
 
 def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
-    """Return a forest plot of what each factor changes, in points of relative AUC, a panel for each modality.
+    """Return a forest plot of the effect of each factor, in points of relative AUC, a panel for each modality.
 
     Points left of zero mean more damage; an interval that covers zero is grey.
 
@@ -66,7 +66,7 @@ def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
         axes.grid(axis="x", alpha=0.3)
     marks = [
         Line2D([], [], color=CYCLE[0], marker="o", label="changes the damage, 95% interval"),
-        Line2D([], [], color=GREY, marker="o", label="interval covers 0: not known to change it"),
+        Line2D([], [], color=GREY, marker="o", label="interval contains 0: no clear change"),
     ]
     legend_below(figure, marks, ncols=2)
     panels[0].set_yticks(range(len(places)), words, fontsize=8)
@@ -106,7 +106,7 @@ def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
 
 
 def _words_of(cell: Mapping[Any, Any]) -> str:
-    """What a cell of a table is of, in few words."""
+    """The factors of a table cell, in few words."""
     if cell["condition"] == "clean":
         return f"clean, {cell['target_init']}"
     parts = {

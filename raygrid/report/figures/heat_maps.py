@@ -53,8 +53,8 @@ def heat_map(
     axes.set_ylabel("surrogate (attacked through)", fontsize=11)
     bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
     bar.set_label("AUC of the target under attack\n(0 = every pair misranked, 0.5 = chance, 1 = unharmed)")
-    what = "surrogate = target" if len(rows) == len(columns) else "the surrogate is the target, or holds it"
-    white_box = Patch(facecolor="none", edgecolor=OUTLINE, hatch="////", label=f"white-box reference ({what})")
+    which = "surrogate = target" if len(rows) == len(columns) else "the surrogate is the target or contains it"
+    white_box = Patch(facecolor="none", edgecolor=OUTLINE, hatch="////", label=f"white-box reference ({which})")
     missing = Patch(facecolor="#dadce0", edgecolor=GREY, label="× missing")
     handles = [white_box, missing] if np.isnan(values).any() else [white_box]
     legend_below(figure, handles, ncols=2)

@@ -1,4 +1,4 @@
-"""Images side by side: Figure 1, an attack before and after, a contact sheet."""
+"""Images side by side: Figure 1, images before and after an attack, a contact sheet."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ def example_images(images: Mapping[str, Mapping[str, NDArray[Any]]], *, phantom:
 def attacked_examples(
     examples: Sequence[tuple[str, str, NDArray[Any], NDArray[Any]]], *, phantom: bool = False
 ) -> Figure:
-    """Return images before an attack, after it, and what changed, amplified until it fills the range; a row for each.
+    """Return a row per example: the image before the attack, after it, and the change, amplified to the full range.
 
     Args:
         examples: words for before and after, and the two images (height, width, channels) in [-1, 1].
@@ -48,7 +48,7 @@ def attacked_examples(
         change = attacked.astype(np.float64) - clean
         gain = 1 / max(float(np.abs(change).max()), 1e-6)
         for axes, image, words in zip(
-            row, (clean, attacked, change * gain), (before, after, f"what changed, × {gain:.0f}"), strict=True
+            row, (clean, attacked, change * gain), (before, after, f"change, × {gain:.0f}"), strict=True
         ):
             axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set(xticks=[], yticks=[])

@@ -1,4 +1,4 @@
-"""The models of a picture or grid in their order, and what they are called where there is little room."""
+"""The order of models in figures and grids, and their short names."""
 
 from typing import NamedTuple
 
