@@ -34,7 +34,7 @@ def saved(path: Path, array: np.ndarray, **options: object) -> Path:
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.jpg"])
 @pytest.mark.parametrize("array", [GREY, COLOUR], ids=["grey", "colour"])
-def test_8_bit_images_are_what_pillow_makes_of_them(tmp_path, name, array):
+def test_8_bit_images_equal_those_of_pillow(tmp_path, name, array):
     path = saved(tmp_path / name, array)
     with Image.open(path) as picture:
         assert np.array_equal(decode_image(path, 3), np.asarray(picture.convert("RGB")))
@@ -50,7 +50,7 @@ def test_16_bits_keep_their_upper_8(tmp_path, name):
     assert np.array_equal(decode_image(path, 1, window=(1000, 5000))[..., 0], as_levels(DEEP, (1000, 5000)))
 
 
-def test_a_16_bit_tiff_with_white_as_zero_is_turned_round(tmp_path):
+def test_a_16_bit_tiff_with_white_as_zero_is_inverted(tmp_path):
     path = saved(tmp_path / "x.tif", DEEP, tiffinfo={262: 0})
     with Image.open(path) as picture:
         assert picture.tag_v2[262] == 0
@@ -67,7 +67,7 @@ def test_16_bit_colour_gives_the_levels_of_16_bit_grey(tmp_path):
 
 
 def png(size: tuple[int, int], rows: bytes, depth: int = 8, kind: int = 0) -> bytes:
-    """Return a PNG file of (width, height); the header may promise what the rows do not hold."""
+    """Return a PNG file of (width, height); the header may claim more rows than there are."""
     header = b"".join(side.to_bytes(4, "big") for side in size) + bytes([depth, kind, 0, 0, 0])
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -125,6 +125,16 @@ def test_an_absurd_size_is_refused_before_anything_is_decoded(tmp_path, monkeypa
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_a_grey_image_in_any_mode_stays_grey(tmp_path, mode):
+    grey = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    picture = Image.fromarray(grey).convert(mode)
+    if mode == "RGBA":
+        picture.putalpha(255)
+    picture.save(tmp_path / "x.png")
+    assert np.array_equal(decode_image(tmp_path / "x.png", 1)[..., 0], grey)
+
+
 # DICOM
 
 
@@ -162,7 +172,7 @@ def test_dicom_monochrome1_is_inverted(tmp_path):
     assert np.array_equal(decode_image(path, 3), np.stack([255 - values] * 3, axis=-1))
 
 
-def test_a_user_window_takes_the_place_of_the_file_s(tmp_path):
+def test_a_user_window_replaces_that_of_the_file(tmp_path):
     values = RNG.integers(0, 4096, (16, 24)).astype(np.uint16)
     path = write_dicom(
         tmp_path / "x.dcm", values, BitsStored=12, HighBit=11, RescaleSlope="1", RescaleIntercept="-1024",
@@ -192,7 +202,7 @@ def test_dicom_colour(tmp_path):
         decode_image(path, 3, window=(0, 1))
 
 
-def test_compressed_dicom_is_decoded_where_a_decoder_is_there(tmp_path):
+def test_compressed_dicom_is_decoded_if_a_decoder_is_installed(tmp_path):
     path = write_dicom(tmp_path / "x.dcm", DEEP)
     plain = decode_image(path, 1)
     dataset = pydicom.dcmread(path)

@@ -87,14 +87,14 @@ def test_rows_are_found_in_any_order_and_unpacked_once(tmp_path, save, monkeypat
     assert np.array_equal(read_npz_row(path, "a", 7), images[7])
 
 
-def test_an_archive_that_was_written_anew_is_unpacked_anew(tmp_path):
+def test_a_changed_archive_is_unpacked_again(tmp_path):
     path = tmp_path / "x.npz"
     for value in (1, 2):
         np.savez(path, a=np.full((3, 4, 4), value, np.uint8))
         assert read_npz_row(path, "a", 2).tolist() == [[value] * 4] * 4
 
 
-def test_several_labels_stay_several(tmp_path):
+def test_several_label_columns_are_as_many_labels(tmp_path):
     labels = {f"{part}_labels": RNG.integers(0, 2, (n, 3)) for part, n in COUNTS.items()}
     written(tmp_path, arrays(labels=labels))
     index = medmnist(tmp_path).index()
@@ -180,7 +180,7 @@ def test_an_absent_array_is_named(tmp_path):
         medmnist(tmp_path).index()
 
 
-def test_a_header_that_promises_more_than_is_there_is_refused(tmp_path):
+def test_an_archive_smaller_than_its_header_says_is_refused(tmp_path):
     path = written(tmp_path, arrays())
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**40, 28, 28)})
@@ -194,7 +194,7 @@ def test_a_header_that_promises_more_than_is_there_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_one_changed_byte_anywhere_spoils_every_image_of_the_array(tmp_path, save, monkeypatch):
+def test_one_changed_byte_makes_every_image_of_the_array_an_error(tmp_path, save, monkeypatch):
     path = written(tmp_path, arrays(), save)
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:

@@ -186,13 +186,13 @@ def test_an_absent_table_is_missing_data(root):
         ("image,patient,mass,edema\nC:/a.png,9,1,1\n", r"row 2: expected a path relative"),
     ],
 )  # fmt: skip
-def test_a_table_that_contradicts_itself_is_an_error_with_its_row(root, table, message):
+def test_an_invalid_table_is_an_error_with_its_row(root, table, message):
     rewrite(root, table)
     with pytest.raises(DataError, match=message):
         own(root).index()
 
 
-def test_a_named_split_column_must_be_there(root):
+def test_a_named_split_column_is_required(root):
     with pytest.raises(DataError, match=r"row 1: .*lacking \['patients'\]; did you mean 'patient'"):
         own(root, split_column="patients").index()
 

@@ -1,4 +1,4 @@
-"""DICOM files made for tests: any header over any pixels."""
+"""DICOM files for tests, with any header and any pixels."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 
 
 def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **header: Any) -> Path:
-    """Write (height, width) or (height, width, 3) integers as they are; `header` sets or replaces elements.
+    """Write unchanged integers (height, width) or (height, width, 3) as a DICOM file and return its path.
 
-    An element that is None is left out.
+    `header` sets or replaces elements; None leaves an element out.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()

@@ -1,10 +1,13 @@
-"""The official layouts of the three data sets, made small from generated arrays."""
+"""Small generated copies of the data sets' layouts, and ways to damage them."""
 
 from pathlib import Path
 
 import h5py
 import numpy as np
 from PIL import Image
+
+from raygrid.data.datasets import Dataset, open_dataset
+from raygrid.spec import DatasetSpec
 
 RNG = np.random.default_rng(0)
 
@@ -73,3 +76,27 @@ def make_pcam(data_root: Path) -> dict[str, np.ndarray]:
             with h5py.File(root / f"camelyonpatch_level_2_split_{part}_{kind}.h5", "w") as file:
                 file.create_dataset(kind, data=array, compression="gzip")
     return made
+
+
+def make_table(data_root: Path, grey: np.ndarray) -> None:
+    """Write `table.csv` with two images, of which `whole.png` is there and `image` is not."""
+    save(grey, data_root / "whole.png")
+    (data_root / "table.csv").write_text("image,patient,mass\nimage,1,0\nwhole.png,2,1\n")
+
+
+def open_small(loader: str, data_root: Path, channels: int, **options: object) -> Dataset:
+    """Return a data set with images of 32 x 32 pixels."""
+    return open_dataset(DatasetSpec(loader=loader, image_size=32, channels=channels, options=options), data_root)
+
+
+def cut(path: Path, share: float = 0.5) -> None:
+    """Keep the first `share` of a file, as an aborted download does."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def flip(path: Path, position: int) -> None:
+    """Invert the bits of one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0xFF
+    path.write_bytes(content)
