@@ -82,12 +82,16 @@ class InputSpec:
     Attributes:
         size: height and width in pixels; 0 is the study's size.
         channels: 1 or 3; 0 is the study's number. Grey images are repeated for 3; colours become luminance for 1.
-        black, white: values of a black and of a white pixel, such as 0 and 255.
-        mean, std: in units of `black` and `white`, in the order red, green, blue (also with `bgr`). One value for all
-            channels, one per channel, or none.
-        bgr: the channels are in the order blue, green, red.
-        channels_last: (batch, height, width, channel) instead of (batch, channel, height, width).
-        dtype: of the array; `uint8` rounds.
+        black: value of a black pixel.
+        white: value of a white pixel, such as 1 or 255; not that of a black one.
+        mean: subtracted from a pixel, in units of `black` and `white`: one value for all channels, or one per channel
+            in the order red, green, blue (also with `bgr`). Empty: no normalization.
+        std: divides the difference, in the same units and order as `mean`; above 0.
+        bgr: put the channels in the order blue, green, red; needs 3 channels.
+        channels_last: use (batch, height, width, channel) instead of (batch, channel, height, width).
+        dtype: of the array, `float32` or `uint8`. `uint8` rounds, and needs black=0, white=255 and no mean.
+
+    Raises SpecError if a value is out of its range, or two values contradict each other.
     """
 
     size: int = 0
@@ -123,11 +127,13 @@ class AnswerSpec:
     """The meaning of a target's answers.
 
     Attributes:
-        kind: name in `ANSWERS`.
+        kind: `logit` or `probability`.
         labels: the label of each output, in order: a label of the study, or "" for an output that raygrid ignores.
             Empty: the study's labels in their order.
         exclusive: the outputs are classes of which one is right (a softmax), not independent findings. The logit of a
-            label is then its class against all others.
+            label is then its class against all others. Needs two labels or more.
+
+    Raises SpecError if the kind is unknown, or the labels are empty names or have one twice.
     """
 
     kind: Literal["logit", "probability"] = "logit"
@@ -148,12 +154,14 @@ class EndpointSpec:
 
     Attributes:
         version: of the model behind the endpoint, if you know it. A new version is queried from the start.
-        batch_size: images per request.
-        requests_per_second: at most, over all workers of a node.
-        timeout_s: of a request.
-        retries: after a temporary failure.
+        batch_size: images per request, at least 1.
+        requests_per_second: maximum over all workers of a node, above 0.
+        timeout_s: seconds until a request counts as failed, above 0.
+        retries: further attempts after a temporary failure, at least 0.
         token_variable: environment variable that holds a bearer token. A study never holds the token itself.
         max_images: images sent in total, over every run of the study; 0 is no limit. The strongest attacks come first.
+
+    Raises SpecError if a value is out of its range.
     """
 
     version: str = ""
@@ -177,17 +185,23 @@ class TargetSpec:
     """A classifier that raygrid did not train: a target of every surrogate of its modality, and on demand a surrogate.
 
     Attributes:
-        label: its name, unique within the modality.
-        kind: name in `TARGET_KINDS`.
+        modality: name of a modality of the study.
+        label: its name, unique within the modality: small letters, digits and underscores, a letter first.
+        kind: `checkpoint`, `export`, `onnx`, `callable` or `http` (`TARGET_KINDS`).
         source: `package.module:function` for `checkpoint` (a factory that returns the network) and `callable`, a file
             for `export` and `onnx`, a URL for `http`.
-        weights: file of a checkpoint's weights: .safetensors, or a state_dict that loads without running code.
-        received: the form in which the target receives an image: `exact`, or an 8-bit file (`png`, `dicom`, `jpeg:90`).
-            For files, raygrid first rounds attacked images to whole grey levels, towards the clean image.
-        input, answer: the images that it takes, and the meaning of its answers.
-        endpoint: for kinds whose requests are metered.
+        weights: file of a checkpoint's weights: .safetensors, or a state_dict that loads without running code. Empty
+            for other kinds.
+        received: the form in which the target receives an image: `exact`, or an 8-bit file: `png`, `dicom`, or `jpeg:`
+            with a quality from 1 to 100, as in `jpeg:90`. For files, raygrid first rounds attacked images to whole
+            grey levels, towards the clean image.
+        input: the images that it takes.
+        answer: the meaning of its answers.
+        endpoint: limits of the requests to an `http` target.
         attacked_through: whether its network is a surrogate as well; the kind must have gradients. Against itself it is
             the white-box reference, an attacker who has the target.
+
+    Raises SpecError if a name is unknown, or a value does not fit the kind.
     """
 
     modality: str

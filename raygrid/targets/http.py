@@ -1,4 +1,4 @@
-"""Targets behind an HTTP endpoint, asked slowly, politely, and for nothing twice.
+"""Targets behind an HTTP endpoint: every image is sent once, within the declared limits.
 
 Request:  POST {"images": [base64, ...], "format": "png" | "jpeg" | "dicom" | "npy"}
 Reply:    {"answers": [[...], ...]}, one row per image
@@ -26,7 +26,7 @@ from raygrid.targets.preprocessing import resize, to_array
 
 
 class Endpoint:
-    """A function of images (batch, channel, height, width) in [-1, 1] that asks an HTTP target.
+    """A function of images (batch, channel, height, width) in [-1, 1] to the answers of an HTTP target.
 
     Raises what `HttpClient.post` and `AnswerStore.asking` raise, and DataError for a reply of another form.
     """
@@ -35,10 +35,10 @@ class Endpoint:
         self.spec, self.store, self._client, self._num_outputs = spec, store, client, num_outputs
 
     def __call__(self, images: Tensor) -> NDArray[np.float64]:
-        """Return answers (batch, outputs), from the store as far as it has them."""
+        """Return answers (batch, outputs): kept ones from the store, the others from the endpoint."""
         files = to_files(images, self.spec)
         names = [hashlib.sha256(file).hexdigest() for file in files]
-        unknown = {n: f for n, f in zip(names, files, strict=True) if self.store.get(n) is None}  # each image once
+        unknown = {n: f for n, f in zip(names, files, strict=True) if self.store.get(n) is None}  # equal images: one
         for part in _parts(list(unknown), self.spec.endpoint.batch_size):
             self._ask({name: unknown[name] for name in part})
         return np.array([self.store.get(name) for name in names], dtype=np.float64).reshape(len(names), -1)
@@ -60,21 +60,21 @@ class Endpoint:
             )
         try:
             return parse_answers(who, reply["answers"], num_images, self._num_outputs)
-        except DataError as error:  # its cause quotes the reply, which may repeat the token
+        except DataError as error:  # its cause quotes the reply, which may contain the token
             raise DataError(self._client.masked(str(error))) from None
 
 
 def open_endpoint(spec: TargetSpec, *, num_outputs: int, answers_dir: Path) -> Endpoint:
-    """Return the endpoint of a target, with the answers that it has given before.
+    """Return the endpoint of a target, with its kept answers.
 
-    Raises SpecError if the token's variable is not set, StoreError if the answers cannot be read.
+    Raises SpecError if the variable of the token is not set, StoreError if the kept answers cannot be read.
     """
     store = AnswerStore(answers_dir, endpoint_identity(spec), spec.endpoint.max_images)
     return Endpoint(spec, store, HttpClient(spec), num_outputs=num_outputs)
 
 
 def to_files(images: Tensor, spec: TargetSpec) -> list[bytes]:
-    """Return each image as it is sent: a file of the kind that the target receives, or its array as .npy."""
+    """Return the bytes of each image to send: a file in the declared form, or its array as .npy."""
     if spec.received == "exact":
         return [_npy(array) for array in to_array(images, spec.input)]
     return [encode(levels, spec) for levels in to_levels(resize(images, spec.input))]

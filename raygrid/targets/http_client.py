@@ -1,4 +1,4 @@
-"""One POST to an endpoint: at its rate, again where a failure may pass, and never with the token in a message."""
+"""Requests to an endpoint: within the rate limit, with retries, and with the token masked in every message."""
 
 import json
 import os
@@ -16,16 +16,16 @@ from raygrid.errors import DataError, EndpointError, SpecError
 from raygrid.spec import TargetSpec
 from raygrid.targets.rate_limit import RateLimiter
 
-_MAY_PASS = (408, 425, 429)  # and 5xx: asked again
+_TEMPORARY = (408, 425, 429)  # and 5xx: the request is repeated
 _FIRST_WAIT_S, _LONGEST_BACKOFF_S = 1.0, 60.0
-_LONGEST_WAIT_S = 600.0  # that a server may ask for; beyond, a run ends instead of holding its workers
+_LONGEST_WAIT_S = 600.0  # for a server's Retry-After; beyond it the run ends, so that workers are not blocked
 _MOST_BYTES = 16 * 2**20  # of a reply
 _SHOWN = 200  # characters of a reply in a message
-_KEPT = "nothing is lost: run the same command again"
+_KEPT = "every answer is kept; run the same command again"
 
 
 class HttpClient:
-    """Sends requests to the URL of a target. Raises SpecError if the variable with its token is not set."""
+    """Sends requests to the URL of a target. Raises SpecError if the variable of the token is not set."""
 
     def __init__(self, spec: TargetSpec, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._url, self._endpoint = spec.source, spec.endpoint
@@ -35,14 +35,14 @@ class HttpClient:
         self._sleep = sleep
         self._jitter = random.Random()  # no result depends on it
         self._session = requests.Session()
-        self._session.headers["Accept-Encoding"] = "identity"  # replies are small, and are measured as they come
-        self._session.auth = self._authorise  # in any case, or requests would send what ~/.netrc has for the host
+        self._session.headers["Accept-Encoding"] = "identity"  # so that the size limit counts the bytes received
+        self._session.auth = self._authorise  # without a token too, or requests would send credentials from ~/.netrc
 
     def post(self, request: dict[str, Any]) -> Any:
         """Return the JSON value of the reply.
 
-        Raises EndpointError if the endpoint refuses, or still fails after the declared retries; DataError for a reply
-        that is not JSON.
+        Raises EndpointError if the endpoint refuses, or still fails after the declared retries; DataError if the reply
+        is not JSON.
         """
         for attempt in range(self._endpoint.retries + 1):
             self._rate_limiter.wait()
@@ -51,7 +51,9 @@ class HttpClient:
             except (requests.ConnectionError, requests.Timeout) as error:
                 failure, wait_s = type(error).__name__, None
             except requests.RequestException as error:
-                raise EndpointError(f"{self._who} cannot be asked: {self.excerpt(str(error))}") from None
+                raise EndpointError(
+                    f"{self._who}: the request cannot be sent ({self.excerpt(str(error))}); check the URL"
+                ) from None
             else:
                 if status == 200:
                     return self._parsed(text, headers.get("Content-Type", "no content type"))
@@ -60,12 +62,12 @@ class HttpClient:
             if attempt < self._endpoint.retries:
                 self._wait(attempt, wait_s)
         raise EndpointError(
-            f"{self._who} failed {self._endpoint.retries + 1} times, the last with {failure}; see that it runs and "
+            f"{self._who} failed {self._endpoint.retries + 1} times, the last with {failure}; check that it runs and "
             f"answers within timeout_s={self._endpoint.timeout_s:g}; {_KEPT}"
         )
 
     def _send(self, request: dict[str, Any]) -> tuple[int, Any, str]:
-        """Return status, headers and text. Raises what requests raises, and DataError for a reply without end."""
+        """Return status, headers and text. Raises RequestException, and DataError if the reply is too large."""
         limit_s = self._endpoint.timeout_s
         deadline = time.monotonic() + limit_s
         with self._session.post(
@@ -73,18 +75,18 @@ class HttpClient:
         ) as response:
             try:
                 text = self._read(response, deadline)
-            except HTTPError as error:  # requests passes on what it did not read by itself
+            except HTTPError as error:  # the raw stream raises urllib3's errors
                 raise requests.ConnectionError(f"the reply broke off: {type(error).__name__}") from error
             return response.status_code, response.headers, text
 
     def _read(self, response: requests.Response, deadline: float) -> str:
         content = bytearray()
-        # what has come, however little: to wait for a full part would be to wait for ever on a server that drips
+        # read1 returns the bytes at hand; waiting for a full part could take forever with a slow server
         while chunk := response.raw.read1(65536):
             content += chunk
             if len(content) > _MOST_BYTES:
-                raise DataError(f"{self._who} sent more than {_MOST_BYTES} bytes, where a few rows were expected")
-            if time.monotonic() > deadline:  # the library's timeout is for each part, not for all
+                raise DataError(f"{self._who} sent more than {_MOST_BYTES} bytes; expected a few rows. Check the URL")
+            if time.monotonic() > deadline:  # the timeout of requests applies to each read, not to the whole reply
                 raise requests.Timeout("the reply came too slowly")
         return content.decode("utf-8", errors="replace")
 
@@ -98,17 +100,17 @@ class HttpClient:
             ) from error
 
     def _require_passing(self, status: int, failure: str, wait_s: float | None, leads_to: str) -> None:
-        """Raise EndpointError for a failure that asking again would only repeat, or that lasts too long."""
-        if status not in _MAY_PASS and status < 500:
-            hint = "; see to the token that token_variable names" if status in (401, 403) else ""
-            if leads_to:  # images go where the study says, nowhere else
-                hint = f"; it leads to {self.excerpt(leads_to)}: name that URL if you may ask it"
-            raise EndpointError(f"{self._who} refused with {failure}{hint}; {_KEPT} when it is put right")
+        """Raise EndpointError for a permanent failure, or for a wait that is too long."""
+        if status not in _TEMPORARY and status < 500:
+            hint = "; check the token that token_variable names" if status in (401, 403) else ""
+            if leads_to:  # images go to the declared URL alone
+                hint = f"; it redirects to {self.excerpt(leads_to)}: declare that URL if you may send images there"
+            raise EndpointError(f"{self._who} refused with {failure}{hint}; {_KEPT} after the correction")
         if wait_s is not None and wait_s > _LONGEST_WAIT_S:
-            raise EndpointError(f"{self._who} wants no request for {wait_s:.0f} s ({failure}); {_KEPT} then")
+            raise EndpointError(f"{self._who} wants no request for {wait_s:.0f} s ({failure}); {_KEPT} after that time")
 
     def _wait(self, attempt: int, wait_s: float | None) -> None:
-        """Wait longer each time, at random so that workers do not come back together, or as the server asks."""
+        """Wait as long as the server asks, or a random time that grows, so that workers do not retry together."""
         if wait_s is not None:
             self._rate_limiter.postpone(wait_s)  # for every worker of the node
         else:
@@ -121,9 +123,9 @@ class HttpClient:
         return request
 
     def masked(self, text: str) -> str:
-        """Return a text with the token replaced, as itself and escaped as Python and JSON do.
+        """Return a text with the token replaced, also in the escaped forms of Python and JSON.
 
-        Anything that an endpoint sends can repeat the token, a reply with status 200 too.
+        Every reply of an endpoint can contain the token, also one with status 200.
         """
         written = {self._token, repr(self._token)[1:-1], json.dumps(self._token)[1:-1]} - {""}
         for form in sorted(written, key=len, reverse=True):
@@ -131,7 +133,7 @@ class HttpClient:
         return text
 
     def excerpt(self, text: str) -> str:
-        """Return the beginning of a text of the endpoint's, on one line and without the token."""
+        """Return the beginning of a reply on one line, without the token."""
         return _shortened(self.masked(text))
 
 
@@ -146,14 +148,14 @@ def _token(spec: TargetSpec) -> str:
     token = os.environ.get(variable, "").strip() if variable else ""
     if variable and not token:
         raise SpecError(
-            f"target {spec.label!r}: the environment variable {variable} is not set; set it to the endpoint's token on "
-            "every node"
+            f"target {spec.label!r}: the environment variable {variable} is not set; set it to the token of the "
+            "endpoint on every node"
         )
     return token
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, in seconds or as a date; None without one that is."""
+    """Return the seconds of a Retry-After header, a number or a date; None if it is absent or neither."""
     if value is None:
         return None
     if value.strip().isdigit():

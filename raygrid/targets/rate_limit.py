@@ -1,4 +1,4 @@
-"""How often an endpoint may be asked, shared by all workers of a node."""
+"""Rate limit of an endpoint, shared by all workers of a node."""
 
 import time
 from collections.abc import Callable
@@ -9,13 +9,14 @@ from raygrid.hashing import digest
 from raygrid.io.files import write_text
 from raygrid.io.paths import cache_dir
 
-_LONGEST_QUEUE_S = 3600.0  # a turn further away than this was written under a clock that has been set since
+_LONGEST_QUEUE_S = 3600.0  # a later turn was written before somebody set the clock back
 
 
 class RateLimiter:
     """Turns to send a request to one URL, at least 1 / `per_second` seconds apart.
 
-    The next free turn stands in a file of the node's cache; whoever takes it writes the one after.
+    A file in the cache of the node holds the time of the next free turn. The worker that takes the turn writes the time
+    of the following one.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class RateLimiter:
         self._lock = FileLock(self._path.with_suffix(".lock"))
 
     def wait(self) -> None:
-        """Return when it is this caller's turn."""
+        """Wait for the next free turn."""
         with self._lock:
             now = self._clock()
             turn = max(now, self._next(now))
@@ -40,7 +41,7 @@ class RateLimiter:
             self._sleep(turn - now)
 
     def postpone(self, seconds: float) -> None:
-        """Give no turn to anybody for so long: the endpoint asked for it."""
+        """Give no turn to any worker for some seconds, as the endpoint asked."""
         with self._lock:
             now = self._clock()
             write_text(self._path, repr(max(now + seconds, self._next(now))))

@@ -8,30 +8,38 @@ import re
 import pytest
 
 from raygrid.spec import (
+    AnswerSpec,
     AttackSpec,
     Case,
     DatasetSpec,
+    EndpointSpec,
     EnsembleSpec,
+    InputSpec,
     Margins,
     ModalitySpec,
     ModelSpec,
     Recipe,
     SplitSpec,
     StudySpec,
+    TargetSpec,
     TransferSpec,
 )
 
 SPECS = (
+    AnswerSpec,
     AttackSpec,
     Case,
     DatasetSpec,
+    EndpointSpec,
     EnsembleSpec,
+    InputSpec,
     Margins,
     ModalitySpec,
     ModelSpec,
     Recipe,
     SplitSpec,
     StudySpec,
+    TargetSpec,
     TransferSpec,
 )
 
