@@ -1,10 +1,10 @@
-"""The answers of an HTTP target, kept so that nothing is asked twice, and counted so that no budget is passed.
+"""The kept answers of an HTTP target: no image is sent twice, and the number of images stays within the budget.
 
 ANSWERS_DIR/<hash of the images of a request>.json     {"endpoint": ..., "answers": {<sha256 of an image>: [...]}}
-ANSWERS_DIR/<hash of the images of a request>.asked    the same images while they are under way
+ANSWERS_DIR/<hash of the images of a request>.asked    the images of a request that is in progress
 
-A file is written when a request ends well. A process that is killed leaves the `.asked` of its request behind: those
-images were sent, so they stay counted; asked again, they are counted once.
+A `.json` file is written after a successful request. A killed process leaves the `.asked` file of its request. Its
+images were sent, so they still count; sent again, they count once.
 """
 
 import os
@@ -25,42 +25,42 @@ Answers = Mapping[str, Sequence[float]]
 
 
 class AnswerStore:
-    """Answers by SHA-256 of the image as it was sent; the processes of a node share one folder.
+    """Answers by SHA-256 of the bytes of the image; the processes of a node share one folder.
 
     Args:
-        endpoint: identity of the endpoint; answers of another URL or version are counted, not used.
-        max_images: that may be sent in all; 0 is no limit.
+        endpoint: identity of the endpoint; answers of another URL or version count, but are not used.
+        max_images: limit of the images sent in total; 0 is no limit.
     """
 
     def __init__(self, folder: Path, endpoint: str, max_images: int) -> None:
         self.folder, self.endpoint, self.max_images = folder, endpoint, max_images
         self._answers: dict[str, list[float]] = {}
-        self._sent: set[tuple[str, str]] = set()  # (endpoint, image): another version's were sent as well
+        self._sent: set[tuple[str, str]] = set()  # (endpoint, image), of every version
         self._read: set[str] = set()
         name = digest(str(folder.resolve()))[:16]
-        self._lock = FileLock(cache_dir() / f"answers-{name}.lock")  # here, as locks fail on some shared file systems
+        self._lock = FileLock(cache_dir() / f"answers-{name}.lock")  # locks fail on some shared disks
         self.reload()
 
     @property
     def num_sent(self) -> int:
-        """Number of different images that were answered, or were under way when this was last looked up."""
+        """Number of different images that were answered or are in progress, as far as this process has read."""
         return len(self._sent | self._under_way())
 
     def get(self, image: str) -> list[float] | None:
-        """Return the answer to an image, or None if there is none yet."""
+        """Return the answer to an image, or None before there is one."""
         return self._answers.get(image)
 
     def reload(self) -> None:
-        """Read the answers that came since the last look. Raises StoreError for a file that cannot be read."""
+        """Read the new files of answers. Raises StoreError if a file cannot be read."""
         for name in self._names(_KEPT):
             if name not in self._read:
                 self._take(self.folder / name)
 
     @contextmanager
     def asking(self, images: Sequence[str]) -> Iterator[list[str]]:
-        """Yield those of the images that are still to be asked, with the budget for them set aside.
+        """Yield the images without an answer, and reserve the budget for them.
 
-        Raises BudgetSpentError, before anything is sent, if they are more than may still be sent.
+        Raises BudgetSpentError, before anything is sent, if they exceed the rest of the budget.
         """
         with self._lock:
             self.reload()
@@ -75,7 +75,7 @@ class AnswerStore:
             remove(under_way)
 
     def keep(self, answers: Answers) -> None:
-        """Write the answers of a finished request. Raises StoreError if they cannot be written."""
+        """Write the answers of a finished request. Raises StoreError if the file cannot be written."""
         path = self.folder / f"{digest([self.endpoint, sorted(answers)])[:32]}{_KEPT}"
         write_json(path, {"endpoint": self.endpoint, "answers": {k: list(v) for k, v in answers.items()}})
         with self._lock:
@@ -87,9 +87,9 @@ class AnswerStore:
         sent = self._sent | self._under_way()
         if len(sent | {(self.endpoint, image) for image in missing}) > self.max_images:
             raise BudgetSpentError(
-                f"{len(sent)} images were sent to this endpoint, {len(missing)} more would pass max_images="
-                f"{self.max_images}; every answer is kept in {self.folder}: raise max_images of its EndpointSpec and "
-                "run the same command again, or make the report of what there is"
+                f"{len(sent)} images were sent to this endpoint, {len(missing)} more would exceed max_images="
+                f"{self.max_images}; every answer is kept in {self.folder}. Raise max_images of its EndpointSpec and "
+                "run the same command again, or report the results so far with --only report"
             )
 
     def _under_way(self) -> set[tuple[str, str]]:
@@ -97,7 +97,7 @@ class AnswerStore:
         for name in self._names(_ASKED):
             try:
                 request = read_json(self.folder / name)
-            except StoreError:  # finished since the folder was listed
+            except StoreError:  # another process has finished it
                 continue
             found |= {(request["endpoint"], image) for image in request["images"]}
         return found
@@ -111,7 +111,7 @@ class AnswerStore:
                 self._answers |= answers
         except (KeyError, TypeError) as error:
             raise StoreError(
-                f"{path} holds no answers of an endpoint; delete it: what it held is asked again"
+                f"{path} holds no answers of an endpoint; delete it, and its images are sent again"
             ) from error
         self._read.add(path.name)
 

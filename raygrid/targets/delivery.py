@@ -1,4 +1,4 @@
-"""Images as the system under test receives them: through 8-bit files, so that the measured danger is the real one."""
+"""Delivery of images as the real system receives them, in 8-bit files: the files limit an attack there, too."""
 
 import io
 from typing import Any
@@ -15,14 +15,14 @@ from raygrid.hashing import digest
 from raygrid.spec import TargetSpec
 
 _DICOM_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage
-_DICOM_WRITER = "2.25.152463297706914206190813418702418391"  # names raygrid as the program that wrote a file
+_DICOM_WRITER = "2.25.152463297706914206190813418702418391"  # identifies raygrid as the writer of a file
 
 
 def deliver(images: Tensor, spec: TargetSpec) -> Tensor:
-    """Return images (batch, channel, height, width) in [-1, 1] as they are after the way to the target.
+    """Return images (batch, channel, height, width) in [-1, 1] with the loss of the declared file format.
 
-    A PNG and an uncompressed DICOM file keep every grey level, so what they do is the rounding to levels, and no file
-    is written for it; a JPEG is written and read, in memory.
+    PNG and uncompressed DICOM keep every grey level, so their only loss is the rounding to levels, and no file is
+    written. A JPEG is encoded and decoded in memory.
     """
     if spec.received == "exact":
         return images
@@ -39,9 +39,9 @@ def to_levels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def encode(levels: NDArray[np.uint8], spec: TargetSpec) -> bytes:
-    """Return the file of an image, uint8 (height, width, channel): equal bytes for equal images.
+    """Return the bytes of an image file from uint8 (height, width, channel): equal bytes for equal images.
 
-    Raises DataError if DICOM is asked for and pydicom is absent.
+    Raises DataError if the format is DICOM and pydicom is not installed.
     """
     if spec.received == "dicom":
         return _dicom(levels, spec)
@@ -60,12 +60,14 @@ def _read_jpeg(content: bytes) -> NDArray[np.uint8]:
 
 
 def _dicom(levels: NDArray[np.uint8], spec: TargetSpec) -> bytes:
-    """Return an uncompressed secondary capture whose window shows every level as it is; no date, no random id."""
+    """Return an uncompressed secondary capture whose window keeps every grey level, without date or random id."""
     try:
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import ExplicitVRLittleEndian, generate_uid
     except ImportError as error:
-        raise DataError(f"target {spec.label!r} receives DICOM, and pydicom is absent: pip install pydicom") from error
+        raise DataError(
+            f"target {spec.label!r} receives DICOM, which needs pydicom; run pip install pydicom"
+        ) from error
     height, width, channels = levels.shape
     dataset: Any = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -79,7 +81,7 @@ def _dicom(levels: NDArray[np.uint8], spec: TargetSpec) -> bytes:
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit, dataset.PixelRepresentation = 7, 0
     dataset.PhotometricInterpretation = "MONOCHROME2" if channels == 1 else "RGB"
-    if channels == 1:  # without a window a viewer would stretch the image's own range
+    if channels == 1:  # without a window a viewer stretches the range of the image
         dataset.WindowCenter, dataset.WindowWidth = 128, 256
     else:
         dataset.PlanarConfiguration = 0

@@ -1,4 +1,4 @@
-"""A target's answers as the study's logits: finite, in the study's order of labels, ranked as the answers are."""
+"""Conversion of a target's answers to logits: finite, in the study's order of labels, with the ranks of the answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,39 +12,41 @@ from torch import Tensor
 from raygrid.errors import DataError, SpecError, unknown_name
 from raygrid.spec import AnswerSpec
 
-_ROUNDING = 1e-5  # that a probability may pass 0 or 1 by; a float32 softmax does by 1e-7
+_ROUNDING = 1e-5  # a probability may exceed 0 to 1 by this much; a float32 softmax exceeds it by 1e-7
 _LEAST, _MOST = np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0)  # the outermost values whose logit is finite
 
 
 def label_columns(who: str, answer: AnswerSpec, labels: Sequence[str]) -> list[int]:
-    """Return for each label of the study which output stands for it. Raises SpecError if one has none."""
+    """Return the index of the output of each label of the study. Raises SpecError if a label has no output."""
     outputs = answer.labels or tuple(labels)
     for name in outputs:
         if name and name not in labels:
-            raise SpecError(f"{who}: {unknown_name('label', name, labels)}; an output without a label is named ''")
+            raise SpecError(f"{who}: {unknown_name('label', name, labels)}; use '' for an output without a label")
     absent = [label for label in labels if label not in outputs]
     if absent:
-        raise SpecError(f"{who} has no output for {absent[0]!r} of the study's labels {list(labels)}; name all of them")
+        raise SpecError(
+            f"{who} has no output for the label {absent[0]!r} of {list(labels)}; name all labels in its AnswerSpec"
+        )
     return [outputs.index(label) for label in labels]
 
 
 def parse_answers(who: str, answers: Any, num_images: int, num_outputs: int) -> NDArray[np.float64]:
     """Return answers, an array, tensor or nested list, as float64 (images, outputs).
 
-    Raises DataError for another shape, for what is no number, and for NaN and infinity.
+    Raises DataError if the shape differs, or a value is not a finite number.
     """
     expected = f"expected {num_images} rows of {num_outputs} numbers"
     try:
         given = answers.detach().cpu().double().numpy() if isinstance(answers, Tensor) else answers
         rows = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{who} answered with {type(answers).__name__}, no array of numbers; {expected}") from error
+        raise DataError(f"{who} answered with {type(answers).__name__}, not an array of numbers; {expected}") from error
     if rows.shape == (num_images,) and num_outputs == 1:
         rows = rows[:, None]
     if rows.shape != (num_images, num_outputs):
         raise DataError(
-            f"{who} answered with an array of {list(rows.shape)}; {expected}, one per image and output. If it has "
-            "other outputs than the study has labels, name them in labels of its AnswerSpec"
+            f"{who} answered with an array of shape {list(rows.shape)}; {expected}, one per image and output. If its "
+            "outputs differ from the study's labels, name them in labels of its AnswerSpec"
         )
     if not np.isfinite(rows).all():
         image, output = np.argwhere(~np.isfinite(rows))[0]
@@ -55,22 +57,22 @@ def parse_answers(who: str, answers: Any, num_images: int, num_outputs: int) -> 
 def to_logits(who: str, rows: NDArray[np.float64], answer: AnswerSpec, columns: Sequence[int]) -> NDArray[np.float32]:
     """Return logits (images, labels) of answers (images, outputs).
 
-    A probability p becomes log(p / (1 - p)), in float64; two that differ by less than two millionths of p may come out
-    equal as float32. Of exclusive outputs each is set against all others, which for probabilities that sum to 1 is the
-    same, and keeps ranks that 1 - p has lost to rounding.
+    A probability p becomes log(p / (1 - p)), computed in float64. Two probabilities that differ by less than two
+    millionths of p can give equal float32 logits. An exclusive output is compared with all others. For probabilities
+    that sum to 1 the result is the same, but it keeps the ranks that rounding removes from 1 - p.
 
-    Raises DataError for a probability outside [0, 1].
+    Raises DataError if a probability is outside [0, 1].
     """
     if answer.kind == "probability":
         rows = _require_probabilities(who, rows)
-    logits = _against_others(rows, answer.kind) if answer.exclusive else _alone(rows, answer.kind)
+    logits = _against_others(rows, answer.kind) if answer.exclusive else _of_independent(rows, answer.kind)
     return logits[:, columns].astype(np.float32)
 
 
 def differentiable_logits(rows: Tensor, answer: AnswerSpec, columns: Sequence[int]) -> Tensor:
-    """Return what `to_logits` does, (images, labels), as a function that is derived on the answers' device, in float32.
+    """Return the logits of `to_logits` with gradients, (images, labels), float32, on the device of the answers.
 
-    A probability that has been rounded to 0 or 1 has a derivative of zero.
+    The derivative at a probability that was rounded to 0 or 1 is zero.
     """
     least = torch.finfo(rows.dtype).tiny
     logs = rows if answer.kind == "logit" else rows.clamp(least, 1).log()
@@ -86,13 +88,13 @@ def _require_probabilities(who: str, rows: NDArray[np.float64]) -> NDArray[np.fl
     low, high = float(rows.min(initial=0)), float(rows.max(initial=0))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise DataError(
-            f"{who} answered {low if low < -_ROUNDING else high:g} where a probability from 0 to 1 was declared; "
-            "if its answers are logits, declare kind='logit' in its AnswerSpec"
+            f"{who} answered {low if low < -_ROUNDING else high:g}; expected a probability from 0 to 1. If its answers "
+            "are logits, declare kind='logit' in its AnswerSpec"
         )
     return rows.clip(0, 1)
 
 
-def _alone(rows: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+def _of_independent(rows: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
     if kind == "logit":
         return rows
     p = rows.clip(_LEAST, _MOST)

@@ -46,7 +46,7 @@ def test_answers_are_kept_for_what_was_sent_to_whom(server: TargetServer, tmp_pa
     spec = spec_of(server, max_images=12)
     asked(spec, tmp_path)
     likely = replace(spec, answer=AnswerSpec(kind="probability"))
-    with pytest.raises(DataError, match="a probability from 0 to 1 was declared"):  # read from what was kept
+    with pytest.raises(DataError, match="expected a probability from 0 to 1"):  # read from what was kept
         asked(likely, tmp_path)
     assert len(server.requests) == 2
     asked(replace(spec, endpoint=replace(spec.endpoint, version="2")), tmp_path)
@@ -104,7 +104,7 @@ def test_a_killed_request_stays_counted_until_it_is_asked_again(server: TargetSe
 def test_a_budget_is_never_passed(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server, max_images=5)
     with pytest.raises(
-        BudgetSpentError, match=r"4 images were sent .* 2 more would pass max_images=5; every answer is"
+        BudgetSpentError, match=r"4 images were sent .* 2 more would exceed max_images=5; every answer is"
     ):
         asked(spec, tmp_path)
     assert len(server.requests) == 1

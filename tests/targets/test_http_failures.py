@@ -101,7 +101,7 @@ def test_a_refusal_is_not_repeated(status: int, server: TargetServer, tmp_path: 
 def test_a_redirect_is_not_followed(server: TargetServer, tmp_path: Path) -> None:
     with TargetServer(brightness) as other:
         server.replies = [Reply(307, Location=other.url)]
-        with pytest.raises(EndpointError, match=f"refused with status 307.*it redirects to {other.url}: declare that URL"):
+        with pytest.raises(EndpointError, match=f"status 307.*it redirects to {other.url}: declare that URL"):
             asked(spec_of(server), tmp_path)
         assert not other.requests
 
@@ -116,11 +116,11 @@ NAN = '{"answers": [[NaN], [1], [2], [3]]}'
             Reply(body="<html>Sign in</html>", kind="text/html"),
             "expected JSON, got text/html that begins with '<html>Sign",
         ),
-        (Reply(body='{"answers": [[1], [2], [3]]}'), r"array of \[3, 1\]; expected 4 rows of 1"),
-        (Reply(body='{"answers": [[1, 2], [1, 2], [1, 2], [1, 2]]}'), r"array of \[4, 2\]"),
-        (Reply(body='{"answers": [[1], [2], [3], []]}'), "no array of numbers"),
-        (Reply(body='{"answers": [[1], [2], [3], [null]]}'), "nan for image 3|no array of numbers"),
-        (Reply(body='{"answers": {"benign": 1}}'), "no array of numbers"),
+        (Reply(body='{"answers": [[1], [2], [3]]}'), r"array of shape \[3, 1\]; expected 4 rows of 1"),
+        (Reply(body='{"answers": [[1, 2], [1, 2], [1, 2], [1, 2]]}'), r"array of shape \[4, 2\]"),
+        (Reply(body='{"answers": [[1], [2], [3], []]}'), "not an array of numbers"),
+        (Reply(body='{"answers": [[1], [2], [3], [null]]}'), "nan for image 3|not an array of numbers"),
+        (Reply(body='{"answers": {"benign": 1}}'), "not an array of numbers"),
         (Reply(body=NAN), "nan for image 0, output 0"),
         (Reply(body='{"scores": [[1]]}'), r'expected \{"answers": .* with 4 rows, got .*scores'),
         (Reply(body="[]"), r"expected \{.*got \[\]"),

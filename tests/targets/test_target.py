@@ -137,11 +137,11 @@ PROBABILITY, EXCLUSIVE = AnswerSpec(kind="probability"), AnswerSpec(kind="probab
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (function("two_outputs"), r"array of \[6, 2\]; expected 6 rows of 3"),
-        (function("transposed"), r"array of \[3, 6\]"),
-        (function("text"), "no array of numbers"),
+        (function("two_outputs"), r"array of shape \[6, 2\]; expected 6 rows of 3"),
+        (function("transposed"), r"array of shape \[3, 6\]"),
+        (function("text"), "not an array of numbers"),
         (function("not_a_number"), "nan for image 1, output 2"),
-        (function("scores", answer=PROBABILITY), "a probability from 0 to 1 was declared"),
+        (function("scores", answer=PROBABILITY), "expected a probability from 0 to 1"),
         (function("probabilities"), "as probabilities are; expected logits"),
         (function("softmax"), r"sums to 1, as .* exclusive=True"),
         (function("probabilities", answer=EXCLUSIVE), "a row sums to .*; expected 1"),
@@ -178,7 +178,11 @@ def test_a_network_of_probabilities_is_found_out(images: np.ndarray, tmp_path: P
     ("spec", "error", "message"),
     [
         (function("scores", answer=AnswerSpec(labels=("first", "secnd", "third"))), SpecError, "did you mean 'second'"),
-        (function("scores", answer=AnswerSpec(labels=("first", "third"))), SpecError, "no output for 'second'"),
+        (
+            function("scores", answer=AnswerSpec(labels=("first", "third"))),
+            SpecError,
+            "no output for the label 'second'",
+        ),
         (
             function("scores", input=InputSpec(mean=(0.1,) * 3, std=(1.0,) * 3, channels=0)),
             SpecError,
