@@ -182,6 +182,7 @@ class StudyFolder:
     def refresh(self) -> None:
         """Update this node's mirror of the study from object storage, except for images and weights."""
         refresh(self.path)
+        self._opened.clear()  # another machine may have prepared the images again
 
     def _start(self, model: ModelSpec) -> str:
         """Return the identity of a model's initial weights, a part of its signature."""

@@ -113,6 +113,9 @@ def test_samples_are_opened_once(folder: StudyFolder, monkeypatch: pytest.Monkey
         assert folder.samples("toy").labels == ("finding",)
         folder.units("toy")
     assert reads == [folder.samples_dir("toy") / "manifest.json"]
+    folder.refresh()
+    assert folder.samples("toy").labels == ("finding",)
+    assert len(reads) == 2
     reads[0].unlink()
     with pytest.raises(StoreError, match="not prepared yet"):  # the open samples do not hide the deletion
         folder.samples("toy")
