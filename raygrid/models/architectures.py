@@ -15,11 +15,11 @@ from raygrid.store.weight_sources import HUB, MODEL, weights_path
 
 
 class Classifier(nn.Module):
-    """A timm network that takes images as raygrid has them and returns logits.
+    """A timm network that takes images in [-1, 1] and returns logits.
 
-    What the network's weights expect is converted inside, so that an attack works on the image itself: a grey
-    image is repeated to three channels (its perturbation stays grey), the range is shifted to the weights' mean
-    and standard deviation, and the size is changed where the network accepts one size only.
+    It converts images to the input of its weights inside, so that an attack works on the image itself. It repeats a
+    grey image to three channels (the perturbation stays grey), shifts the range to the mean and standard deviation of
+    the weights, and resizes the image if the network accepts one size only.
     """
 
     scale: Tensor
@@ -76,12 +76,12 @@ def build_classifier(arch: str, *, channels: int, num_outputs: int, seed: int) -
 
 
 def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int, seed: int) -> Classifier:
-    """Return a classifier with weights learned elsewhere and a new head.
+    """Return a classifier with pre-trained weights and a new head.
 
     Args:
-        weights: a source as `raygrid.store.weight_sources` lists them.
+        weights: a source, see `raygrid.store.weight_sources`.
 
-    Raises WeightsError if they cannot be had or do not fit.
+    Raises WeightsError if the weights cannot be loaded or do not fit.
     """
     if weights.startswith(f"{MODEL}:"):
         classifier = build_classifier(arch, channels=channels, num_outputs=num_outputs, seed=seed)
@@ -104,11 +104,11 @@ def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int
 
 
 def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
-    """Copy the weights of a model trained on another task into `classifier`, all but the head.
+    """Copy the weights of a model trained on another task into `classifier`, except the head.
 
-    How that model's weights want images scaled comes along.
+    The image scale of those weights comes with them.
 
-    Raises WeightsError if they are not of the same architecture.
+    Raises WeightsError if the two architectures differ.
     """
     own = classifier.state_dict()
     head = {f"network.{name}" for name in _head_names(classifier.network)}
@@ -116,7 +116,7 @@ def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
     wrong = [k for k, v in wanted.items() if k not in source or source[k].shape != v.shape]
     if wrong:
         raise WeightsError(
-            f"{len(wrong)} tensors of the source model are absent or of another shape, the first is {wrong[0]}"
+            f"{len(wrong)} tensors of the source model are missing or have another shape, the first is {wrong[0]}"
         )
     classifier.load_state_dict({**own, **{k: source[k] for k in wanted}})
 
@@ -147,8 +147,8 @@ def _from_hub(arch: str, repository: str) -> Any:
         raise WeightsError(
             f"pre-trained weights of {name} could not be fetched from the hub "
             f"({type(error).__name__}: {str(error).partition('. ')[0][:200]}). "
-            "Three ways out: run once on a machine with a network and keep the hub's cache; name a file in the study, "
-            f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or an installed weights package, '
+            "Choose one: run once on a machine with a network and keep the hub's cache; name a file in the study, "
+            f'weights={{"{arch}": "file:/path/to/{arch}.safetensors"}}; or name an installed weights package, '
             f'weights={{"{arch}": "package:<module>"}}.'
         ) from error
     if repository:
@@ -157,7 +157,7 @@ def _from_hub(arch: str, repository: str) -> Any:
 
 
 def _require_plain(network: Any, name: str, arch: str) -> None:
-    """Raise WeightsError if a hub's model is not what timm builds by the name it will be opened by."""
+    """Raise WeightsError if timm builds another network than the hub's by the name `arch`, which reopens it later."""
     plain = timm.create_model(arch, pretrained=False, num_classes=network.num_classes)
     shapes = ({k: v.shape for k, v in n.state_dict().items()} for n in (network, plain))
     sizes = ({k: n.pretrained_cfg.get(k) for k in ("input_size", "fixed_input_size")} for n in (network, plain))
@@ -176,7 +176,7 @@ def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
         names = [k for k in own if not k.endswith("num_batches_tracked")]
         if len(names) == len(state):
             state = dict(zip(names, state.values(), strict=True))
-    head = set(_head_names(network))  # made anew for the study's labels, whatever the file has there
+    head = set(_head_names(network))  # the study's labels get a new head
     wanted = {k: v for k, v in own.items() if k not in head and not k.endswith("num_batches_tracked")}
     wrong = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
     if wrong:

@@ -1,7 +1,7 @@
 """Augmentation of a batch on its device, each image by its own keyed draw.
 
-Nothing is drawn from a global generator: a resumed training, or one on another worker, augments image i of
-epoch e exactly as an undisturbed one does.
+Nothing is drawn from a global generator. A resumed training, or one on another worker, augments image i of epoch e
+exactly as an uninterrupted one does.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def augment(images: Tensor, draws: Tensor, names: Sequence[str]) -> Tensor:
 
     Args:
         draws: (batch, NUM_DRAWS) uniform in [0, 1).
-        names: which of `raygrid.spec.AUGMENTATIONS` to apply.
+        names: the ones of `raygrid.spec.AUGMENTATIONS` to apply.
     """
     if "flip_horizontal" in names:
         images = _where(draws[:, 0] < 0.5, images.flip(-1), images)
@@ -59,7 +59,7 @@ def _move(images: Tensor, draws: Tensor, *, rotate: bool, translate: bool) -> Te
         [torch.stack([cosine, -sine, shift[:, 0]], dim=1), torch.stack([sine, cosine, shift[:, 1]], dim=1)], dim=1
     )
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    # what moves in from outside is black: -1, not 0
+    # pixels from outside the image are black: -1, not 0
     return F.grid_sample(images + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
 
 

@@ -1,4 +1,4 @@
-"""Fitting a classifier to images: one epoch at a time, each a pure function of what came before and of its number."""
+"""One epoch of training, a pure function of the state before it and of the epoch's number; and its validation."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class TrainingState:
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
-    """Return the learning rate after the share `progress`, 0 to 1, of all epochs."""
+    """Return the learning rate at `progress`, the share of all epochs that is over, 0 to 1."""
     factor = {
         "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
         "exponential": math.pow(0.01, progress),
@@ -57,8 +57,9 @@ def start(classifier: Classifier, recipe: Recipe) -> TrainingState:
 def train_epoch(state: TrainingState, data: TrainingSet, recipe: Recipe, epoch: int, seed: int, device: str) -> float:
     """Train for one epoch and return the mean loss of its steps.
 
-    All that is random is keyed by (`seed`, `epoch`), so that it does not matter what came before in this process.
-    Raises TrainingError, naming the step, if a loss or a gradient is not finite.
+    (`seed`, `epoch`) is the key of all random numbers, so earlier work of this process has no influence.
+
+    Raises TrainingError with the step's number if a loss or a gradient is not finite.
     """
     state.classifier.train()
     # dropout and stochastic depth draw from the global generator
@@ -80,7 +81,7 @@ def train_epoch(state: TrainingState, data: TrainingSet, recipe: Recipe, epoch: 
 
 
 def step(state: TrainingState, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """Do one step and return its loss and the norm of its gradient, (2,), still on the device."""
+    """Do one step and return its loss and its gradient norm, (2,), still on the device."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         logits = state.classifier(images)
     loss = F.binary_cross_entropy_with_logits(logits.float(), labels)
@@ -93,7 +94,7 @@ def step(state: TrainingState, images: Tensor, labels: Tensor, recipe: Recipe) -
 
 
 def _require_finite(measured: Sequence[Tensor], epoch: int, last_step: int, recipe: Recipe) -> None:
-    # some steps at a time: reading a number makes a GPU wait for it
+    # called for many steps together, because reading a number makes a GPU wait
     bad = (~torch.isfinite(torch.stack(list(measured)))).cpu()
     if bad.any():
         first = int(bad.any(dim=1).nonzero()[0, 0])
@@ -113,26 +114,24 @@ def validate(classifier: Classifier, data: TrainingSet, device: str) -> Epoch:
 
 
 def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Epoch:
-    """Return what `validate` does, from logits and labels (n, outputs); it raises the same."""
-    from sklearn.metrics import roc_auc_score  # its import takes seconds, which whoever only scores need not wait for
+    """Return the result of `validate` from logits and labels (n, outputs). Raises as `validate` does."""
+    from sklearn.metrics import roc_auc_score  # a slow import, and scoring needs none of it
 
     loss = float(F.binary_cross_entropy_with_logits(torch.from_numpy(logits), torch.from_numpy(labels).float()))
     both = labels_with_both_classes(labels)
     if not both:
         raise TrainingError(
             f"none of the labels has both classes among the {len(labels)} validation images; "
-            "enlarge validation_fraction"
+            "increase validation_fraction"
         )
     if not np.isfinite(logits).all():
-        raise TrainingError(
-            "the model gives logits that are not finite on validation images; try a smaller learning rate"
-        )
+        raise TrainingError("the model's logits of the validation images are not finite; try a smaller learning rate")
     aucs = [float(roc_auc_score(labels[:, i], logits[:, i])) for i in both]
     return {"validation_auc": sum(aucs) / len(aucs), "validation_loss": loss}
 
 
 def labels_with_both_classes(labels: NDArray[np.uint8]) -> list[int]:
-    """Return the columns of labels (n, outputs) that have an AUC."""
+    """Return the indices of the columns of labels (n, outputs) with both classes, which alone have an AUC."""
     return [i for i in range(labels.shape[1]) if 0 < labels[:, i].sum() < len(labels)]
 
 
@@ -149,15 +148,17 @@ def predict(classifier: nn.Module, images: NDArray[np.uint8] | MappedImages, dev
 
 
 def epoch_order(labels: NDArray[np.uint8], recipe: Recipe, seed: int, epoch: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the positions of each batch of an epoch, a pure function of (seed, epoch); a last short batch is left out.
+    """Yield the positions of each batch of an epoch, a pure function of (seed, epoch), without a last short batch.
 
-    With `recipe.balanced` every batch is half positives, half negatives, the rarer class repeating.
+    With `recipe.balanced` every batch is half positives, half negatives, and the rarer class repeats.
+
+    Raises TrainingError if `recipe.balanced` and there are several labels, or a class has no image.
     """
     generator = keyed_generator(seed, "order", epoch)
     if recipe.balanced:
         if labels.shape[1] > 1:
             raise TrainingError(
-                f"class-balanced batches are for one label, and there are {labels.shape[1]}; set balanced=False"
+                f"class-balanced batches need exactly one label, got {labels.shape[1]}; set balanced=False"
             )
         half = -(-len(labels) // 2)
         sides = []

@@ -1,6 +1,6 @@
-"""Layers of frozen networks that need fewer passes over memory than those they replace.
+"""Layers of frozen networks on a CPU, which need fewer passes over memory than the layers they replace.
 
-`raygrid.models.folding` puts them in. They compute what their originals do and give gradients by the images alone.
+`raygrid.models.folding` puts them in. They compute the same function, with gradients by the images alone.
 """
 
 from typing import Any, TypeGuard, cast
@@ -10,7 +10,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# the activations that oneDNN computes with a convolution and whose gradient can be told from their output:
+# activations that oneDNN computes together with a convolution, and whose gradient follows from their output:
 # module -> (oneDNN's name, lower and upper bound)
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, tuple[float, ...]]] = {
     nn.ReLU: ("relu", ()),
@@ -22,24 +22,24 @@ _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-
 
 
 def can_freeze(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether FrozenConv2d can stand for a module."""
+    """Whether FrozenConv2d can replace a module."""
     if type(module) is Conv2dSame:
         return module.dilation == (1, 1)
     return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
 def can_fuse(activation: nn.Module) -> bool:
-    """Whether FrozenConv2d can take over the activation that follows a convolution."""
+    """Whether FrozenConv2d can compute the activation after a convolution."""
     return type(activation) in _ACTIVATIONS
 
 
 class FrozenConv2d(nn.Module):
     """A convolution whose weights never change, and the activation after it.
 
-    On a CPU oneDNN computes both in one pass, and from weights that are laid out for it once; PyTorch's own layer lays
-    them out in every call. A gradient by the input is the convolution with the weights turned round, laid out likewise.
-    TensorFlow's one-sided padding is a kernel with a leading row of zeros and padding on both sides, so that no padded
-    copy of the maps is made.
+    On a CPU oneDNN computes both in one pass, from weights that are laid out for it once; PyTorch's own layer lays them
+    out in every call. The gradient by the input is a convolution with the kernels flipped, laid out likewise.
+    TensorFlow's one-sided padding becomes a kernel with a leading row of zeros and padding on both sides, without a
+    padded copy of the maps.
     """
 
     weight: Tensor
@@ -55,7 +55,7 @@ class FrozenConv2d(nn.Module):
         self._laid_out: dict[tuple[Any, ...], Tensor] = {}
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return what the convolution and its activation make of maps (batch, channel, height, width)."""
+        """Return the activated outputs for maps (batch, channel, height, width)."""
         if torch.is_autocast_enabled(maps.device.type):
             maps = maps.to(torch.get_autocast_dtype(maps.device.type))
         if maps.requires_grad and torch.is_grad_enabled():
@@ -80,7 +80,7 @@ class FrozenConv2d(nn.Module):
         return outputs.clamp_(0, self.bounds[1] if self.bounds else None) if self.activation != "none" else outputs
 
     def pull_back(self, gradient: Tensor, outputs: Tensor | None, shape: torch.Size) -> Tensor:
-        """Return the gradient by the maps, of this shape, from the one by the outputs."""
+        """Return the gradient by the maps, which have this shape, from the gradient by the outputs."""
         if self.activation == "relu":
             gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)
         elif self.activation == "hardtanh":
@@ -99,7 +99,7 @@ class FrozenConv2d(nn.Module):
         return cast(Tensor, by_maps)
 
     def _geometry(self, shape: torch.Size) -> tuple[tuple[int, int], list[int]]:
-        """Return the leading rows and columns of zeros that the kernel gets, and the padding on both sides."""
+        """Return the numbers of leading rows and columns of zeros for the kernel, and the padding on both sides."""
         if self.padding is not None:
             return (0, 0), self.padding
         totals = [
@@ -109,12 +109,12 @@ class FrozenConv2d(nn.Module):
         return (totals[0] % 2, totals[1] % 2), [-(-t // 2) for t in totals]
 
     def _layout(self, maps: Tensor, way: str, rows: tuple[int, int], padding: list[int], stride: list[int]) -> Tensor:
-        """Return the weights as oneDNN wants them."""
+        """Return the weights in oneDNN's layout."""
         key = (way, maps.dtype, rows)
         if key not in self._laid_out:
             with torch.inference_mode(False), torch.no_grad():
                 weight = _with_leading(self.weight.clone(), rows)
-                if way == "back":  # in each group inputs and outputs change places, and the kernels are turned
+                if way == "back":  # in each group inputs and outputs are swapped, and the kernels flipped
                     by_group = weight.view(self.groups, -1, *weight.shape[1:])
                     weight = by_group.transpose(1, 2).flatten(0, 1).flip(2, 3)
                 self._laid_out[key] = torch.ops.mkldnn._reorder_convolution_weight(
@@ -123,7 +123,7 @@ class FrozenConv2d(nn.Module):
         return self._laid_out[key]
 
     def _apply(self, fn: Any, recurse: bool = True) -> "FrozenConv2d":
-        self._laid_out.clear()  # moved or converted, the weights are others
+        self._laid_out.clear()  # the weights have moved or changed their type
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -146,10 +146,10 @@ class _Convolution(torch.autograd.Function):
 
 
 class FrozenDenseBlock(nn.Module):
-    """A block of DenseNet whose layers write into one tensor, where the original copies all maps anew in every layer.
+    """A block of DenseNet whose layers write into one tensor; the original copies all maps again in every layer.
 
-    Each layer's first normalisation and ReLU, relu(scale x + shift), are written |scale| relu(sign x + shift / |scale|)
-    with |scale| in the weights of the convolution that follows, so that what is left is one addition.
+    Each layer's first normalisation and ReLU, relu(scale x + shift), become |scale| relu(sign x + shift / |scale|). The
+    weights of the next convolution take |scale|, so one addition remains.
 
     Source: Huang et al. 2017; Pleiss et al. 2017 share the storage likewise, to save memory.
     """
@@ -167,7 +167,7 @@ class FrozenDenseBlock(nn.Module):
         return self.run(maps, kept=None)
 
     def run(self, maps: Tensor, kept: list[Tensor] | None) -> Tensor:
-        """Return the outputs outside of autograd; to `kept` goes what `pull_back` needs: per layer two outputs."""
+        """Return the outputs, outside of autograd; append to `kept` two outputs per layer for `pull_back`."""
         grown = sum(layer.growth for layer in self.sequence())
         shape = (maps.shape[0], maps.shape[1] + grown, *maps.shape[2:])
         outputs = torch.empty(shape, dtype=maps.dtype, device=maps.device, memory_format=torch.channels_last)
@@ -183,7 +183,7 @@ class FrozenDenseBlock(nn.Module):
         return outputs
 
     def pull_back(self, gradient: Tensor, kept: tuple[Tensor, ...], number: int) -> Tensor:
-        """Return the gradient by the first `number` maps from the one by all outputs."""
+        """Return the gradient by the first `number` maps from the gradient by all outputs."""
         total = gradient.clone(memory_format=torch.channels_last)
         stop = total.shape[1]
         for layer, activated, narrow in zip(reversed(self.sequence()), kept[-2::-2], kept[::-2], strict=True):
@@ -231,7 +231,7 @@ class FrozenDenseLayer(nn.Module):
         return (signed + self.shift.to(maps.dtype)).relu_()
 
     def activation_back(self, gradient: Tensor, activated: Tensor) -> Tensor:
-        """Return the gradient by the maps from the one by their activation."""
+        """Return the gradient by the maps from the gradient by their activation."""
         by_maps = torch.ops.aten.threshold_backward(gradient, activated, 0)
         return cast(Tensor, by_maps if self._all_positive else by_maps.mul_(self.sign.to(by_maps.dtype)))
 
@@ -258,7 +258,7 @@ def _with_leading(weight: Tensor, rows: tuple[int, int]) -> Tensor:
 
 
 def _has_onednn(maps: Tensor) -> bool:
-    """Whether oneDNN's kernels take such maps."""
+    """Whether oneDNN has kernels for the device and type of the maps."""
     if maps.device.type != "cpu" or not torch.backends.mkldnn.enabled:
         return False
     if maps.dtype == torch.bfloat16:

@@ -1,4 +1,4 @@
-"""How much device memory a training needs, from the shapes alone: nothing is computed, no device is needed."""
+"""The device memory that a training needs, estimated from shapes alone, without a computation or a device."""
 
 import torch
 from torch import Tensor
@@ -8,15 +8,15 @@ from raygrid.models.architectures import build_classifier
 from raygrid.spec import DatasetSpec, Recipe
 
 _COPIES = 4  # of the weights: themselves, their gradients, and Adam's two moments
-_MARGIN = 1.25  # workspaces of convolutions, fragments of the allocator, the gradients that are on their way
-CONTEXT_BYTES = 600 * 2**20  # what a process holds on a GPU before its first tensor, outside PyTorch's own count
+_MARGIN = 1.25  # workspaces of convolutions, fragments of the allocator, gradients in progress
+CONTEXT_BYTES = 600 * 2**20  # of a process on a GPU before its first tensor, outside PyTorch's own count
 
 
 def training_bytes(arch: str, dataset: DatasetSpec, recipe: Recipe, *, num_outputs: int) -> int:
-    """Return an estimate, bytes, of the peak memory of a training on a GPU, its process's own share included.
+    """Return an estimate, in bytes, of the peak memory of a training on a GPU, with its process's own share.
 
-    The forward pass is walked through on PyTorch's `meta` device, where tensors have shapes but no memory; what
-    autograd keeps for the backward pass is summed up. It is that of float32, so too much for bfloat16.
+    A forward pass runs on PyTorch's `meta` device, where tensors have shapes but no memory; the estimate sums the
+    tensors that autograd keeps for the backward pass. It assumes float32, so it is too high for bfloat16.
     """
     with torch.device("meta"):
         classifier = build_classifier(arch, channels=dataset.channels, num_outputs=num_outputs, seed=0).train()
@@ -31,7 +31,7 @@ def training_bytes(arch: str, dataset: DatasetSpec, recipe: Recipe, *, num_outpu
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        # kept alive: a storage that was freed could lend its address to another one
+        # kept alive, because a new storage can get the address of a freed one
         loss = F.binary_cross_entropy_with_logits(classifier(images), labels)
     activations = sum(size for storage, size in kept.items() if storage not in own)
     del loss

@@ -1,4 +1,4 @@
-"""How PyTorch computes in this process: what the study says, not what the machine prefers."""
+"""PyTorch's numerical settings for this process, from the study and not from the machine."""
 
 import os
 
@@ -6,12 +6,12 @@ import torch
 
 
 def set_numerics(*, threads: int, precision: str = "float32") -> None:
-    """Fix the CPU threads of an operator, the precision of products, and repeatable convolutions on a GPU.
+    """Set the CPU threads of an operator, the precision of products, and repeatable convolutions on a GPU.
 
     Args:
-        threads: they divide sums differently, so a result depends on them.
-        precision: name in `raygrid.spec.PRECISIONS`; only `tf32` permits TensorFloat-32, which PyTorch would use for
-            convolutions unasked. Autocast is switched on where it is used.
+        threads: a result depends on their number, which decides how sums are divided.
+        precision: name in `raygrid.spec.PRECISIONS`; only `tf32` permits TensorFloat-32, PyTorch's default for
+            convolutions. The code that needs autocast switches it on.
     """
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"

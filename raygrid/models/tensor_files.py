@@ -13,9 +13,9 @@ from raygrid.errors import WeightsError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a weights file by name; the usual wrappings of checkpoints are taken off.
+    """Return the tensors of a weights file by name, without the usual wrappings of checkpoints.
 
-    Raises WeightsError for a file that is not there, or holds more than tensors.
+    Raises WeightsError if the file does not exist or contains anything but tensors.
     """
     try:
         found: Any = (

@@ -17,7 +17,7 @@ from raygrid.models.numerics import set_numerics
 from raygrid.spec import AttackSpec, DatasetSpec, Recipe, TransferSpec
 
 _REPEATS = 3
-_PIXELS_AT_ONCE = 4 * 256 * 256  # per batch on a CPU, where larger batches change little and take long
+_PIXELS_AT_ONCE = 4 * 256 * 256  # per batch on a CPU; larger batches take long and change little
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Seconds:
 
 
 def num_gradients(attacks: Sequence[AttackSpec]) -> int:
-    """Return how many gradient evaluations per image the attacks need together, as `Crafter` shares them."""
+    """Return the gradient evaluations per image that `Crafter` needs for all the attacks together."""
     num_outputs = max(1, *(len(a.label_weights) for a in attacks))
-    # an image as other packages expect them: their attacks may pad, crop or resize it
+    # an image large enough for attacks of other packages, which may pad, crop or resize it
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_outputs))
     crafter = Crafter(network)
     for _ in crafter.craft(torch.zeros(1, 3, 32, 32), torch.ones(1, num_outputs), attacks, image_ids=("any",)):
@@ -47,7 +47,7 @@ def has_gpu() -> bool:
 
 
 def device_name() -> str:
-    """Return what `measure` runs on, in words."""
+    """Return the name of the device that `measure` runs on."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -56,7 +56,7 @@ def device_name() -> str:
 
 
 def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, transfer: TransferSpec, num_outputs: int) -> Seconds:
-    """Return the seconds per image of an architecture at the study's image size: the least of a few repeats."""
+    """Return the seconds per image of an architecture at the study's image size, the minimum of a few repeats."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     set_numerics(threads=recipe.threads, precision=recipe.precision)
     size = recipe.batch_size
@@ -79,7 +79,7 @@ def measure(arch: str, dataset: DatasetSpec, recipe: Recipe, transfer: TransferS
 
 
 def untimed(arch: str, dataset: DatasetSpec, num_outputs: int) -> Seconds:
-    """Return the size of an architecture, and NaN for every time; the network is neither filled nor run."""
+    """Return the size of an architecture, and NaN for every time, without allocating or running the network."""
     with torch.device("meta"):
         classifier = build_classifier(arch, channels=dataset.channels, num_outputs=num_outputs, seed=0)
     return Seconds(math.nan, math.nan, math.nan, num_parameters=sum(p.numel() for p in classifier.parameters()))
@@ -92,11 +92,11 @@ def _forward(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _fastest(work: Callable[[], Tensor]) -> float:
-    """Return the least seconds of a few runs, after one that does not count."""
+    """Return the fewest seconds of a few runs, after a warm-up."""
     work()
     seconds = []
     for _ in range(_REPEATS):
         begun = time.perf_counter()
-        work().sum().item()  # a GPU answers before it has finished; a number it must have
+        work().sum().item()  # a GPU returns before it has finished, and reading a number waits for it
         seconds.append(time.perf_counter() - begun)
     return min(seconds)

@@ -1,4 +1,4 @@
-"""Training of one model: plain PyTorch, no Ray; a killed training goes on at its last finished epoch."""
+"""Training of one model in plain PyTorch, without Ray; a killed training continues after its last finished epoch."""
 
 import pickle
 import time
@@ -35,12 +35,13 @@ def train(
     provenance: dict[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> dict[str, Any]:
-    """Train `model`, write its folder, and return its card; a finished model is returned as it is.
+    """Train `model`, write its folder, and return its card; return the card alone if the model is finished.
 
     Args:
         on_epoch: called after each epoch with its history entry.
 
-    Raises TrainingError if the loss is not finite, or if the data cannot train or validate a model.
+    Raises TrainingError if the loss is not finite, if there are too few images or classes, or if the folded network
+    fails `verify_answers`; StoreError if the file to resume from is damaged.
     """
     if folder.model(model).is_trained:
         return folder.model(model).card
@@ -65,7 +66,7 @@ def train(
 
 
 def is_over(history: Sequence[Epoch], recipe: Recipe) -> bool:
-    """Whether a training has had all its epochs, or `patience` of them without a higher validation AUC."""
+    """Whether all epochs are over, or the last `patience` of them brought no higher validation AUC."""
     if len(history) >= recipe.epochs:
         return True
     aucs = [entry["validation_auc"] for entry in history]
@@ -73,9 +74,9 @@ def is_over(history: Sequence[Epoch], recipe: Recipe) -> bool:
 
 
 def kept_of(history: Sequence[Epoch], recipe: Recipe) -> Epoch:
-    """Return the epoch that is kept: of highest validation AUC; of equal ones the one of lower loss, then the first.
+    """Return the epoch to keep: highest validation AUC, then lowest loss, then first; AUCs of few images often tie.
 
-    A small validation part ties often. Where weights are averaged it is the last epoch.
+    With averaged weights it is the last epoch.
     """
     if recipe.averaged_epochs:
         return history[-1]
@@ -83,9 +84,11 @@ def kept_of(history: Sequence[Epoch], recipe: Recipe) -> Epoch:
 
 
 def mean_weights(mean: dict[str, Tensor], own: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-    """Return the mean of `number` epochs' weights from the mean of those before and the last ones.
+    """Return the mean of `number` epochs' weights.
 
-    Counters, and everything up to the first of the epochs, are the last epoch's own.
+    Args:
+        mean: of the weights before the last epoch.
+        own: weights of the last epoch; returned as they are if `number` is 1 or less. Counters are always its own.
     """
     if number <= 1:
         return own
@@ -100,11 +103,11 @@ def _do_epoch(
     seed: int,
     device: str,
 ) -> None:
-    """Train the state for its next epoch and validate what would be kept if this were the last one."""
+    """Train the state for its next epoch, and validate the weights to keep if it is the last one."""
     epoch, started = len(state.history) + 1, time.monotonic()
     set_numerics(threads=recipe.threads, precision=recipe.precision)
     loss = train_epoch(state, training, recipe, epoch, seed, device)
-    set_numerics(threads=recipe.threads)  # what is validated is what will be attacked, in float32
+    set_numerics(threads=recipe.threads)  # validated as it will be attacked, in float32
     own = {k: v.detach().cpu().clone() for k, v in state.classifier.state_dict().items()}
     candidate = mean_weights(state.best, own, epoch - (recipe.epochs - recipe.averaged_epochs))
     state.classifier.load_state_dict(candidate)
@@ -122,7 +125,7 @@ def _do_epoch(
 
 
 def _verify(folder: StudyFolder, model: ModelSpec, state: TrainingState, validation: TrainingSet, device: str) -> None:
-    """Hold the network that will be attacked against the epoch that is kept; the state becomes that epoch's."""
+    """Check the network to attack against the kept epoch, whose weights the state takes."""
     state.classifier.load_state_dict(state.best)
     frozen = freeze(folder, model, state.classifier.cpu(), device).to(device)
     kept = kept_of(state.history, folder.study.recipe_of(model))
@@ -203,7 +206,7 @@ def _finish(model_dir: Path, state: TrainingState, card: dict[str, Any]) -> dict
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Raise as OSError what PyTorch and safetensors raise as errors of their own where a disk is full."""
+    """Turn the errors of PyTorch and safetensors on a full disk into OSError."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:

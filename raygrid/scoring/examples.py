@@ -1,4 +1,4 @@
-"""The few adversarial images that a figure shows."""
+"""The few adversarial images of the figures."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ CLEAN_LABEL = "clean"
 
 
 def surrogate_of_figure(folder: StudyFolder, modality: str) -> ModelSpec:
-    """Return the model that Figure 1 is crafted through: the first that starts at random weights, else the first."""
+    """Return the surrogate of Figure 1: the first model that starts at random weights, else the first model."""
     models = folder.study.models_of(modality)
     return next((m for m in models if not m.is_pretrained), models[0])
 
@@ -30,13 +30,15 @@ def surrogate_of_figure(folder: StudyFolder, modality: str) -> ModelSpec:
 def craft_examples(
     folder: StudyFolder, modality: str, samples: Samples, attack: str | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Return one test image clean and under one attack at every epsilon, (height, width, channel) in [-1, 1].
+    """Return one test image, clean and under one attack at every epsilon, by name.
+
+    The image is the first positive one of the first block, (height, width, channel) in [-1, 1]. Crafted alone, it
+    equals the scored image up to rounding.
 
     Args:
-        attack: name of an attack of the study; by default FGSM, or the first of a study without it.
+        attack: name of an attack of the study; by default FGSM, or the first attack of a study without it.
 
-    The image is the first positive one of the first block. It is crafted alone: up to rounding it is the image that
-    was scored. Raises SpecError if the study has no such attack.
+    Raises SpecError if the study has no such attack.
     """
     names = list(dict.fromkeys(a.name for a in folder.study.transfer.attacks))
     chosen = attack or ("fgsm" if "fgsm" in names else names[0])
@@ -63,11 +65,11 @@ def craft_examples(
 
 @dataclass(frozen=True)
 class TargetExample:
-    """One test image before and after an attack, and what the target made of it.
+    """One test image before and after an attack, with the target's answers.
 
     Attributes:
-        label: the finding that the probabilities are of.
-        truth: 1 where the image has it.
+        label: the finding of the probabilities.
+        truth: 1 if the image has the finding.
         clean, attacked: (height, width, channel) float32 in [-1, 1].
         clean_probability, attacked_probability: the target's answers, as they were scored.
     """
@@ -86,9 +88,10 @@ def craft_target_examples(
 ) -> list[TargetExample]:
     """Return three images: with a finding, the largest fall; without it, the largest rise; with it, the median change.
 
-    The target is not asked: its answers are those that were scored, and crafted alone an image is, up to rounding, the
-    one that was scored. The finding is the one with the most positives, of those with both classes. Raises StoreError
-    if the scores are not there.
+    The finding is the one with the most positives, of those with both classes. The answers come from the score files,
+    so the target is not queried. Crafted alone, an image equals the scored one up to rounding.
+
+    Raises StoreError if scores are missing.
     """
     table = samples.test_table()
     counts = {name: int(np.sum(table[name].to_numpy())) for name in samples.labels}

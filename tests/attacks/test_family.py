@@ -30,7 +30,7 @@ EVERY = (*FAMILY, *VARIANTS)
 
 
 class Smooth(nn.Module):
-    """A small network in float64 without kinks, where two right ways round to the same."""
+    """A small float64 network without kinks, on which two correct computations agree up to rounding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -316,7 +316,7 @@ class Sign:
 
 
 class EntryPoint:
-    """What `importlib.metadata` finds of an installed plug-in."""
+    """A stand-in for the entry point of an installed plug-in."""
 
     def __init__(self, craft: Callable[..., Tensor]) -> None:
         self.load = lambda: craft
@@ -364,7 +364,7 @@ def test_an_attack_on_classes_refuses_several_labels(batch, plug_in) -> None:
         (lambda x: x + 2, "range"),
     ],
 )
-def test_promises_that_a_plug_in_breaks_are_named(change, message: str, batch, plug_in) -> None:
+def test_limits_that_a_plug_in_breaks_are_named(change, message: str, batch, plug_in) -> None:
     spec = plug_in(lambda net, x, y, a: change(x))
     with pytest.raises(SpecError, match=f"'others'.*{message}"):
         list(Crafter(Smooth()).craft(*batch, [spec]))

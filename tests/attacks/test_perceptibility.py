@@ -1,4 +1,4 @@
-"""How visible a change is, against values worked out by hand."""
+"""Perceptibility of changes, against values computed by hand."""
 
 import math
 

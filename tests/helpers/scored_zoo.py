@@ -24,7 +24,7 @@ def scorer_of(zoo: StudyFolder) -> Scorer:
 
 
 def as_row(zoo: StudyFolder, file: ScoreFile) -> dict[str, np.ndarray]:
-    """Return what the reading stage hands to the actor."""
+    """Return the row that the reading stage passes to the actor."""
     row = {"unit": units_of(zoo).index(file.unit), "start": file.unit.start, "stop": file.unit.stop}
     read = _read_unit({**row, "tile": json.dumps(file.tile.to_dict())}, str(opened(zoo).folder))
     return {name: np.array([value], dtype=object) for name, value in read.items()}
@@ -35,7 +35,7 @@ def units_of(zoo: StudyFolder) -> list[Unit]:
 
 
 def run_missing(zoo: StudyFolder) -> list[ScoreFile]:
-    """Do what a zoo's scores lack as an actor does; return the files that were written."""
+    """Score all missing files of a study with one actor; return the files written."""
     scorer, missing = scorer_of(zoo), missing_files(units_of(zoo))
     for file in missing:
         assert not scorer(as_row(zoo, file))["error"][0]

@@ -27,7 +27,7 @@ RECIPE = Recipe(epochs=3, batch_size=8, augmentations=("flip_horizontal", "rotat
 
 
 def make_zoo(folder: Path, recipe: Recipe = RECIPE, **changes: Any) -> StudyFolder:
-    """Return the zoo of a study of `MODEL`, with `changes` to the study's fields."""
+    """Return the folder of a study of `MODEL`, with `changes` to the study's fields."""
     modality = ModalitySpec(
         name="toy",
         dataset=DatasetSpec(loader="phantom_fundus", image_size=32, channels=3),

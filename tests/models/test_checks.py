@@ -1,4 +1,4 @@
-"""A model is tried before it is attacked, and precisions do what they say."""
+"""Checks of a trained model, and the effect of precisions, shuffles and grey levels on scores."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -67,8 +67,8 @@ def test_other_outputs_are_refused(change, message: str, trained: StudyFolder, s
         answers(trained, samples, Changed(load_frozen(trained, MODEL), change).eval())
 
 
-def test_small_logits_are_no_probabilities(trained: StudyFolder, samples: Samples) -> None:
-    """A hardly trained network on a few images: all of its logits can lie between 0 and 1."""
+def test_small_logits_are_not_mistaken_for_probabilities(trained: StudyFolder, samples: Samples) -> None:
+    """All logits of a barely trained network on a few images can be between 0 and 1."""
     network = Changed(load_frozen(trained, MODEL), lambda logits: 0.5 + 0.01 * logits).eval()
     values = predict(network, samples.training_set("d1", "validation").images, "cpu")
     assert ((values > 0) & (values < 1)).all()
@@ -95,7 +95,7 @@ def test_other_labels_are_refused(tmp_path: Path, trained: StudyFolder, samples:
         verify_card(zoo, MODEL, load_frozen(trained, MODEL), samples)
 
 
-def test_scoring_in_bfloat16_says_what_it_changes(trained: StudyFolder, block: SampleBatch) -> None:
+def test_scoring_in_bfloat16_reports_its_change(trained: StudyFolder, block: SampleBatch) -> None:
     targets = [load_frozen(trained, MODEL)]
     exact = score_clean(targets, block, TRANSFER, device="cpu")
     rough = score_clean(targets, block, replace(TRANSFER, scoring="bfloat16"), device="cpu")
@@ -130,7 +130,7 @@ def test_a_spatial_shuffle_changes_the_control_alone(trained: StudyFolder, block
 
 
 class Recorder(torch.nn.Module):
-    """A target that keeps the images that it was shown."""
+    """A target that keeps its input images."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Packed layers compute what their originals do: the same bits where nothing is rearranged."""
+"""Frozen layers compute the same function as their originals, and the same bits where nothing is rearranged."""
 
 import pytest
 import timm
@@ -41,7 +41,7 @@ def gradient(network: nn.Module, maps: Tensor) -> Tensor:
         {"kernel_size": 3},
     ],
 )
-def test_a_packed_convolution_is_the_plain_one_to_the_bit(geometry, activation) -> None:
+def test_a_frozen_convolution_is_the_plain_one_to_the_bit(geometry, activation) -> None:
     conv = nn.Conv2d(8, 16, **geometry).requires_grad_(False).to(memory_format=torch.channels_last)
     plain, frozen, maps = (
         nn.Sequential(conv, activation or nn.Identity()),
@@ -97,7 +97,7 @@ def densenet() -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def test_a_dense_block_is_the_originals_in_float64() -> None:
+def test_a_frozen_dense_block_equals_the_original_in_float64() -> None:
     network, maps = densenet().double(), maps_of(3, 40, torch.float64)
     folded = fold(network, maps[:1]).double()
     assert sum(isinstance(m, FrozenDenseBlock) for m in folded.modules()) == 4
@@ -106,7 +106,7 @@ def test_a_dense_block_is_the_originals_in_float64() -> None:
     torch.testing.assert_close(gradient(folded, maps), gradient(network, maps), rtol=1e-8, atol=1e-9)
 
 
-def test_a_dense_block_of_another_make_stays() -> None:
+def test_a_dense_block_with_another_activation_stays() -> None:
     network = timm.create_model("densenet121", num_classes=2, act_layer="silu").eval()
     folded = fold(network, maps_of(3, 40)[:1])
     assert not any(isinstance(m, FrozenDenseBlock) for m in folded.modules())
@@ -114,7 +114,7 @@ def test_a_dense_block_of_another_make_stays() -> None:
 
 
 @pytest.mark.parametrize("arch", ["densenet121", "tf_efficientnet_lite0", "test_resnet"])
-def test_bfloat16_goes_through_packed_layers(arch: str) -> None:
+def test_frozen_layers_compute_in_bfloat16(arch: str) -> None:
     torch.manual_seed(0)
     network, maps = timm.create_model(arch, num_classes=2).eval(), maps_of(3, 48) / 9
     folded = fold(network, maps[:1])

@@ -1,4 +1,4 @@
-"""Training: a killed one goes on bit for bit, and what cannot work says so."""
+"""Training: a killed one continues bit for bit, and impossible ones fail with a reason."""
 
 import dataclasses
 from pathlib import Path
@@ -92,11 +92,11 @@ def test_balanced_batches_are_half_positive() -> None:
 
 
 def test_balanced_batches_of_several_labels_are_refused() -> None:
-    with pytest.raises(TrainingError, match="there are 2; set balanced=False"):
+    with pytest.raises(TrainingError, match="exactly one label, got 2; set balanced=False"):
         next(epoch_order(np.zeros((64, 2), dtype=np.uint8), Recipe(epochs=1, balanced=True), seed=1, epoch=1))
 
 
-def test_a_model_that_was_trained_again_is_another_one_to_its_scores(tmp_path: Path, samples: Samples) -> None:
+def test_a_retrained_model_has_another_identity_in_its_scores(tmp_path: Path, samples: Samples) -> None:
     zoo = make_zoo(tmp_path, dataclasses.replace(RECIPE, epochs=1))
     make_samples(zoo.samples_dir("toy"))
     units = {"untrained": zoo.units("toy")}

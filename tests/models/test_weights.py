@@ -1,4 +1,4 @@
-"""Where models start: He weights, weights of every source, and the errors of those that cannot be had."""
+"""Where models start: He weights, weights of every source, and the errors of unavailable ones."""
 
 import dataclasses
 import math
@@ -118,17 +118,17 @@ def test_model_of_another_study_brings_its_weights_and_scaling(tmp_path: Path) -
 
 def test_start_from_another_architecture_is_refused() -> None:
     one, two = (build_classifier(a, channels=3, num_outputs=1, seed=0) for a in ("test_resnet", "test_efficientnet"))
-    with pytest.raises(WeightsError, match="of another shape"):
+    with pytest.raises(WeightsError, match="missing or have another shape"):
         start_from(one, two.state_dict())
 
 
-def test_a_hub_that_cannot_be_reached_names_three_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_names_three_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(name: str, **options: object) -> None:
         raise OSError(f"no route to the host of {name}")
 
     monkeypatch.setattr(architectures.timm, "create_model", unreachable)
     for weights, name in (("hub", "densenet121.ra_in1k"), ("hub:some/model", "hf-hub:some/model")):
-        with pytest.raises(WeightsError, match=rf"{name} could not be fetched.*Three ways out"):
+        with pytest.raises(WeightsError, match=rf"{name} could not be fetched.*Choose one"):
             build_pretrained("densenet121.ra_in1k", weights, channels=3, num_outputs=1, seed=0)
 
 
