@@ -52,18 +52,20 @@ class Index:
     def __post_init__(self) -> None:
         absent = [name for name in (*INDEX_COLUMNS, *self.labels) if name not in self.table.columns]
         if absent:
-            raise DataError(f"the index lacks the columns {absent}; it has {list(self.table.columns)}")
+            raise DataError(f"expected the columns {absent} in the index, got {list(self.table.columns)}; add them")
         repeated = self.table["image_id"][self.table["image_id"].duplicated()]
         if len(repeated):
-            raise DataError(f"{len(repeated)} image ids occur twice in the index, the first is {repeated.iloc[0]!r}")
-
+            raise DataError(
+                f"expected unique image ids in the index, got {len(repeated)} twice, the first is "
+                f"{repeated.iloc[0]!r}; rename or remove them"
+            )
         for column in ("image_id", "patient_id"):
             wrong = self.table[column].astype(str)
             wrong = wrong[wrong.str.contains(_CONTROL, regex=True)]
             if len(wrong):  # splits.csv would not keep them
                 raise DataError(
                     f"{len(wrong)} rows of the index have control characters in {column}, the first is "
-                    f"{wrong.iloc[0]!r}; expected text of one line: repair them"
+                    f"{wrong.iloc[0]!r}; expected text of one line: remove these characters"
                 )
 
     def fingerprint(self) -> str:

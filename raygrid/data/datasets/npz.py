@@ -85,7 +85,7 @@ def read_npz_row(path: Path, name: str, row: int) -> NDArray[Any]:
 
 @lru_cache(maxsize=6)
 def _mapped(path: Path, name: str, changed: int, size: int) -> NDArray[Any] | str:
-    """Return the mapped array or, as text, its damage: a damaged array is unpacked once, not once per image."""
+    """Return the mapped array or an error message; caching it unpacks a damaged array once, not once per image."""
     try:
         header = read_npz_header(path, name)
 

@@ -2,7 +2,7 @@
 
 A damaged file raises DamagedFileError, to which the data set adds its remedy (`raygrid.data.damage`). Pillow reads TIFF
 here, not tifffile: it has its own codecs (LZW, JPEG, deflate). It decodes one kind wrongly, 16-bit colour stored plane
-by plane, which is refused; it turns TIFF by its orientation only when it reads from an open file, as here.
+by plane, which is refused; it decodes rotated TIFF correctly from an open file, as here.
 """
 
 import stat

@@ -32,7 +32,7 @@ def to_unit_range(images: NDArray[np.uint8], device: str = "cpu") -> "Tensor":
 def round_to_levels(adversarial: "Tensor", images: "Tensor", epsilon: float) -> "Tensor":
     """Return adversarial images of whole grey levels, at most `epsilon` from the images.
 
-    All images are float32 (n, channel, height, width) in [-1, 1]; `images` are whole grey levels already. The budget
+    All images are (n, channel, height, width) in [-1, 1]; `images` are whole grey levels already. The budget
     is rounded down to whole levels, so rounding never leaves it: 0.02 becomes 2 of 255 levels, 0.0157.
     """
     most = math.floor(epsilon * GREY_LEVELS_PER_UNIT * (1 + 1e-9))
@@ -44,9 +44,9 @@ def round_to_levels(adversarial: "Tensor", images: "Tensor", epsilon: float) -> 
 def round_towards(images: "Tensor", changed: "Tensor") -> "Tensor":
     """Return the changed images with every value rounded to a whole grey level, towards the image.
 
-    All images are float32 (n, channel, height, width) in [-1, 1]; `images` are whole grey levels already. No value
-    moves further from the image, so the result keeps the budget of the change: a change of 2.55 levels becomes 2,
-    and rounding to nearest would make it 3.
+    All images are (n, channel, height, width) in [-1, 1]; `images` are whole grey levels already. No value
+    moves further from the image, so the result keeps the budget of the change: a change of 2.55 levels becomes 2;
+    rounding to nearest would make it 3.
     """
     before = (images + 1).mul_(GREY_LEVELS_PER_UNIT).round_()
     change = (changed + 1).mul_(GREY_LEVELS_PER_UNIT).sub_(before)
