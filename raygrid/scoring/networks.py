@@ -1,4 +1,4 @@
-"""What must hold of a model before hours are spent: on attacks through it, on surrogates for attacks on it."""
+"""Networks that raygrid did not train, opened for a study and checked before it starts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from raygrid.targets.surrogate import ExternalSurrogate
 def open_external(folder: StudyFolder, target: TargetSpec, samples: Samples) -> ExternalTarget:
     """Return a target that raygrid did not train.
 
-    Raises SpecError for a label of its answers that the samples do not have, and what `open_target` raises.
+    Raises SpecError if its answers name a label that the samples do not have, and the errors of `open_target`.
     """
     for label in target.answer.labels:
         if label and label not in samples.labels:
@@ -37,14 +37,14 @@ def open_external(folder: StudyFolder, target: TargetSpec, samples: Samples) -> 
 
 
 def open_external_surrogate(folder: StudyFolder, target: TargetSpec, samples: Samples) -> ExternalSurrogate:
-    """Return the network of a target, to be attacked through. Raises what `open_surrogate` raises."""
+    """Return the network of a target as a surrogate. Raises the errors of `open_surrogate`."""
     dataset = folder.study.modality(target.modality).dataset
     size = dataset.image_size
     return open_surrogate(target, labels=samples.labels, channels=dataset.channels, image_size=size)
 
 
 def open_members(folder: StudyFolder, surrogate: SurrogateSpec, samples: Samples) -> list[nn.Module]:
-    """Return the networks that a surrogate is made of, ready to be attacked through."""
+    """Return the networks of a surrogate, ready for gradients."""
     return [
         open_external_surrogate(folder, member, samples) if isinstance(member, TargetSpec) else _pulled(folder, member)
         for member in folder.study.members_of(surrogate)
@@ -57,14 +57,14 @@ def _pulled(folder: StudyFolder, model: ModelSpec) -> nn.Module:
 
 
 class Guarded(nn.Module):
-    """A network that raygrid did not train, whatever it raises made an error that names it."""
+    """A network that raygrid did not train; its exceptions become errors that name it."""
 
     def __init__(self, spec: TargetSpec, target: nn.Module) -> None:
         super().__init__()
         self._spec, self.target = spec, target
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the network's logits (batch, labels). Raises RaygridError, DataError for what others raise."""
+        """Return the network's logits (batch, labels). Raises RaygridError; other exceptions become DataError."""
         with _named(self._spec):
             logits: Tensor = self.target(images)
         return logits
@@ -76,21 +76,22 @@ def _named(target: TargetSpec) -> Iterator[None]:
         yield
     except RaygridError:
         raise
-    except Exception as error:  # somebody else's code raises whatever it likes
+    except Exception as error:  # foreign code can raise anything
         raise DataError(f"target {target.label!r}: {target.source} raised {type(error).__name__}: {error}") from error
 
 
 def verify_external(folder: StudyFolder, target: TargetSpec, samples: Samples) -> None:
-    """Return nothing if a target that raygrid did not train answers the first test images as it was declared to.
+    """Check the answers of a target to the first test images against its declaration.
 
-    They are among the clean images that it is asked about anyway, so an endpoint is not asked for more. Raises
-    SpecError, too, where a budget does not cover those; DataError, StoreError as `check_target` does.
+    The study scores these images anyway, so the check costs an endpoint no further requests.
+
+    Raises SpecError if its budget does not cover the clean test images, and the errors of `check_target`.
     """
     limit, least = limit_of(target), samples.num_test + CHECKS
     if limit and limit < least:
         raise SpecError(
             f"target {target.label!r}: max_images is {limit}, and the clean test images alone take {least}; "
-            f"raise it to {allowance(folder.study, target, samples.num_test).num_images_of_all} to leave nothing out"
+            f"raise it to {allowance(folder.study, target, samples.num_test).num_images_of_all} to cover everything"
         )
     count = max(2, min(target.endpoint.batch_size, samples.num_test))
     pull(samples.folder, without=DEVELOPMENT_FILES)

@@ -1,17 +1,17 @@
-"""Which attacks an endpoint with a budget is asked about: what says most first, until the images are spent.
+"""The query budget of an endpoint: which attacks it is asked about, the most informative ones first.
 
-Clean images come first, and two by which a doubtful target is tried: without them nothing can be said. Then whole
-cells, one attack through one surrogate: its adversarial images and their controls, two for each test image. Cells are
-asked in this order, and the first that does not fit ends it, so that a larger budget adds cells and takes none away:
+Clean images come first, with two images for the check of a suspicious target: without them there is no result. Then
+come whole cells, one attack through one surrogate: its adversarial images and their controls, two for each test image.
+Cells follow the order below, and the first one that does not fit ends the list. So a larger budget adds cells and
+removes none.
 
-    attacks     the one of most steps first, at its largest epsilon: if that does no harm, no other will. Then its
-                smaller epsilons, which make the curve; then the attack of next most steps, and so on.
-    surrogates  of each attack: ensembles, then models that start from weights learned elsewhere, which transfer best,
-                then the others; of each kind the trainings before their retrained twins, which say the same again;
-                last the networks that raygrid did not train.
+    attacks     the attack with the most steps first, at its largest epsilon: if it does no harm, no other will. Then
+                its smaller epsilons, which make the curve. Then the attack with the next most steps, and so on.
+    surrogates  for each attack: ensembles; then models that start from weights learned elsewhere, which transfer best;
+                then the others; then the networks that raygrid did not train. Within each group retrained twins come
+                last: they add the least.
 
-So even a small budget tells the damage that matters most, and it tells it of every kind of surrogate before it turns to
-attacks that do less.
+So even a small budget measures the worst damage, through every kind of surrogate, before it measures weaker attacks.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -23,17 +23,17 @@ QueryCell = tuple[str, str]  # name of a surrogate, key of an attack
 NotAsked = Mapping[tuple[str, str], Set[QueryCell]]  # by modality and target
 
 PER_CELL = 2  # images of each test image: adversarial, control
-CHECKS = 2  # black and white, by which a doubtful target is tried before anything starts
+CHECKS = 2  # a black and a white image, for the check of a suspicious target
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What a target is asked.
+    """The queries to one target.
 
     Attributes:
-        cells: every (surrogate, attack) of the study, what says most first.
-        num_asked: of them, the first ones that are asked.
-        num_test: test images.
+        cells: every (surrogate, attack) of the study, the most informative first.
+        num_asked: number of cells, from the first, that the budget covers.
+        num_test: number of test images.
     """
 
     target: TargetSpec
@@ -43,17 +43,17 @@ class Allowance:
 
     @property
     def left_out(self) -> frozenset[QueryCell]:
-        """The cells that are not asked."""
+        """The cells that the budget does not cover."""
         return frozenset(self.cells[self.num_asked :])
 
     @property
     def num_images(self) -> int:
-        """Images that are sent at most."""
+        """Maximum number of images that are sent."""
         return self._images_of(self.num_asked)
 
     @property
     def num_images_of_all(self) -> int:
-        """Images that would be sent without a limit: the budget that leaves nothing out."""
+        """Number of images without a limit: the budget that covers every cell."""
         return self._images_of(len(self.cells))
 
     def _images_of(self, num_cells: int) -> int:
@@ -66,7 +66,7 @@ def limit_of(target: TargetSpec) -> int:
 
 
 def allowance(study: StudySpec, target: TargetSpec, num_test: int) -> Allowance:
-    """Return what a target is asked, given the number of test images of its modality."""
+    """Return the queries to a target, given the number of test images of its modality."""
     cells = tuple(
         (surrogate.name, attack.key)
         for attack in strongest_first(study.transfer.attacks)
@@ -78,21 +78,21 @@ def allowance(study: StudySpec, target: TargetSpec, num_test: int) -> Allowance:
 
 
 def num_requests(study: StudySpec, target: TargetSpec, num_test: int, num_cells: int) -> int:
-    """Return how many requests carry the clean images and `num_cells` cells: a block is cut into batches."""
+    """Return the number of requests for the clean images and `num_cells` cells: each block is cut into batches."""
     block, batch = study.transfer.block_size, target.endpoint.batch_size
     sizes = [min(block, num_test - start) for start in range(0, num_test, block)]
     return (1 + PER_CELL * num_cells) * sum(-(-size // batch) for size in sizes)
 
 
 def strongest_first(attacks: Sequence[AttackSpec]) -> list[AttackSpec]:
-    """Return attacks by name, that of most steps first, each from its largest epsilon to its smallest."""
+    """Return attacks grouped by name, the most steps first, each group from its largest epsilon to its smallest."""
     names = list(dict.fromkeys(a.name for a in attacks))
     most = {name: max(a.steps for a in attacks if a.name == name) for name in names}
     return sorted(attacks, key=lambda a: (-most[a.name], names.index(a.name), -a.epsilon))
 
 
 def likeliest_first(study: StudySpec, surrogates: Sequence[SurrogateSpec]) -> list[SurrogateSpec]:
-    """Return ensembles, pre-trained models, others, networks that raygrid did not train; the lowest instances first."""
+    """Return ensembles, pre-trained models, other models, external networks; within each the lowest instance first."""
 
     def key(surrogate: SurrogateSpec) -> tuple[int, int]:
         if not isinstance(surrogate, ModelSpec):

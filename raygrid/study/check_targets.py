@@ -1,4 +1,4 @@
-"""What must hold before hours are spent on models: test images that tell something, targets that answer."""
+"""Checks before hours of training: the test images allow an AUC, and the targets answer."""
 
 from collections.abc import Callable
 
@@ -12,17 +12,20 @@ from raygrid.study.cluster import Resources
 
 
 def require_scorable(folder: StudyFolder, *, warn_only: bool) -> None:
-    """Find test images of which no AUC could be told, before hours are spent on models.
+    """Check that the test images of every modality allow an AUC.
 
-    Raises DataError, unless it is to be told only: who prepares looks at the images next.
+    Args:
+        warn_only: print a warning instead, as after a preparation alone.
+
+    Raises DataError if no label has both positive and negative test images.
     """
     for modality in folder.study.studied:
         samples = _samples(folder, modality)
         if samples.scorable_labels:
             continue
         message = (
-            f"{modality.name}: none of {list(samples.labels)} has images with it and without it among the "
-            f"{samples.num_test} test images, so no AUC could be told; more patients, or a larger test_fraction"
+            f"{modality.name}: none of {list(samples.labels)} has positive and negative images among the "
+            f"{samples.num_test} test images, so no AUC is defined; add patients, or raise test_fraction"
         )
         if not warn_only:
             raise DataError(message)
@@ -30,14 +33,13 @@ def require_scorable(folder: StudyFolder, *, warn_only: bool) -> None:
 
 
 def check_targets(folder: StudyFolder, resources: Callable[[], Resources] | None, *, report_all: bool = False) -> None:
-    """Try the targets that raygrid did not train, and score clean images by them, before surrogates are trained.
+    """Check the targets that raygrid did not train, and score clean images with them, before surrogates are trained.
 
-    Those whose clean scores are complete were tried before, and are not asked again; one that is attacked through is
-    tried as long as that is not done.
+    A target with complete clean scores has passed and is not queried again, unless attacks through it are missing.
 
     Args:
-        resources: of the cluster that scores, asked for only if there is something to score; None tries alone.
-        report_all: whether nothing else is to be done: then those that were tried before are told of again.
+        resources: of the cluster that scores, called only if clean scores are missing; None skips the scoring.
+        report_all: print the clean AUC of every target, not only of those that are scored now.
     """
     from raygrid.study.transfer import missing_external_clean, score_external_clean
 
@@ -51,13 +53,13 @@ def check_targets(folder: StudyFolder, resources: Callable[[], Resources] | None
         for target in (t for t in external if t.name in unscored or t in through):
             from raygrid.scoring.networks import verify_external
 
-            tell(f"targets: {modality.name}: trying {target.name}")
+            tell(f"targets: {modality.name}: checking {target.name}")
             verify_external(folder, target, samples)
         if lacking and resources is not None:
             score_external_clean(folder, modality, resources())
         if resources is not None:
-            told = {t.name for t in external} if report_all else unscored
-            _tell_clean(folder, modality, samples, told)
+            reported = {t.name for t in external} if report_all else unscored
+            _tell_clean(folder, modality, samples, reported)
 
 
 def _tell_clean(folder: StudyFolder, modality: ModalitySpec, samples: Samples, names: set[str]) -> None:
@@ -78,11 +80,11 @@ def _samples(folder: StudyFolder, modality: ModalitySpec) -> Samples:
 
 
 def _doubt(low: float, high: float) -> str:
-    """Return what an interval of a clean AUC makes one doubt, "" if nothing."""
+    """Return a warning about the interval of a clean AUC; empty for a good one."""
     from raygrid.analysis.tables import LEARNED_BOUND
 
     if low > LEARNED_BOUND:
         return ""
     if high < 0.5:
-        return "; below chance: its answers may be the wrong way round, see to their order or sign as declared"
+        return "; below chance: its answers may be reversed, check their declared order and sign"
     return "; so it may have learned little, or its input or answers are declared wrongly"

@@ -1,11 +1,11 @@
-"""Programs of torch.export, opened only after a look through the file.
+"""Programs of torch.export, opened only after a check of the whole file.
 
 `torch.export.load` unpickles what a file marks as pickled, looks functions up by name, imports the modules that the
-types of inputs and outputs name, and evaluates the expressions of dynamic shapes, so a file made for it could run
-anything. What stands here is let through: tensors as raw bytes, example inputs that PyTorch's weights-only reader
-takes, a graph of operators of PyTorch with plain names, expressions of plain symbols, and tuples, lists and dicts.
-That is what `torch.export.save` writes for a network of PyTorch's own layers. PyTorch gets a copy of the entries that
-passed, not the file: its reader of archives can see other entries in a crafted file than Python's does.
+types of inputs and outputs name, and evaluates the expressions of dynamic shapes, so a crafted file could run
+any code. This module accepts only tensors as raw bytes, example inputs that PyTorch's weights-only reader accepts, a
+graph of operators of PyTorch with plain names, expressions of plain symbols, and tuples, lists and dicts. For a network
+of PyTorch's own layers `torch.export.save` writes nothing else. PyTorch gets a copy of the accepted entries, not the
+file: in a crafted file its archive reader can see other entries than Python's.
 """
 
 import io
@@ -34,7 +34,7 @@ _OPERATORS = re.compile(
     r"|torch\.sym_\w+|math\.\w+"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|getitem|eq|ne|lt|le|gt|ge|and_|or_|not_)"
 )
-_SOURCES = re.compile(  # PyTorch resolves a name that starts with one of these, attribute by attribute
+_SOURCES = re.compile(  # PyTorch resolves a name with one of these prefixes, attribute by attribute
     r"(?!torch|_operator|math|#).*"
     r"|(torch|_operator|math)\.\w+"
     r"|torch\.(_C|_C\._nn|fft|functional|linalg|special|nn\.functional|nn\.modules\.\w+)\.\w+"
@@ -64,7 +64,7 @@ _KNOWN_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Program:
-    """An exported network and the shape of the images it takes; None is any number, of a dynamic axis."""
+    """An exported network and its input shape; None is a dynamic axis, of any length."""
 
     network: nn.Module
     input_shape: tuple[int | None, ...]
@@ -73,7 +73,7 @@ class Program:
 def load_program(path: Path) -> Program:
     """Return the program of a .pt2 file.
 
-    Raises WeightsError for a file that is none, could run code, or takes more than one array.
+    Raises WeightsError if the file is not a program, could run code, or takes more than one array.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -81,7 +81,7 @@ def load_program(path: Path) -> Program:
         loaded = torch.export.load(harmless)
     except WeightsError:
         raise
-    except Exception as error:  # damage shows as anything, from zipfile.BadZipFile to a KeyError
+    except Exception as error:  # a damaged file can raise anything, from zipfile.BadZipFile to KeyError
         raise WeightsError(
             f"{path} cannot be opened as an exported program ({type(error).__name__}: {str(error)[:200]}); make it "
             "with torch.export.save, by the same version of PyTorch"
@@ -90,17 +90,17 @@ def load_program(path: Path) -> Program:
     if len(takes) != 1 or not isinstance(takes[0].meta.get("val"), torch.Tensor):
         raise WeightsError(f"{path} takes {len(takes)} inputs; expected one, a batch of images")
     shape = tuple(n if isinstance(n, int) else None for n in takes[0].meta["val"].shape)
-    # its guards are code in the file, compiled when asked for; the shape is checked by ourselves
+    # the guards are code in the file; raygrid checks the shape itself
     network = loaded.module(check_guards=False).requires_grad_(False)
     for module in network.modules():
-        module.training = False  # an exported graph has no modes and refuses eval(); this is what it shows to others
+        module.training = False  # an exported graph has no modes and refuses eval(); other code reads this flag
     return Program(network, shape)
 
 
 def _harmless_copy(path: Path, archive: zipfile.ZipFile) -> io.BytesIO:
     """Return the archive's entries as a new archive.
 
-    Raises WeightsError that names the first thing in the archive which is neither tensor nor operator.
+    Raises WeightsError, which names the first entry or value that is not accepted.
     """
     names = archive.namelist()
     inside = [name.partition("/")[2] for name in names]
@@ -163,7 +163,7 @@ def _require_plain_string(path: Path, key: str, value: str) -> None:
 
 
 def _require_plain_tree(path: Path, key: str, spec: Any) -> None:
-    """Raise WeightsError unless the structure of a network's inputs or outputs is of tuples, lists and dicts alone."""
+    """Raise WeightsError unless the inputs or outputs of a network are nested tuples, lists and dicts alone."""
     try:
         protocol, root = json.loads(spec)
     except (ValueError, TypeError, RecursionError) as error:
@@ -192,7 +192,7 @@ def _is_plain_node(node: Any) -> bool:
 
 
 def _has_plain_keys(context: str, count: int) -> bool:
-    """Whether the context of a dict, JSON inside JSON, is a list of plain keys, one for each child."""
+    """Whether the context of a dict, JSON inside JSON, is a list of plain keys, one per child."""
     try:
         keys = json.loads(context)
     except (ValueError, RecursionError):
@@ -205,13 +205,13 @@ def _has_plain_keys(context: str, count: int) -> bool:
 
 
 def _is_plain(expression: str) -> bool:
-    """Whether an expression is of symbols, numbers and the functions of shapes alone: evaluated, it does nothing."""
+    """Whether an expression has symbols, numbers and functions of shapes alone, so evaluating it is harmless."""
     words = _WORDS.findall(expression)
     return bool(_CHARACTERS.fullmatch(expression)) and all(_KNOWN_WORDS.fullmatch(word) for word in words)
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the keys of all dicts inside with their values, and each part of a list with the list's key."""
+    """Yield the keys and values of all nested dicts, and each part of a list with the key of the list."""
     waiting = [("", value)]  # a list, not recursion: JSON may be nested deeper than Python calls
     while waiting:
         key, value = waiting.pop()

@@ -151,7 +151,7 @@ def test_test_images_of_one_class_are_found_before_anything_is_trained(
     write_json(zoo.samples_dir("toy") / "manifest.json", manifest)
     require_scorable(zoo, warn_only=True)
     assert ("warning: toy: none of ['finding']" in capsys.readouterr().out) != fits
-    with nullcontext() if fits else pytest.raises(DataError, match="among the 3 test images, so no AUC could be told"):
+    with nullcontext() if fits else pytest.raises(DataError, match="among the 3 test images, so no AUC is defined"):
         require_scorable(zoo, warn_only=False)
 
 
