@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# pdoc shows only the public names of raygrid itself; the packages below it are named one by one
+PACKAGES = $(subst /,.,$(basename $(filter-out raygrid/py.typed,$(wildcard raygrid/[a-z]*))))
 SHARED ?= ../shared
 
 .PHONY: demo test test-slow lint docs validate-cluster api audit real real-splits peers
@@ -33,7 +35,7 @@ validate-cluster: $(READY)
 
 # The reference of every public name, from the docstrings.
 api: $(READY)
-	PDOC_ALLOW_EXEC=1 $(BIN)/pdoc raygrid --docformat google -o build/api
+	PDOC_ALLOW_EXEC=1 $(BIN)/pdoc raygrid $(PACKAGES) --docformat google -o build/api
 	@echo "open build/api/index.html"
 
 # Known holes in the pinned versions; asks a database on the network.
