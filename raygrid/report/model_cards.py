@@ -1,4 +1,4 @@
-"""The models of a study with their cards, as records that the page walks."""
+"""The models of a study with their cards, as records for the template."""
 
 from collections.abc import Mapping
 from typing import Any

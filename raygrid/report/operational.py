@@ -1,4 +1,4 @@
-"""The section of the report for those who run a classifier, as records that the page walks.
+"""The report's section for operators of a classifier, as records for the template.
 
 The columns of each table are those of its frame (raygrid.analysis.tables.operational).
 """

@@ -1,4 +1,4 @@
-"""The AUC of every pairing under one attack, as records that the page walks."""
+"""The AUC of every pairing under one attack, as records for the template."""
 
 from collections.abc import Mapping, Sequence, Set
 from typing import Any

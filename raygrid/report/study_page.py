@@ -92,7 +92,7 @@ def _not_asked(results: StudyResults) -> list[str]:
 
 
 def _summary(results: StudyResults) -> list[str]:
-    """The findings in plain words, each from the tables or the AUC frame."""
+    """The findings in sentences, each from the tables or the AUC frame."""
     auc, cells = results.zoo_auc, results.tables[1]
     clean = auc[auc["condition"] == "clean"]
     pairings = auc[auc["condition"] != "clean"].drop_duplicates(["modality", "surrogate", "target"])
@@ -198,7 +198,7 @@ def _claims(ours: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _effects(effects: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row per contrast: its words, and the effect on the relative AUC and on the logit of the AUC."""
+    """One row per contrast: its factor and levels, the effect on relative AUC and on the logit of the AUC."""
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for effect in effects.to_dict("records"):
         contrast = {name: effect[name] for name in ("modality", "factor", "from", "to")}

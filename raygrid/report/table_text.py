@@ -31,9 +31,9 @@ _LATEX = {
 
 
 def lay_out(table_number: int, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the table in the paper's layout, holding in every place the row number of its cell in `cells`.
+    """Return the table in the paper's layout; each entry is the row number of its cell in `cells`.
 
-    The first two columns are the row labels; a place without a cell holds -1. Table 1's clean AUC stands in the first
+    The first two columns are the row labels; an entry without a cell is -1. Table 1's clean AUC stands in the first
     attack column only; it belongs to all of them.
     """
     if table_number not in _ROW_LABELS:
@@ -86,7 +86,7 @@ def caption_of(table_number: int, cells: pd.DataFrame) -> str:
 
 
 def void_notice(cells: pd.DataFrame) -> str:
-    """Return the notice that voids a table whose cells involve models that have not learned; "" if none do."""
+    """Return the notice that a table is void because models behind its cells did not learn; "" if all learned."""
     names = sorted({name for text in cells["unlearned"] for name in text.split("; ") if name})
     if not names:
         return ""
@@ -97,7 +97,7 @@ def void_notice(cells: pd.DataFrame) -> str:
 
 
 def notices_of(cells: pd.DataFrame, *, phantom: bool) -> list[str]:
-    """Return the lines that must stand with a table: the phantom watermark, the void notice, the missing cells."""
+    """Return the notices of a table: generated images, models that did not learn, missing cells."""
     missing = int(cells["auc"].isna().sum())
     lines = [PHANTOM_NOTICE if phantom else "", void_notice(cells)]
     if missing:

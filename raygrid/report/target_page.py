@@ -79,7 +79,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
 
 
 def _facts(results: StudyResults, one: Assessment) -> dict[str, str]:
-    """The origin of the numbers, in words -> value."""
+    """The origin of the numbers: label → value."""
     modality, record = one.target.modality, results.record
     title = results.samples[modality].manifest["title"]
     return {
@@ -122,7 +122,7 @@ def words_of_budget(attack: AttackSpec) -> str:
 
 
 def words_of_attacks(attacks: Sequence[AttackSpec]) -> str:
-    """Return the names and the epsilon of attacks that share it."""
+    """Return the names of attacks with one epsilon, and that epsilon."""
     return f"{' and '.join(a.name.upper() for a in attacks)} at ε = {attacks[0].epsilon:g}" if attacks else "none"
 
 

@@ -59,7 +59,7 @@ def column(page: Page, table: str, number: int) -> list[str]:
 
 def test_a_click_on_a_heading_sorts_and_another_turns_it_round(page: Page) -> None:
     before = column(page, "Models", 2)
-    heading = page.locator('table[aria-label="Models"]').get_by_role("button", name="Model, and its card")
+    heading = page.locator('table[aria-label="Models"]').get_by_role("button", name="Model and the path of its card")
     heading.click()
     assert column(page, "Models", 2) == sorted(before)
     heading.click()

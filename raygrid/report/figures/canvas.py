@@ -19,7 +19,7 @@ GREY, INK, OUTLINE = "#5f6368", "#202124", "#D55E00"
 
 
 def new_figure(width: float, height: float, phantom: bool, title: str = "") -> Figure:
-    """Return a white figure with, on phantoms, the watermark across it and in words above it."""
+    """Return a white figure; for phantoms, with a watermark across it and a notice above it."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     if phantom:

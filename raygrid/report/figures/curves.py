@@ -12,7 +12,7 @@ from raygrid.report.figures.canvas import COLOURS, CYCLE, GREY, INK, legend_belo
 
 
 def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
-    """Return AUC against epsilon per modality, from the cells of Table 1, with 95% bands and the clean AUC."""
+    """Return AUC against epsilon per modality, with 95% bands and the clean AUC, from the cells of Table 1."""
     modalities = list(cells["modality"].unique())
     figure = new_figure(1.6 + 3.4 * max(1, len(modalities)), 4.2, phantom)
     panels = figure.subplots(1, max(1, len(modalities)), sharey=True, squeeze=False)[0]
