@@ -28,7 +28,7 @@ from raygrid.targets.preprocessing import resize, to_array
 class Endpoint:
     """A function of images (batch, channel, height, width) in [-1, 1] to the answers of an HTTP target.
 
-    Raises what `HttpClient.post` and `AnswerStore.asking` raise, and DataError for a reply of another form.
+    Raises the errors of `HttpClient.post` and `AnswerStore.asking`, and DataError if the reply has another form.
     """
 
     def __init__(self, spec: TargetSpec, store: AnswerStore, client: HttpClient, *, num_outputs: int) -> None:

@@ -1,6 +1,6 @@
 """Programs of torch.export, opened only after a check of the whole file.
 
-`torch.export.load` unpickles what a file marks as pickled, looks functions up by name, imports the modules that the
+`torch.export.load` unpickles the parts that a file marks, looks functions up by name, imports the modules that the
 types of inputs and outputs name, and evaluates the expressions of dynamic shapes, so a crafted file could run
 any code. This module accepts only tensors as raw bytes, example inputs that PyTorch's weights-only reader accepts, a
 graph of operators of PyTorch with plain names, expressions of plain symbols, and tuples, lists and dicts. For a network
@@ -222,8 +222,8 @@ def _fields(value: Any) -> Iterator[tuple[str, Any]]:
             waiting.extend((key, part) for part in value)
 
 
-def _refused(path: Path, what: str) -> WeightsError:
+def _refused(path: Path, problem: str) -> WeightsError:
     return WeightsError(
-        f"{path}: {what}, and raygrid executes nothing from a file; name its network as a checkpoint instead: a "
+        f"{path}: {problem}, and raygrid executes nothing from a file; name its network as a checkpoint instead: a "
         "factory and a file of its weights"
     )

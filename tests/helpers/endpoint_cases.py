@@ -1,4 +1,4 @@
-"""Six grey images, an endpoint that answers with their brightness, and ways to ask it."""
+"""Six grey images, an endpoint that answers with their brightness, and clients for it."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def asked(spec: TargetSpec, folder: Path, images: torch.Tensor = IMAGES) -> np.n
 
 
 def patient(spec: TargetSpec, folder: Path) -> tuple[Endpoint, list[float]]:
-    """Return an endpoint that waits for nothing, and the list of the seconds that it would have waited."""
+    """Return an endpoint that does not wait, and the list of the seconds that it would have waited."""
     waits: list[float] = []
     store = AnswerStore(folder, endpoint_identity(spec), spec.endpoint.max_images)
     return Endpoint(spec, store, HttpClient(spec, sleep=waits.append), num_outputs=1), waits

@@ -1,4 +1,4 @@
-"""Functions that stand for somebody's deployed classifier in tests: array of images in [0, 1] in, logits out."""
+"""Functions that act as a deployed classifier in tests: array of images in [0, 1] to logits."""
 
 import os
 
@@ -15,7 +15,7 @@ _networks: dict[str, torch.nn.Module] = {}
 
 
 def first_model(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Answer as the first model of the study that the environment names: a stranger to raygrid, but for this file."""
+    """Answer as the first model of the study that the environment names."""
     from pathlib import Path
 
     folder = os.environ[STUDY_VARIABLE]
@@ -27,17 +27,17 @@ def first_model(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def first_network() -> torch.nn.Module:
-    """Return the network of the models of `toy_zoo`, of other weights."""
+    """Return the network of the models of `toy_zoo`, with other weights."""
     return build_classifier("test_resnet", channels=3, num_outputs=1, seed=99)
 
 
 def brightness(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Answer with how bright an image is."""
+    """Answer with the brightness of an image."""
     return np.asarray(40 * (images.mean(axis=(1, 2, 3)) - 0.45)[:, None], dtype=np.float32)
 
 
 def broken(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Answer with nothing."""
+    """Raise an error instead of an answer."""
     raise RuntimeError("the licence has run out")
 
 

@@ -1,4 +1,4 @@
-"""Targets for tests, named as a user names his own: one sound network, and functions that break one promise each."""
+"""Targets for tests, declared as by a user: one sound network, and functions that each break one rule."""
 
 import warnings
 from pathlib import Path
@@ -17,7 +17,7 @@ SIZE = 32
 
 
 def make_network() -> nn.Module:
-    """Return a small network of random weights, its logits spread as those of a trained one."""
+    """Return a small network with random weights, whose logits spread like those of a trained one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         network = timm.create_model("test_resnet", num_classes=len(LABELS)).eval()
@@ -48,7 +48,7 @@ def probabilities(images: np.ndarray) -> np.ndarray:
 
 
 def of_levels(images: np.ndarray) -> np.ndarray:
-    """Return the logits of grey levels (n, 32, 32, 3), as a program that opens files has them."""
+    """Return the logits of grey levels (n, 32, 32, 3), as read from files."""
     assert images.dtype == np.uint8
     return scores(images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
 
@@ -81,13 +81,13 @@ def blind(images: np.ndarray) -> np.ndarray:
 
 
 def batch_scaled(images: np.ndarray) -> np.ndarray:
-    """Return what a network in training mode would: each batch is scaled by itself."""
+    """Return the answers of a network in training mode, which scales each batch by itself."""
     answers = scores(images)
     return answers - answers.mean(axis=0)
 
 
 def timid(images: np.ndarray) -> np.ndarray:
-    """Return logits that lie in [0, 1], but for images that are black or white all over."""
+    """Return logits in [0, 1], except for black and white images."""
     return np.where(images.std(axis=(1, 2, 3), keepdims=True)[..., 0, 0] > 0, 0.5 + scores(images) / 1e3, 9.0)
 
 

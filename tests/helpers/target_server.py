@@ -1,4 +1,4 @@
-"""A small endpoint for tests: it counts the images that it is sent, and misbehaves as told."""
+"""A small endpoint for tests: it counts the images that it receives, and fails as configured."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ def read_images(request: dict[str, Any]) -> list[np.ndarray]:
 
 
 class Reply:
-    """What a request gets instead of answers. `headers` may hold Retry-After; `body` is sent as it is.
+    """A reply to a request instead of answers. `headers` may hold Retry-After; `body` is sent as it is.
 
     Attributes:
         drips: the body comes byte by byte, a hundredth of a second apart.
@@ -110,6 +110,6 @@ class TargetServer:
                     self.close_connection = True
 
             def log_message(self, *arguments: object) -> None:
-                """Say nothing: the output is the tests'."""
+                """Write nothing to the output of the tests."""
 
         return Handler

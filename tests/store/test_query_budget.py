@@ -1,4 +1,4 @@
-"""What a budget covers: counts by hand, what says most first, and what a larger one adds."""
+"""The cells that a budget covers: counted by hand, the most informative first, more with a larger budget."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_requests_are_counted_by_block(tmp_path: Path) -> None:
     assert num_requests(study, target, NUM_TEST, 3) == 3 * (1 + 2 * 3)
 
 
-def test_units_want_what_the_budget_covers_and_a_larger_one_adds_to_it(tmp_path: Path) -> None:
+def test_units_cover_the_budget_and_a_larger_one_adds_cells(tmp_path: Path) -> None:
     def asked(max_images: int) -> set[tuple[str, str, int]]:
         zoo = study_with(tmp_path, limited(max_images), zoo_as_targets=False)
         files = missing_files(zoo.units("toy"))
@@ -101,7 +101,7 @@ def test_units_want_what_the_budget_covers_and_a_larger_one_adds_to_it(tmp_path:
     assert len(asked(0)) == 2 * (1 + 8)
 
 
-def test_models_of_the_zoo_are_asked_all_whatever_the_budget_of_another(tmp_path: Path) -> None:
+def test_models_of_the_zoo_have_no_budget(tmp_path: Path) -> None:
     zoo = study_with(tmp_path, limited(74))
     tiles = {
         (f.tile.names, tuple(a.key for a in f.tile.attacks))
@@ -116,13 +116,13 @@ def test_models_of_the_zoo_are_asked_all_whatever_the_budget_of_another(tmp_path
 
 
 def finish(zoo: StudyFolder, units: list[Unit]) -> None:
-    """Let all that is asked for be there."""
+    """Complete all requested work."""
     for file in missing_files(units):
         file.describe_tile()
         write_text(file.path, "scores")
 
 
-def test_what_a_budget_leaves_out_is_not_missing_but_told(tmp_path: Path) -> None:
+def test_cells_beyond_a_budget_are_reported_and_not_missing(tmp_path: Path) -> None:
     zoo = study_with(tmp_path / "study", limited(74), zoo_as_targets=False)
     units = zoo.units("toy")
     finish(zoo, units)
@@ -153,7 +153,7 @@ def test_a_budget_that_is_spent_early_waits_for_a_larger_one(tmp_path: Path) -> 
     assert [u.block for u in (f.unit for f in missing_files(again)) if u.surrogate == MODEL] == [0, 1]
 
 
-def test_a_plan_says_what_an_endpoint_is_asked_and_how_long_it_takes(tmp_path: Path) -> None:
+def test_a_plan_reports_the_queries_to_an_endpoint_and_their_time(tmp_path: Path) -> None:
     study = study_with(tmp_path, limited(122, requests_per_second=0.001)).study
     text = "\n".join(_external(study, "toy", NUM_TEST))
     assert "target toy external-clinic (http): 122 images" in text  # 2 to try it, 24 clean, two cells of 48
@@ -171,7 +171,7 @@ def test_answers_are_no_leftovers_while_the_study_names_their_target(tmp_path: P
     assert [unused.path for unused in find_unused(zoo)] == [tmp_path / "answers" / "toy" / "external-old"]
 
 
-def test_pairings_that_were_not_asked_are_not_missing() -> None:
+def test_pairings_beyond_a_budget_are_not_missing() -> None:
     first, second = model("a"), model("b")
     endpoint = replace(ENDPOINT, modality="eye")
     study: StudySpec = replace(small_study([first, second]), targets=(endpoint,))

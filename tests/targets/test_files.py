@@ -1,4 +1,4 @@
-"""Files and modules of targets: nothing in them is executed unasked, and they stand for the target."""
+"""Files and modules of targets: raygrid executes no code in them, and their content is the target's identity."""
 
 import shutil
 import subprocess
@@ -83,7 +83,7 @@ def test_a_damaged_file_is_named(kind: str, name: str, tmp_path: Path) -> None:
 # --- what stands for a target
 
 
-def test_the_identity_is_that_of_everything_that_changes_an_answer(target_files: Path, tmp_path: Path) -> None:
+def test_the_identity_covers_everything_that_changes_an_answer(target_files: Path, tmp_path: Path) -> None:
     spec = specs(target_files)["onnx"]
     moved = tmp_path / "elsewhere.onnx"
     shutil.copy(target_files / "clinic.onnx", moved)
@@ -98,7 +98,7 @@ def test_the_identity_is_that_of_everything_that_changes_an_answer(target_files:
     assert len({target_identity(s) for s in (spec, *other)}) == 5
 
 
-def test_how_an_endpoint_is_asked_is_no_part_of_its_identity() -> None:
+def test_the_limits_of_an_endpoint_do_not_change_its_identity() -> None:
     spec = target("http", "http://127.0.0.1:1/predict")
     same = EndpointSpec(batch_size=1, requests_per_second=9, timeout_s=1, retries=0, token_variable="T", max_images=5)
     assert target_identity(replace(spec, endpoint=same)) == target_identity(spec)
@@ -106,7 +106,7 @@ def test_how_an_endpoint_is_asked_is_no_part_of_its_identity() -> None:
     assert target_identity(replace(spec, source="http://127.0.0.1:2/predict")) != target_identity(spec)
 
 
-def test_scores_of_another_rounding_are_not_those_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_rounding_changes_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = TargetSpec(modality="m", label="t", kind="http", source="http://127.0.0.1:1/predict")
     files = replace(exact, received="png")
     before = target_identity(exact), target_identity(files)
@@ -115,7 +115,7 @@ def test_scores_of_another_rounding_are_not_those_of_this_one(monkeypatch: pytes
     assert target_identity(files) != before[1]
 
 
-def test_tensors_beside_an_onnx_file_are_part_of_it(target_files: Path, tmp_path: Path) -> None:
+def test_the_identity_covers_tensors_beside_an_onnx_file(target_files: Path, tmp_path: Path) -> None:
     import onnx
 
     name = "weights " + "x" * 140  # a length that takes two bytes
@@ -132,7 +132,7 @@ def test_tensors_beside_an_onnx_file_are_part_of_it(target_files: Path, tmp_path
         target_identity(spec)
 
 
-def test_a_function_is_known_by_its_module_which_is_not_executed(
+def test_the_identity_of_a_function_hashes_its_module_without_executing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "their_package"
@@ -150,7 +150,7 @@ def test_a_function_is_known_by_its_module_which_is_not_executed(
         target_identity(target("callable", "their_package.absent:scores"))
 
 
-def test_asking_for_an_identity_does_not_load_pytorch() -> None:
+def test_the_identity_does_not_load_pytorch() -> None:
     code = (
         "import sys\nfrom raygrid.store.target_identity import target_identity\nfrom raygrid.spec import TargetSpec\n"
         "target_identity(TargetSpec(modality='m', label='l', kind='http', source='http://127.0.0.1'))\n"

@@ -1,4 +1,4 @@
-"""An endpoint is asked slowly, for nothing twice, and within what was agreed."""
+"""An endpoint gets each image once, at the declared rate and within its budget."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ from raygrid.targets.rate_limit import RateLimiter
 # --- for nothing twice
 
 
-def test_an_image_is_asked_once(server: TargetServer, tmp_path: Path) -> None:
+def test_an_image_is_sent_once(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server)
     twice = torch.cat([IMAGES, IMAGES.flip(0)])
     assert asked(spec, tmp_path, twice) == pytest.approx(np.concatenate([EXPECTED, EXPECTED[::-1]]), abs=1e-6)
@@ -36,13 +36,13 @@ def test_an_image_is_asked_once(server: TargetServer, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.asked"))
 
 
-def test_requests_are_filled_with_what_is_not_known(server: TargetServer, tmp_path: Path) -> None:
+def test_requests_hold_only_images_without_an_answer(server: TargetServer, tmp_path: Path) -> None:
     asked(spec_of(server), tmp_path, IMAGES[::3])
     asked(spec_of(server), tmp_path)
     assert [len(images) for images in server.requests] == [2, 4]
 
 
-def test_answers_are_kept_for_what_was_sent_to_whom(server: TargetServer, tmp_path: Path) -> None:
+def test_answers_are_kept_by_image_and_endpoint_version(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server, max_images=12)
     asked(spec, tmp_path)
     likely = replace(spec, answer=AnswerSpec(kind="probability"))
@@ -56,7 +56,7 @@ def test_answers_are_kept_for_what_was_sent_to_whom(server: TargetServer, tmp_pa
         asked(other, tmp_path)
 
 
-def test_two_that_ask_at_once_read_each_others_answers(server: TargetServer, tmp_path: Path) -> None:
+def test_concurrent_processes_read_each_others_answers(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server)
     first, second = (patient(spec, tmp_path)[0] for _ in range(2))
     assert first(IMAGES) == pytest.approx(EXPECTED)
@@ -64,7 +64,7 @@ def test_two_that_ask_at_once_read_each_others_answers(server: TargetServer, tmp
     assert set(server.counts.values()) == {1}
 
 
-def test_a_kill_costs_the_request_in_flight_and_nothing_else(server: TargetServer, tmp_path: Path) -> None:
+def test_a_kill_loses_only_the_request_in_progress(server: TargetServer, tmp_path: Path) -> None:
     command = [
         sys.executable,
         str(Path(__file__).parents[1] / "helpers" / "ask_endpoint.py"),
@@ -87,7 +87,7 @@ def test_a_kill_costs_the_request_in_flight_and_nothing_else(server: TargetServe
     assert len(server.counts) == 4 * (BATCH - 1) + 1
 
 
-def test_a_killed_request_stays_counted_until_it_is_asked_again(server: TargetServer, tmp_path: Path) -> None:
+def test_a_killed_request_counts_until_it_is_repeated(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server, max_images=6)
     found, _ = patient(spec, tmp_path)
     leftover = tmp_path / "0123.asked"
@@ -101,7 +101,7 @@ def test_a_killed_request_stays_counted_until_it_is_asked_again(server: TargetSe
 # --- within a budget
 
 
-def test_a_budget_is_never_passed(server: TargetServer, tmp_path: Path) -> None:
+def test_a_budget_is_never_exceeded(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server, max_images=5)
     with pytest.raises(
         BudgetSpentError, match=r"4 images were sent .* 2 more would exceed max_images=5; every answer is"
@@ -114,7 +114,7 @@ def test_a_budget_is_never_passed(server: TargetServer, tmp_path: Path) -> None:
     assert server.counts.total() == 6
 
 
-def test_a_budget_counts_what_others_have_under_way(server: TargetServer, tmp_path: Path) -> None:
+def test_a_budget_counts_requests_of_others_in_progress(server: TargetServer, tmp_path: Path) -> None:
     spec = spec_of(server, max_images=6, batch_size=6)
     server.hold = 0
     slow = threading.Thread(target=asked, args=(spec, tmp_path))
@@ -144,7 +144,9 @@ def test_the_check_costs_one_request_whose_answers_are_kept(server: TargetServer
         (lambda images: [[0.25]] * len(images), "expected different answers"),
     ],
 )
-def test_the_check_asks_black_and_white_only_in_doubt(answer: Any, message: str, tmp_path: Path) -> None:
+def test_the_check_sends_black_and_white_only_if_answers_are_suspicious(
+    answer: Any, message: str, tmp_path: Path
+) -> None:
     levels = np.array([20, 60, 100], np.uint8)[:, None, None, None] * np.ones((1, SIZE, SIZE, 1), np.uint8)
     with TargetServer(answer) as server:
         spec = spec_of(server)
@@ -157,7 +159,7 @@ def test_the_check_asks_black_and_white_only_in_doubt(answer: Any, message: str,
 # --- slowly
 
 
-def test_turns_are_shared_by_all_that_ask_one_url() -> None:
+def test_workers_share_the_turns_of_one_url() -> None:
     now, waits = [1000.0], []
     limiters = [
         RateLimiter("http://127.0.0.1/a", 2.0, clock=lambda: now[0], sleep=waits.append),
@@ -176,7 +178,7 @@ def test_turns_are_shared_by_all_that_ask_one_url() -> None:
     assert waits[2:] == [20]
 
 
-def test_a_turn_of_a_wrong_clock_is_passed_over() -> None:
+def test_a_turn_from_a_wrong_clock_is_ignored() -> None:
     RateLimiter("http://127.0.0.1/c", 1.0, clock=lambda: 1e9, sleep=lambda _: None).wait()
     waits: list[float] = []
     RateLimiter("http://127.0.0.1/c", 1.0, clock=lambda: 1000.0, sleep=waits.append).wait()

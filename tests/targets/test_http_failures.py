@@ -1,4 +1,4 @@
-"""Whatever an endpoint does ends in a clear message, and nothing that it answered is lost."""
+"""Every failure of an endpoint gives a clear message, and no answer is lost."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from raygrid.targets.http_client import HttpClient
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 408])
-def test_what_may_pass_is_asked_again(status: int, server: TargetServer, tmp_path: Path) -> None:
+def test_a_temporary_failure_is_retried(status: int, server: TargetServer, tmp_path: Path) -> None:
     server.replies = [Reply(status, "busy"), Reply(status, "busy")]
     found, waits = patient(spec_of(server), tmp_path)
     assert found(IMAGES[:2]) == pytest.approx(EXPECTED[:2])
@@ -39,7 +39,7 @@ def test_a_server_that_stays_broken_is_named(server: TargetServer, tmp_path: Pat
     assert found(IMAGES) == pytest.approx(EXPECTED)  # the same command again
 
 
-def test_the_server_says_when_to_come_again(server: TargetServer, tmp_path: Path) -> None:
+def test_retry_after_is_respected(server: TargetServer, tmp_path: Path) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     server.replies = [Reply(429, Retry_After="30"), Reply(503, Retry_After=later)]
     found, waits = patient(spec_of(server), tmp_path)
@@ -52,7 +52,7 @@ def test_the_server_says_when_to_come_again(server: TargetServer, tmp_path: Path
         found(IMAGES)
 
 
-def test_a_slow_server_is_not_waited_for(server: TargetServer, tmp_path: Path) -> None:
+def test_a_slow_server_times_out(server: TargetServer, tmp_path: Path) -> None:
     server.hold = 0
     found, _ = patient(spec_of(server, timeout_s=0.2, retries=0), tmp_path)
     with pytest.raises(EndpointError, match=r"failed 1 times, the last with ReadTimeout; .*timeout_s=0\.2"):
@@ -61,7 +61,7 @@ def test_a_slow_server_is_not_waited_for(server: TargetServer, tmp_path: Path) -
     assert found(IMAGES) == pytest.approx(EXPECTED)
 
 
-def test_a_server_that_drips_is_not_waited_for(server: TargetServer, tmp_path: Path) -> None:
+def test_a_reply_in_small_pieces_times_out(server: TargetServer, tmp_path: Path) -> None:
     drip = Reply(body=" " * 5000)  # 50 seconds, and never as long as the timeout without a byte
     drip.drips = True
     server.replies = [drip]
@@ -70,7 +70,7 @@ def test_a_server_that_drips_is_not_waited_for(server: TargetServer, tmp_path: P
         found(IMAGES)
 
 
-def test_a_reply_that_breaks_off_is_asked_for_again(server: TargetServer, tmp_path: Path) -> None:
+def test_a_broken_reply_is_retried(server: TargetServer, tmp_path: Path) -> None:
     broken = Reply(body='{"answers": [[1]')
     broken.missing = 9
     server.replies = [broken]
@@ -79,7 +79,7 @@ def test_a_reply_that_breaks_off_is_asked_for_again(server: TargetServer, tmp_pa
     assert len(server.requests) == 2
 
 
-def test_nobody_there_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_an_absent_server_is_an_error(tmp_path: Path) -> None:
     with TargetServer(brightness) as server:
         spec = spec_of(server)
     found, waits = patient(spec, tmp_path)
@@ -154,7 +154,7 @@ def test_a_damaged_file_of_answers_is_named(server: TargetServer, tmp_path: Path
 # --- the token
 
 
-def test_a_token_is_sent_and_told_to_nobody_else(
+def test_a_token_is_sent_and_appears_nowhere_else(
     server: TargetServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -193,7 +193,7 @@ def test_a_token_among_the_answers_is_not_in_the_traceback(
 
 
 @pytest.mark.parametrize("token", ["it's", 'a"b', "back\\slash", "ümlaut", "plain"])
-def test_a_token_is_masked_however_a_reply_writes_it(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_masked_in_every_form(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLINIC_TOKEN", token)
     endpoint = EndpointSpec(token_variable="CLINIC_TOKEN")
     client = HttpClient(TargetSpec(modality="m", label="t", kind="http", source="http://localhost", endpoint=endpoint))
@@ -202,9 +202,7 @@ def test_a_token_is_masked_however_a_reply_writes_it(token: str, monkeypatch: py
         assert token not in client.excerpt(text)
 
 
-def test_a_token_that_is_not_there_is_named(
-    server: TargetServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_token_is_named(server: TargetServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLINIC_TOKEN", raising=False)
     with pytest.raises(SpecError, match="the environment variable CLINIC_TOKEN is not set"):
         asked(spec_of(server, token_variable="CLINIC_TOKEN"), tmp_path)

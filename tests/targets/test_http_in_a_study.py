@@ -1,4 +1,4 @@
-"""A study of an endpoint, from its budget to its AUCs: the server is sent what was planned, and nothing twice."""
+"""A study of an endpoint, from its budget to its AUCs: the server gets the planned images, each once."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def clinic(server: TargetServer, max_images: int) -> TargetSpec:
     return TargetSpec(modality="toy", label="clinic", kind="http", source=server.url, endpoint=endpoint)
 
 
-def test_a_model_behind_an_endpoint_has_its_aucs_within_a_budget_and_is_asked_nothing_twice(zoo: StudyFolder) -> None:
+def test_a_model_behind_an_endpoint_has_its_aucs_within_a_budget_and_gets_no_image_twice(zoo: StudyFolder) -> None:
     network = load_frozen(zoo, MODEL)
 
     def answer(images: list[np.ndarray]) -> list[list[float]]:

@@ -42,7 +42,7 @@ SAME, STRANGER, BROKEN = function("first_model"), function("brightness"), functi
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """Return two trained models, one of them once more as a function, and a stranger."""
+    """Return two trained models, one of them again as a function, and an unrelated target."""
     recipe = replace(RECIPE, epochs=1, augmentations=())
     folder = tmp_path_factory.mktemp("study")
     zoo = make_zoo(folder, recipe, models=MODELS, transfer=TRANSFER, targets=(SAME, STRANGER))
@@ -77,7 +77,7 @@ def test_a_model_behind_a_function_has_the_aucs_of_the_model(zoo: StudyFolder) -
     assert not same["white_box"].any()  # nobody told raygrid
 
 
-def test_decisions_of_a_function_are_those_of_the_model(zoo: StudyFolder) -> None:
+def test_a_function_of_a_model_has_the_decisions_of_the_model(zoo: StudyFolder) -> None:
     _, decisions = result_frames(zoo, "toy", opened(zoo))
     keys = ["surrogate", "attack", "epsilon", "condition", "label"]
     measures = ["sensitivity", "specificity", "fooled"]
@@ -97,7 +97,7 @@ def test_tables_and_effects_of_the_zoo_leave_external_targets_out(zoo: StudyFold
     assert missing_pairings(frame, study).empty
 
 
-def test_without_the_zoo_as_targets_only_the_others_are_scored(copied: StudyFolder) -> None:
+def test_without_the_zoo_as_targets_only_external_targets_are_scored(copied: StudyFolder) -> None:
     shutil.rmtree(copied.path / "scores")
     alone = changed(copied, zoo_as_targets=False)
     assert {file.tile.names for file in run_missing(alone)} == {(SAME.name, STRANGER.name)}
@@ -130,7 +130,7 @@ def test_clean_scores_come_before_any_model_is_trained(tmp_path: Path) -> None:
     assert low < auc <= high
 
 
-def test_a_target_that_cannot_answer_costs_its_own_scores_alone(copied: StudyFolder) -> None:
+def test_a_target_that_cannot_answer_loses_only_its_own_scores(copied: StudyFolder) -> None:
     grown = changed(copied, targets=(SAME, BROKEN, STRANGER))
     shutil.rmtree(grown.path / "scores")
     scorer = scorer_of(grown)
@@ -146,7 +146,7 @@ def test_a_target_that_cannot_answer_costs_its_own_scores_alone(copied: StudyFol
 
 
 class _Endpoint(nn.Module):
-    """Answers a number of images, and then that the budget is spent."""
+    """Answers a number of images, then raises that the budget is spent."""
 
     def __init__(self, left: int) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class _Endpoint(nn.Module):
         return images.mean(dim=(1, 2, 3))[:, None]
 
 
-def test_a_spent_budget_is_no_failure_and_a_larger_one_goes_on(
+def test_a_spent_budget_is_no_failure_and_a_larger_one_continues(
     copied: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = EndpointSpec(max_images=1000)
@@ -181,7 +181,7 @@ def test_a_spent_budget_is_no_failure_and_a_larger_one_goes_on(
     assert len(frame[frame["target"] == clinic.name]) == 1 + 2 * 4 * 2
 
 
-def test_a_target_added_later_leaves_what_is_there_as_it_is(copied: StudyFolder) -> None:
+def test_a_target_added_later_leaves_existing_scores_unchanged(copied: StudyFolder) -> None:
     before = {path: path.read_bytes() for path in copied.path.glob("scores/**/*.parquet")}
     twin = function("brightness", "twin")
     written = run_missing(changed(copied, targets=(SAME, STRANGER, twin)))
@@ -245,7 +245,7 @@ def test_a_model_without_clean_scores_stops_the_results_but_an_external_target_d
 
 
 def run_without_preparing(zoo: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Run a study whose samples are there, and return what was prepared or started; raises what the run raises."""
+    """Run a study with prepared samples, and return the stages that started; errors of the run pass through."""
     done: list[str] = []
 
     def prepared(*_: object) -> StudyFolder:
@@ -279,7 +279,7 @@ def test_a_mistake_ends_the_run_before_anything_is_trained(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("low", "high", "said"), [(0.61, 0.9, ""), (0.55, 0.9, "learned little"), (0.01, 0.2, "may be reversed")]
 )
-def test_a_clean_auc_that_is_doubtful_says_what_to_look_at(low: float, high: float, said: str) -> None:
+def test_a_low_clean_auc_gives_a_warning(low: float, high: float, said: str) -> None:
     doubt = _doubt(low, high)
     assert said in doubt
     assert bool(doubt) == bool(said)

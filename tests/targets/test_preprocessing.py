@@ -1,4 +1,4 @@
-"""What of an image reaches a target that raygrid did not train, and what its answer is worth."""
+"""The images that reach a target that raygrid did not train, and the logits from its answers."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ def levels_between(channels: int) -> Tensor:
 @pytest.mark.parametrize("contrast", [1, 0.3])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("received", ["png", "dicom", "jpeg:75"])
-def test_an_image_arrives_as_its_file_is_read(received: str, channels: int, contrast: float, tmp_path: Path) -> None:
+def test_a_delivered_image_equals_its_decoded_file(
+    received: str, channels: int, contrast: float, tmp_path: Path
+) -> None:
     spec = function("scores", received=received)
     shown = levels_between(channels) * contrast
     path = tmp_path / f"image.{received[:3]}"
@@ -40,7 +42,7 @@ def test_an_image_arrives_as_its_file_is_read(received: str, channels: int, cont
 
 
 @pytest.mark.parametrize("received", ["png", "dicom", "jpeg:75"])
-def test_equal_images_are_equal_files(received: str) -> None:
+def test_equal_images_give_equal_files(received: str) -> None:
     spec = function("scores", received=received)
     first, second = np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5, 3), np.uint8)
     assert encode(first, spec) == encode(second, spec)
@@ -68,7 +70,7 @@ def test_levels_keep_the_budget_of_the_attack(epsilon: float) -> None:
         assert (round_towards(clean, changed) - clean).abs().max() <= epsilon + 5e-7
 
 
-def test_an_image_of_levels_stays_as_it_is() -> None:
+def test_rounding_leaves_whole_grey_levels_unchanged() -> None:
     levels = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), np.uint8)
     moved = np.clip(levels.astype(int) + np.random.default_rng(2).integers(-8, 9, levels.shape), 0, 255)
     clean, changed = to_unit_range(levels), to_unit_range(moved.astype(np.uint8))
@@ -113,7 +115,7 @@ def test_pixels_are_scaled_as_declared(spec: InputSpec, images: Tensor, expected
     assert array[0, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_channels_come_as_declared() -> None:
+def test_channels_are_converted_as_declared() -> None:
     assert torch.equal(preprocess(GREY, InputSpec(channels=3)), (GREY.expand(1, 3, 2, 3) + 1) / 2)
     luminance = preprocess(COLOUR, InputSpec(channels=1))
     assert luminance.shape == (1, 1, 2, 2)
@@ -160,7 +162,7 @@ def test_probabilities_that_differ_keep_different_logits() -> None:
         assert (np.diff(logits_of(np.stack(pair, axis=1), kind="probability"), axis=1) > 0).all()
 
 
-def test_exclusive_outputs_are_set_against_all_others() -> None:
+def test_exclusive_outputs_are_compared_with_all_others() -> None:
     z = np.random.default_rng(0).normal(size=(40, 4)) * 3
     weights = np.exp(z)
     shares = weights / weights.sum(axis=1, keepdims=True)

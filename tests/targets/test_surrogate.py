@@ -1,4 +1,4 @@
-"""A network that raygrid did not train is attacked through: its gradients are its own, its rows are told apart."""
+"""A network that raygrid did not train as a surrogate: its gradients, its checks, its rows in the results."""
 
 import shutil
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_gradients_are_those_of_the_network(form: str, target_files: Path, image
 
 
 class Squashed(nn.Module):
-    """The network, its logits made probabilities."""
+    """The network with probabilities instead of logits."""
 
     def __init__(self, exclusive: bool) -> None:
         super().__init__()
@@ -96,9 +96,7 @@ def test_a_probability_keeps_its_gradient_where_the_study_crafts_in_bfloat16(tmp
 
 
 @pytest.mark.parametrize("answer", [AnswerSpec(kind="probability"), EXCLUSIVE])
-def test_probabilities_are_derived_as_the_logits_that_they_stand_for(
-    answer: AnswerSpec, tmp_path: Path, images: Tensor
-) -> None:
+def test_probabilities_have_the_gradients_of_their_logits(answer: AnswerSpec, tmp_path: Path, images: Tensor) -> None:
     program = torch.export.export(Squashed(answer.exclusive).eval(), (torch.zeros(5, 3, SIZE, SIZE),))
     torch.export.save(program, tmp_path / "p.pt2")
     spec = target("export", str(tmp_path / "p.pt2"), answer=answer)
@@ -125,7 +123,7 @@ class Detached(nn.Module):
             return images.flatten(1)[:, :3] * 2
 
 
-def test_a_program_without_gradients_is_found_out(tmp_path: Path, images: Tensor) -> None:
+def test_a_program_without_gradients_is_detected(tmp_path: Path, images: Tensor) -> None:
     torch.export.save(torch.export.export(Detached(), (torch.zeros(5, 3, SIZE, SIZE),)), tmp_path / "no.pt2")
     with pytest.raises(SpecError, match="the gradient of its answers is missing"):
         check_surrogate(through(target("export", str(tmp_path / "no.pt2"))), images)
@@ -135,14 +133,14 @@ OF_LEVELS = function("make_network", kind="checkpoint", weights="/w", input=Inpu
 
 
 @pytest.mark.parametrize("spec", [function("scores"), OF_LEVELS], ids=["a function", "of whole grey levels"])
-def test_what_has_no_gradients_is_refused(spec: TargetSpec) -> None:
+def test_a_target_without_gradients_is_refused_as_a_surrogate(spec: TargetSpec) -> None:
     with pytest.raises(SpecError, match="has no gradients"):
         replace(spec, attacked_through=True)
 
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """Return two trained models, and the first once more as somebody's checkpoint, everything scored."""
+    """Return two trained models, and the first again as an external checkpoint, all scored."""
     folder = tmp_path_factory.mktemp("study")
     recipe, transfer = (
         replace(RECIPE, epochs=1, augmentations=()),
@@ -175,7 +173,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     return grown
 
 
-def test_attacks_through_it_do_what_attacks_through_the_same_model_do(zoo: StudyFolder) -> None:
+def test_attacks_through_a_target_equal_attacks_through_the_same_model(zoo: StudyFolder) -> None:
     frame = result_frames(zoo, "toy", opened(zoo))[0]
     keys = ["target", "attack", "condition"]
     own, copy = (frame[frame["surrogate"] == name].set_index(keys) for name in (MODEL.name, "external-copy"))
@@ -188,7 +186,7 @@ def test_attacks_through_it_do_what_attacks_through_the_same_model_do(zoo: Study
     assert len(units_of(zoo)) == 2 * 4  # blocks; clean, two models, the copy
 
 
-def test_what_compares_models_of_the_zoo_leaves_it_out(zoo: StudyFolder) -> None:
+def test_comparisons_of_the_zoo_exclude_external_surrogates(zoo: StudyFolder) -> None:
     alone = StudyFolder(zoo.path, replace(zoo.study, targets=()), zoo.sample_signatures)
     frames = [result_frames(z, "toy", opened(z))[0] for z in (zoo, alone)]
     pd.testing.assert_frame_equal(*(table1(f, study=z.study) for f, z in zip(frames, (zoo, alone), strict=True)))
@@ -205,7 +203,7 @@ def test_another_declaration_of_the_same_file_is_the_same_network(zoo: StudyFold
     assert not zoo.study.is_white_box(MODEL, squeezed)
 
 
-def test_it_is_tried_when_it_is_switched_on_later(
+def test_a_surrogate_that_is_switched_on_later_is_checked(
     zoo: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
@@ -219,7 +217,7 @@ def test_it_is_tried_when_it_is_switched_on_later(
     assert tried == ["external-copy"]
 
 
-def test_results_and_runs_of_a_zoo_that_it_attacks(zoo: StudyFolder) -> None:
+def test_results_and_runs_of_a_zoo_with_an_external_surrogate(zoo: StudyFolder) -> None:
     write_results(zoo, again=True)
     track(zoo, None)
     results = zoo.path / "results"
@@ -235,7 +233,7 @@ def test_results_and_runs_of_a_zoo_that_it_attacks(zoo: StudyFolder) -> None:
     assert {run.data.params["same_arch"] for run in runs} == {"False"}
 
 
-def test_a_study_with_it_survives_json(zoo: StudyFolder) -> None:
+def test_a_study_with_an_external_surrogate_survives_json(zoo: StudyFolder) -> None:
     assert StudySpec.from_dict(zoo.study.to_dict()) == zoo.study
     assert zoo.study.to_dict()["targets"][0]["attacked_through"] is True
     plain = replace(zoo.study.targets[0], attacked_through=False)
@@ -243,7 +241,7 @@ def test_a_study_with_it_survives_json(zoo: StudyFolder) -> None:
     assert target_identity(plain) == target_identity(zoo.study.targets[0])
 
 
-def test_the_page_tells_what_an_attacker_does_who_has_the_model() -> None:
+def test_the_page_describes_an_attacker_with_the_model_itself() -> None:
     without, frame = assessment(), small_frame()
     assert without.white_box is None
     own = frame[frame["surrogate"] == MODELS[0].name]
@@ -263,7 +261,7 @@ def test_the_page_tells_what_an_attacker_does_who_has_the_model() -> None:
     assert "who has the model itself" not in page(without)
 
 
-def test_anothers_network_among_the_look_alikes_is_named_as_that() -> None:
+def test_the_page_marks_external_networks_among_the_look_alikes() -> None:
     frame = small_frame()
     other = frame[frame["surrogate"] == MODELS[0].name]
     other = other.assign(

@@ -1,4 +1,4 @@
-"""A classifier that raygrid did not train answers as itself, in whatever form it comes."""
+"""A classifier that raygrid did not train gives the same answers in every form."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_a_target_answers_as_its_network(
 
 
 @pytest.mark.parametrize("received", ["exact", "png", "jpeg:80"])
-def test_a_target_behind_http_is_the_function_that_it_serves(
+def test_a_target_behind_http_answers_as_its_function(
     received: str, unit: Tensor, images: np.ndarray, tmp_path: Path
 ) -> None:
     def serve(arrays: list[np.ndarray]) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_a_target_behind_http_is_the_function_that_it_serves(
     assert received == "exact" or (there - opened(function("scores"))(unit)).abs().max() > 1e-3
 
 
-def test_a_function_of_grey_levels_gets_them(unit: Tensor) -> None:
+def test_a_function_of_grey_levels_receives_them(unit: Tensor) -> None:
     levels = InputSpec(channels_last=True, white=255.0, dtype="uint8")
     rounded = opened(function("scores", received="png"))(unit)
     assert (opened(function("of_levels", input=levels, received="png"))(unit) - rounded).abs().max() < 1e-4
@@ -97,7 +97,7 @@ def test_only_networks_follow_the_device(target_files: Path) -> None:
     assert not any(m.training for spec in specs(target_files).values() for m in opened(spec).modules())
 
 
-def test_each_kind_has_a_backend_and_gradients_where_it_says_so() -> None:
+def test_each_kind_has_a_backend_with_the_declared_gradients() -> None:
     assert BACKENDS.keys() == TARGET_KINDS.keys()
     with_gradients = {name for name, backend in BACKENDS.items() if isinstance(backend, TorchBackend)}
     assert with_gradients == {name for name, kind in TARGET_KINDS.items() if kind.has_gradients} != set()
@@ -149,19 +149,21 @@ PROBABILITY, EXCLUSIVE = AnswerSpec(kind="probability"), AnswerSpec(kind="probab
         (function("batch_scaled"), "if the image is sent alone"),
     ],
 )
-def test_a_broken_promise_is_found_by_the_check(spec: TargetSpec, message: str, images: np.ndarray) -> None:
+def test_the_check_finds_answers_that_contradict_the_declaration(
+    spec: TargetSpec, message: str, images: np.ndarray
+) -> None:
     with pytest.raises(DataError, match=message):
         check_target(spec, opened(spec), images)
 
 
 @pytest.mark.parametrize("spec", [function("timid"), function("softmax", answer=EXCLUSIVE)])
-def test_the_check_lets_sound_answers_pass(spec: TargetSpec, images: np.ndarray) -> None:
+def test_the_check_accepts_sound_answers(spec: TargetSpec, images: np.ndarray) -> None:
     found = opened(spec)
     check_target(spec, found, images)
     assert found(to_unit_range(images)).shape == (6, 3)
 
 
-def test_a_network_of_probabilities_is_found_out(images: np.ndarray, tmp_path: Path) -> None:
+def test_a_network_of_probabilities_is_detected(images: np.ndarray, tmp_path: Path) -> None:
     network = torch.nn.Sequential(make_network(), torch.nn.Sigmoid()).eval()
     exported = torch.export.export(
         network, (torch.zeros(2, 3, SIZE, SIZE),), dynamic_shapes=({0: torch.export.Dim("n")},)
@@ -198,7 +200,7 @@ def test_a_network_of_probabilities_is_found_out(images: np.ndarray, tmp_path: P
         (target("export", "/absent.pt2"), WeightsError, "/absent.pt2 does not exist"),
     ],
 )
-def test_a_declaration_that_cannot_be_is_refused(spec: TargetSpec, error: type[RaygridError], message: str) -> None:
+def test_an_impossible_declaration_is_refused(spec: TargetSpec, error: type[RaygridError], message: str) -> None:
     with pytest.raises(error, match=message):
         opened(spec, channels=1)
 
@@ -224,7 +226,7 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
         opened(spec)
 
 
-def test_a_specification_names_what_is_wrong_with_it() -> None:
+def test_a_specification_names_its_mistake() -> None:
     with pytest.raises(SpecError, match="set size and channels only"):
         target("http", "http://127.0.0.1", received="png", input=InputSpec(black=-1))
     with pytest.raises(SpecError, match="one per channel, or none"):

@@ -1,4 +1,4 @@
-"""What a .pt2 file may say besides its operators: structures of inputs and outputs, names, one archive directory."""
+"""Checks of a .pt2 file besides its operators: structures of inputs and outputs, names, one archive directory."""
 
 import json
 import struct
