@@ -275,7 +275,7 @@ def test_the_page_marks_external_networks_among_the_look_alikes() -> None:
     assert "external-public" in shown
     assert "not trained by raygrid" in shown
     assert "An attacker who has a look-alike and may change each image by" in shown
-    assert "whom the others saw is not known" in shown
+    assert "the training data of external look-alikes are not known" in shown
     assert (
         assessment(pd.concat([frame, other])).paired_differences()[0].num_pairs
         == assessment().paired_differences()[0].num_pairs
