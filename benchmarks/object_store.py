@@ -18,7 +18,7 @@ from common import write_result
 from noise_study import MODALITY, make_noise_study
 
 from raygrid.study.cluster import connected, read_resources
-from raygrid.study.transfer import _read_unit, run_pipeline
+from raygrid.study.transfer import read_unit, run_pipeline
 
 SIDE, BLOCK, UNIT_S, PERIOD_S = 96, 64, 0.5, 0.1
 
@@ -50,7 +50,7 @@ def main() -> None:
                 for number, start in enumerate(range(0, num_images, BLOCK))
             ]
             watch = _Watch(ray)
-            read = partial(_read_unit, samples_folder=str(folder))
+            read = partial(read_unit, samples_folder=str(folder))
             rows = list(run_pipeline(wanted, read, Sleeper, {"seconds": UNIT_S}, read_resources(ray, "cpu")))
             result[f"{num_images} images"] = {
                 "units": len(rows),

@@ -26,7 +26,7 @@ from raygrid.errors import DataError
 
 Floats = NDArray[np.float64]
 
-_BLOCK_ELEMENTS = 2**21  # scores ranked at once: 16 MiB per float64 temporary, about ten of them
+BLOCK_ELEMENTS = 2**21  # scores ranked at once: 16 MiB per float64 temporary, about ten of them
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _check_finite(part: NDArray[Any], first: int) -> None:
 
 
 def _blocks(num_sets: int, num_images: int) -> Iterator[slice]:
-    step = max(1, _BLOCK_ELEMENTS // num_images)
+    step = max(1, BLOCK_ELEMENTS // num_images)
     for start in range(0, num_sets, step):
         yield slice(start, min(start + step, num_sets))
 

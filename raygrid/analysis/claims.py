@@ -158,7 +158,7 @@ def _more_clean_auc_more_transfer(judge: Judge, cells: Cells) -> Iterator[dict[s
             ]
             gains[modality] = judge.contrast(clean), judge.contrast(moved)
         for one, two in combinations(mine, 2):
-            clean_gain, transfer_gain = (_between(a, b) for a, b in zip(gains[one], gains[two], strict=True))
+            clean_gain, transfer_gain = (difference_between(a, b) for a, b in zip(gains[one], gains[two], strict=True))
             (low, high), (first, last) = clean_gain.bounds(0.95), transfer_gain.bounds(0.95)
             sure = (low > 0 or high < 0) and (first > 0 or last < 0)
             agree = (low > 0) == (first > 0)
@@ -182,7 +182,7 @@ def _more_clean_auc_more_transfer(judge: Judge, cells: Cells) -> Iterator[dict[s
             }
 
 
-def _between(one: Contrast, two: Contrast) -> Contrast:
+def difference_between(one: Contrast, two: Contrast) -> Contrast:
     """Return the difference between contrasts of two modalities, which share no patients."""
     problem = one.problem or two.problem
     if one.influence is None or two.influence is None:

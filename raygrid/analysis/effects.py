@@ -103,7 +103,7 @@ def _rows_of(auc: pd.DataFrame, outcome: Outcome) -> _Rows:
             "attack": rows["attack"],
             "target_pretrained": rows["target_init"] != "random",
             "surrogate_pretrained": rows["surrogate_init"] != "random",
-            "data": [_data(*pair) for pair in zip(rows["target_split"], rows["surrogate_split"], strict=True)],
+            "data": [data_parity(*pair) for pair in zip(rows["target_split"], rows["surrogate_split"], strict=True)],
             "other_architecture": rows["target_arch"] != rows["surrogate_arch"],
             "target": rows["target"],
             "surrogate": rows["surrogate"],
@@ -127,7 +127,8 @@ def _outcome_of(row: Mapping[Any, Any], clean: Mapping[Any, Any], outcome: Outco
     return math.log(shrunk / (1 - shrunk)), influence * fewer / (fewer + 1) / (shrunk * (1 - shrunk))
 
 
-def _data(target: str, surrogate: str) -> str:
+def data_parity(target: str, surrogate: str) -> str:
+    """Return the parity of the training patients of a target and a surrogate, by the names of their splits."""
     if target == surrogate:
         return _SAME
     both = {target, surrogate}

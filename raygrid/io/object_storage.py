@@ -151,7 +151,7 @@ class Remote:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return action(_file_system(self.scheme, self.bucket, self.options, _endpoint()))
+                return action(file_system(self.scheme, self.bucket, self.options, _endpoint()))
             except (OSError, ValueError) as error:  # pyarrow raises both
                 if isinstance(error, OSError) and error.errno is not None:
                     raise  # the object is absent, or the local disk fails
@@ -206,7 +206,7 @@ def _endpoint() -> str | None:
 
 
 @lru_cache(maxsize=16)
-def _file_system(scheme: str, bucket: str, options: tuple[tuple[str, str], ...], endpoint: str | None) -> Any:
+def file_system(scheme: str, bucket: str, options: tuple[tuple[str, str], ...], endpoint: str | None) -> Any:
     from pyarrow import fs
 
     given = dict(options)

@@ -22,7 +22,7 @@ from raygrid.models.epoch import Epoch, TrainingState, learning_rate, start, tra
 from raygrid.models.numerics import set_numerics
 from raygrid.models.zoo import build, freeze
 from raygrid.spec import ModelSpec, Recipe
-from raygrid.store.folder import StudyFolder
+from raygrid.store.folder import ModelFolder, StudyFolder
 from raygrid.store.samples import Samples, TrainingSet
 
 
@@ -45,7 +45,7 @@ def train(
     """
     if folder.model(model).is_trained:
         return folder.model(model).card
-    recipe, model_dir = folder.study.recipe_of(model), folder.model(model).path
+    recipe, files = folder.study.recipe_of(model), folder.model(model)
     seed = keyed_seed(folder.study.seed, "training", model.modality, model.name)
     training, validation = (samples.training_set(model.split, role) for role in ("train", "validation"))
     if len(training) < recipe.batch_size:
@@ -53,16 +53,16 @@ def train(
             f"{model.name}: {len(training)} training images are fewer than a batch of {recipe.batch_size}"
         )
     state = start(build(folder, model, num_outputs=len(samples.labels)).to(device), recipe)
-    _resume(model_dir / "resume.pt", state, device)
+    _resume(files.resume_path, state, device)
     while not is_over(state.history, recipe):
         _do_epoch(state, recipe, training, validation, seed, device)
-        _save_resume(model_dir / "resume.pt", state)
+        _save_resume(files.resume_path, state)
         on_epoch(state.history[-1])
     _verify(folder, model, state, validation, device)
     card = _card(
         folder, model, samples, state, num_images=(len(training), len(validation)), provenance=provenance or {}
     )
-    return _finish(model_dir, state, card)
+    return _finish(files, state, card)
 
 
 def is_over(history: Sequence[Epoch], recipe: Recipe) -> bool:
@@ -192,15 +192,15 @@ def _card(
     }
 
 
-def _finish(model_dir: Path, state: TrainingState, card: dict[str, Any]) -> dict[str, Any]:
-    weights = model_dir / "model.safetensors"
+def _finish(files: ModelFolder, state: TrainingState, card: dict[str, Any]) -> dict[str, Any]:
+    weights = files.weights_path
     with atomic_path(weights) as temporary, _disk_errors():
         save_file({k: v.contiguous() for k, v in state.best.items()}, temporary)
-    write_json(model_dir / "history.json", state.history)
+    write_json(files.history_path, state.history)
     card = {**card, "weights_sha256": checksum(weights)}
-    write_json(model_dir / "card.json", card)
-    for leftover in ("resume.pt", "failure.txt"):
-        remove(model_dir / leftover)
+    write_json(files.card_path, card)
+    remove(files.resume_path)
+    remove(files.failure_path)
     return card
 
 

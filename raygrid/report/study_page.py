@@ -32,7 +32,7 @@ def render_report(results: StudyResults, examples: Examples) -> str:
     study = results.study
     claims = sum_up(results.claims)
     return render(
-        "report.html.j2",
+        "study_page.html.j2",
         phantom=results.record.phantom,
         study=study,
         epsilon=results.epsilon,

@@ -125,7 +125,7 @@ def to_latex(table_number: int, cells: pd.DataFrame, *, phantom: bool = False, i
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(caption)}}}",
+        rf"\caption{{{escape_latex(caption)}}}",
         rf"\label{{tab:raygrid-{table_number}}}",
     ]
     lines += [r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}", r"\toprule"]
@@ -179,9 +179,9 @@ def _markdown_row(row: list[str]) -> str:
     return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |"
 
 
-def _latex(text: str) -> str:
+def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
 def _latex_row(row: list[str]) -> str:
-    return f"{' & '.join(map(_latex, row))} \\\\"
+    return f"{' & '.join(map(escape_latex, row))} \\\\"

@@ -48,7 +48,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
     """
     target, study, phantom = one.target, one.study, results.record.phantom
     return render(
-        "assessment.html.j2",
+        "target_page.html.j2",
         phantom=phantom,
         target=target,
         study=study,

@@ -93,31 +93,27 @@ def score_attacked(
     num_places = images[0].numel() if transfer.shuffle == "flat" else images[0, 0].numel()
     permutations = shuffles(seed, block.image_ids, num_places).to(device)
     crafter = Crafter(surrogate, bfloat16=transfer.crafting == "bfloat16")
-    cases: list[Case] = []
+    scores = BlockScores(cases=[], logits=np.empty(0, np.float32))
     unscored: list[Tensor] = []
     logits: list[NDArray[np.float32]] = []
     perceptibilities: list[NDArray[np.float32]] = []
-    hashes: dict[str, str] = {}
-    failed: dict[int, RaygridError] = {}
     for attack, adversarial in crafter.craft(images, labels, transfer.attacks, seed=seed, image_ids=block.image_ids):
-        cases += [Case("adversarial", attack), Case("control", attack)]
+        scores.cases += [Case("adversarial", attack), Case("control", attack)]
         unscored += [adversarial, control(images, adversarial, permutations)]
         perceptibilities += [perceptibility(images, changed).float().cpu().numpy() for changed in unscored[-2:]]
-        if not at_once or len(cases) == 2 * len(transfer.attacks):
+        if not at_once or len(scores.cases) == 2 * len(transfer.attacks):
             rounded = [round_towards(images, changed) for changed in unscored] if in_levels else []
             batches = _Batches(unscored, rounded, in_levels)
-            logits.append(_score(_in_precision(targets, transfer), batches, block.labels.shape[1], failed))
+            logits.append(_score(_in_precision(targets, transfer), batches, block.labels.shape[1], scores.failed))
             unscored.clear()
-        hashes[attack.key] = hashlib.sha256(adversarial.cpu().contiguous().numpy().tobytes()).hexdigest()
-    return BlockScores(
-        cases=cases,
-        logits=np.concatenate(logits, axis=1),
-        perceptibility=np.stack(perceptibilities),
-        adversarial_sha256=hashes,
-        num_gradients=crafter.num_gradients,
-        num_zero_gradients=int(crafter.zero_gradients.sum()),
-        failed=failed,
-    )
+        scores.adversarial_sha256[attack.key] = hashlib.sha256(
+            adversarial.cpu().contiguous().numpy().tobytes()
+        ).hexdigest()
+    scores.logits = np.concatenate(logits, axis=1)
+    scores.perceptibility = np.stack(perceptibilities)
+    scores.num_gradients = crafter.num_gradients
+    scores.num_zero_gradients = int(crafter.zero_gradients.sum())
+    return scores
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class ModelOffload:
     def __init__(self, models: Mapping[str, nn.Module], device: str, room: int | None = None) -> None:
         self._models, self._device = dict(models), torch.device(device)
         self.sizes = {name: sum(t.nbytes for t in _tensors(model)) for name, model in models.items()}
-        self.room = _free_bytes(self._device) if room is None else room
+        self.room = free_bytes(self._device) if room is None else room
         self.swaps = self.room is not None and sum(self.sizes.values()) > self.room
         self.num_fetched = 0
         self._offloaded: dict[str, list[Tensor]] = {}
@@ -93,7 +93,7 @@ def _host_copy(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.data.pin_memory() if device.type == "cuda" else tensor.data
 
 
-def _free_bytes(device: torch.device) -> int | None:
+def free_bytes(device: torch.device) -> int | None:
     """Return the bytes of weights that the device has room for; None for a CPU, whose memory already holds them."""
     if device.type != "cuda":
         return None

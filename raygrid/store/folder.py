@@ -57,13 +57,28 @@ class ModelFolder:
     @property
     def history(self) -> list[dict[str, float]]:
         """One entry per trained epoch: epoch, loss, validation_auc, validation_loss, learning_rate, seconds."""
-        history: list[dict[str, float]] = read_json(self.path / "history.json")
+        history: list[dict[str, float]] = read_json(self.history_path)
         return history
 
     @property
     def card_path(self) -> Path:
         """File of the model card."""
         return self.path / "card.json"
+
+    @property
+    def history_path(self) -> Path:
+        """File of the training history."""
+        return self.path / "history.json"
+
+    @property
+    def weights_path(self) -> Path:
+        """File of the weights of the best epoch."""
+        return self.path / "model.safetensors"
+
+    @property
+    def resume_path(self) -> Path:
+        """File of the state of an unfinished training."""
+        return self.path / "resume.pt"
 
     @property
     def failure_path(self) -> Path:

@@ -71,7 +71,7 @@ def _tell_clean(folder: StudyFolder, modality: ModalitySpec, samples: Samples, n
         if target.name in names:
             tell(
                 f"targets: {target.name} has an AUC of {auc:.3f} ({low:.3f} to {high:.3f}) on the {samples.num_test} "
-                f"clean test images of {modality.name}{_doubt(low, high)}"
+                f"clean test images of {modality.name}{clean_auc_warning(low, high)}"
             )
 
 
@@ -79,7 +79,7 @@ def _samples(folder: StudyFolder, modality: ModalitySpec) -> Samples:
     return folder.samples(modality.name)
 
 
-def _doubt(low: float, high: float) -> str:
+def clean_auc_warning(low: float, high: float) -> str:
     """Return a warning about the interval of a clean AUC; empty for a good one."""
     from raygrid.analysis.tables import LEARNED_BOUND
 

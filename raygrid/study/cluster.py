@@ -18,7 +18,7 @@ from raygrid.progress import tell
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
 _LOOPBACK = "127.0.0.1"  # of the cluster that raygrid starts; no node can join it
-_JOIN_TIMEOUT_S = 30
+JOIN_TIMEOUT_S = 30
 _JOIN_PAUSE_S = 1  # between attempts: a head that starts sends no signal
 _CLIENT_PORT = 10001  # of ray:// addresses without a port
 _ANY_GPU = 0.01  # a share that fits beside any other task
@@ -26,7 +26,7 @@ _GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
 # Without these the C library returns the memory of large tensors to the system and maps it again, page by page: a
 # quarter of the time of a gradient of EfficientNet-Lite0 at 96 pixels
 _WORKER_ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 1024**3)}
-_NO_PROGRESS_TIMEOUT_S = 3600  # one unit of large networks on a CPU takes half an hour
+NO_PROGRESS_TIMEOUT_S = 3600  # one unit of large networks on a CPU takes half an hour
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def ray_data() -> Any:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0  # any other value drops whole blocks with only a log line
-    context.execution_no_progress_timeout_s = _NO_PROGRESS_TIMEOUT_S
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
     return ray.data
 
 
@@ -199,7 +199,7 @@ def _wait_for(address: str) -> None:
     found = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
     place = urlsplit(found if "://" in found else f"gcs://{canonicalize_bootstrap_address(found)}")
     typed = place.netloc if place.netloc in address else f"{address} ({place.netloc})"
-    error, deadline = _refusal(place), time.monotonic() + _JOIN_TIMEOUT_S
+    error, deadline = _refusal(place), time.monotonic() + JOIN_TIMEOUT_S
     if error is not None:
         tell(f"cluster: waiting for {typed}")
     while error is not None:

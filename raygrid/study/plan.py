@@ -155,13 +155,17 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
     if not work["counted"].all():
         absent = ", ".join(work.loc[~work["counted"].astype(bool), "modality"])
         lines.append(f"planned with the published size: {absent} (no data there yet)")
-    lines += [line for row in work.to_dict("records") for line in _external(study, row["modality"], row["test_images"])]
+    lines += [
+        line
+        for row in work.to_dict("records")
+        for line in describe_external(study, row["modality"], row["test_images"])
+    ]
     if price is not None:
         lines.append(f"at {price:g} per device hour: {_readable(price * total_h)}")
     return "\n".join(lines)
 
 
-def _external(study: StudySpec, modality: str, num_test: int) -> Iterator[str]:
+def describe_external(study: StudySpec, modality: str, num_test: int) -> Iterator[str]:
     """Yield lines on the number of images and requests for each external target; their response time is unknown."""
     for target in study.external_targets(modality):
         plan = allowance(study, target, num_test)

@@ -280,7 +280,7 @@ def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted:
     raise DataError(
         f"{modality}: {len(rejects)} of {total} images cannot be used, more than the permitted {permitted:.1%}; "
         f"all are listed in {listing}, the first are\n{first}\n"
-        "Repair or re-download these files, or permit more with --max-rejected-share, and run again"
+        "Repair or replace these files, or permit more with --max-rejected-share, and run again"
     )
 
 

@@ -129,7 +129,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
     for target in study.targets:
         target_identity(target)  # an absent file is reported before anything is prepared
     refresh(options.study_dir)
-    folder = _prepare(study, options, cluster)
+    folder = prepare_samples(study, options, cluster)
     if study.targets and options.only != "prepare":
         scored = options.only in (None, "targets", "transfer")
         check_targets(folder, resources if scored else None, report_all=options.only == "targets")
@@ -154,7 +154,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
     return folder
 
 
-def _prepare(study: StudySpec, options: RunOptions, cluster: Any) -> StudyFolder:
+def prepare_samples(study: StudySpec, options: RunOptions, cluster: Any) -> StudyFolder:
     from raygrid.study.prepare import prepare_missing, survey
 
     surveyed = survey(study, options.study_dir, options.data_root, options.max_rejected_share)

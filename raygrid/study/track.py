@@ -29,7 +29,7 @@ from raygrid.store.samples import samples_dir
 _DATABASE, _ARTEFACTS = "mlflow.db", "mlartifacts"  # of the study's own store
 _KEY = "raygrid.key"
 _PARENT_KEY = "raygrid.parent"
-_MAX_RESULTS = 1000
+MAX_RESULTS = 1000
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
 _FACTORS = ("arch", "init", "split", "instance")
 
@@ -159,7 +159,7 @@ def _known_runs(client: Any, experiment: str, parent_key: str) -> dict[str, Any]
     token = None
     while True:
         page = client.search_runs(
-            [experiment], f"tags.`{_PARENT_KEY}` = '{parent_key}'", max_results=_MAX_RESULTS, page_token=token
+            [experiment], f"tags.`{_PARENT_KEY}` = '{parent_key}'", max_results=MAX_RESULTS, page_token=token
         )
         for run in page:
             if run.info.status == "FINISHED":
@@ -243,7 +243,7 @@ def _trial_runs(folder: StudyFolder, auc: pd.DataFrame) -> Iterable[_Run]:
             params={**card["model"], **{f"recipe.{k}": v for k, v in card["recipe"].items()}},
             metrics=metrics,
             steps=steps,
-            artefacts=(folder.model(model).path / "card.json",),
+            artefacts=(folder.model(model).card_path,),
             tags={"raygrid.signature": card["signature"]},
             late={"clean_auc": float(clean.loc[card["signature"], "auc"])} if known else {},
             used=(model.modality, folder.sample_signatures[model.modality], "training"),

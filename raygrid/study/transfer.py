@@ -21,7 +21,7 @@ from raygrid.store.scores import expected_bytes
 from raygrid.store.units import ScoreFile, Tile, Unit, missing_files
 from raygrid.study.cluster import Resources, ray_data
 
-_READER_CPUS = 0.01  # fits into the rest that the actors of a CPU cluster leave of each CPU
+READER_CPUS = 0.01  # fits into the rest that the actors of a CPU cluster leave of each CPU
 _MOST_ACTORS = 256  # a pool grows with its cluster
 
 
@@ -66,7 +66,7 @@ def _score_missing(
     progress.note(f"{resources.num_actors} actors, each loads {num_models} model{'s'[: num_models > 1]}", always=True)
     failed: dict[str, str] = {}
     number_of = {id(unit): number for number, unit in enumerate(units)}
-    for row in _with_cluster_errors(
+    for row in with_cluster_errors(
         _scored(folder, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])
     ):
         label = units[int(row["unit"])].label
@@ -101,7 +101,7 @@ def _names_used(folder: StudyFolder, files: Sequence[ScoreFile]) -> list[str]:
     return sorted({*through, *(name for file in files for name in file.tile.names)})
 
 
-def _with_cluster_errors(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def with_cluster_errors(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a pipeline. Raises ClusterError if Ray stops it: workers hang, or die again and again."""
     try:
         yield from rows
@@ -134,7 +134,7 @@ def _scored(
         {"unit": number, "start": f.unit.start, "stop": f.unit.stop, "tile": json.dumps(f.tile.to_dict())}
         for number, f in numbered
     ]
-    read = partial(_read_unit, samples_folder=to_portable(samples.folder))
+    read = partial(read_unit, samples_folder=to_portable(samples.folder))
     return run_pipeline(wanted, read, Scorer, job, resources)
 
 
@@ -152,7 +152,7 @@ def run_pipeline(
     first = min(resources.num_actors, len(wanted))
     rows = (
         data.from_items(list(wanted), override_num_blocks=len(wanted))
-        .map(read, num_cpus=_READER_CPUS, compute=readers)
+        .map(read, num_cpus=READER_CPUS, compute=readers)
         .map_batches(
             scorer,
             fn_constructor_args=(job,),
@@ -167,7 +167,7 @@ def run_pipeline(
     return iter(rows)
 
 
-def _read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
+def read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
     """Read the images of one unit in a task of its own; a read error fails this unit alone."""
     block, error = b"", ""
     try:

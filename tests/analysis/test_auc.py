@@ -53,7 +53,7 @@ def test_blocks_of_score_sets_equal_single_sets(monkeypatch):
     labels = (rng.random((60, 2)) < 0.4).astype(np.uint8)
     scores, clusters = rng.normal(size=(7, 60, 2)), np.arange(60) % 20
     together = auc_with_influence(labels, scores, clusters)
-    monkeypatch.setattr("raygrid.analysis.auc._BLOCK_ELEMENTS", 120)
+    monkeypatch.setattr("raygrid.analysis.auc.BLOCK_ELEMENTS", 120)
     in_blocks = auc_with_influence(labels, scores, clusters)
     np.testing.assert_array_equal(together.auc, in_blocks.auc)
     np.testing.assert_array_equal(together.influence, in_blocks.influence)

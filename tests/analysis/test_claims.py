@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raygrid.analysis.claims import COLUMNS, Contrast, Judge, _between, judge_claims, sum_up
+from raygrid.analysis.claims import COLUMNS, Contrast, Judge, difference_between, judge_claims, sum_up
 from raygrid.analysis.paper_claims import Statement, Term
 from raygrid.analysis.tables import FACTORS, published_tables
 from raygrid.errors import SpecError
@@ -104,7 +104,7 @@ def test_missing_and_void_cells_are_not_judged(attack: str, verdict: str) -> Non
 
 def test_modalities_have_different_patients_so_variances_add() -> None:
     one, two = Contrast(0.4, A), Contrast(0.1, np.array([0.005, -0.005]))
-    low, high = _between(one, two).bounds(0.95)
+    low, high = difference_between(one, two).bounds(0.95)
     variance = 5 / 4 * ((0.0075**2 + 0.0025**2 + 0.005**2) + 2 * 0.005**2)  # all 5 patients contribute
     assert (low + high) / 2 == pytest.approx(0.3)
     assert (high - low) / 2 == pytest.approx(T95_OF_4 * math.sqrt(variance), abs=1e-6)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from simulated_studies import simulated_frame
 
-from raygrid.analysis.effects import COLUMNS, _data, factor_effects
+from raygrid.analysis.effects import COLUMNS, data_parity, factor_effects
 from raygrid.errors import DataError
 
 PLANTED = {
@@ -109,7 +109,7 @@ def test_a_study_without_attacks_has_no_effects() -> None:
     ],
 )
 def test_relation_of_two_splits(target: str, surrogate: str, level: str) -> None:
-    assert _data(target, surrogate) == level
+    assert data_parity(target, surrogate) == level
 
 
 def test_a_side_with_a_single_training_makes_effects_conditional() -> None:

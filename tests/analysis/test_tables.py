@@ -359,7 +359,7 @@ def test_latex_is_escaped_and_balanced():
     assert plain.count("{") == plain.count("}")
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len({line.count(" & ") for line in rows}) == 1
-    assert table_text._latex("a_b & 5% #1 $x {y} ~ ^ \\") == (
+    assert table_text.escape_latex("a_b & 5% #1 $x {y} ~ ^ \\") == (
         r"a\_b \& 5\% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
 

@@ -111,7 +111,7 @@ def test_an_absurd_size_is_refused_before_anything_is_decoded(tmp_path, monkeypa
     path = tmp_path / "x.png"
     path.write_bytes(png((12_000, 12_501), b""))  # above the limit of raygrid, below Pillow's
     message = r"x\.png: expected at most 150 megapixels, got 12501 x 12000 pixels in its header"
-    monkeypatch.setattr(decode, "_picture_levels", None)  # not reached
+    monkeypatch.setattr(decode, "picture_levels", None)  # not reached
     with pytest.raises(DataError, match=message):
         decode_image(path, 1)
     with pytest.raises(DataError, match=message):

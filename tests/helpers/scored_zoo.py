@@ -9,7 +9,7 @@ from raygrid.scoring.scorer import Scorer
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import Samples
 from raygrid.store.units import ScoreFile, Unit, missing_files
-from raygrid.study.transfer import _read_unit
+from raygrid.study.transfer import read_unit
 
 
 def opened(zoo: StudyFolder) -> Samples:
@@ -26,7 +26,7 @@ def scorer_of(zoo: StudyFolder) -> Scorer:
 def as_row(zoo: StudyFolder, file: ScoreFile) -> dict[str, np.ndarray]:
     """Return the row that the reading stage passes to the actor."""
     row = {"unit": units_of(zoo).index(file.unit), "start": file.unit.start, "stop": file.unit.stop}
-    read = _read_unit({**row, "tile": json.dumps(file.tile.to_dict())}, str(opened(zoo).folder))
+    read = read_unit({**row, "tile": json.dumps(file.tile.to_dict())}, str(opened(zoo).folder))
     return {name: np.array([value], dtype=object) for name, value in read.items()}
 
 

@@ -112,7 +112,7 @@ def test_a_refusal_is_raised_without_retries(nodes: tuple[Path, Path], monkeypat
         asked.append(1)
         raise OSError(f"AWS Error ACCESS_DENIED during PutObject operation: {KEY} {SECRET}")
 
-    monkeypatch.setattr(object_storage, "_file_system", refuse)
+    monkeypatch.setattr(object_storage, "file_system", refuse)
     with pytest.raises(StoreError, match="credentials") as caught:
         write_text(nodes[0] / "a", "text")
     assert len(asked) == 1

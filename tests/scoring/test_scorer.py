@@ -127,7 +127,7 @@ def test_models_that_take_turns_and_units_in_another_order_give_the_same_scores(
     shutil.copytree(zoo.path, tmp_path / "study", ignore=shutil.ignore_patterns("scores", "perceptibility"))
     again = StudyFolder(tmp_path / "study", zoo.study, zoo.sample_signatures)
     (size,) = {*ModelOffload({m.name: load_frozen(zoo, m) for m in MODELS}, "cpu").sizes.values()}
-    monkeypatch.setattr("raygrid.scoring.model_offload._free_bytes", lambda device: size + 1)
+    monkeypatch.setattr("raygrid.scoring.model_offload.free_bytes", lambda device: size + 1)
     scorer = scorer_of(again)
     for file in reversed(missing_files(units_of(again))):  # in another order, too
         assert not scorer(as_row(again, file))["error"][0]

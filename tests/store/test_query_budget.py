@@ -15,7 +15,7 @@ from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import allowance, likeliest_first, num_requests, strongest_first
 from raygrid.store.units import Unit, images_beyond_budgets, missing_files, not_asked
 from raygrid.study.clean import find_unused
-from raygrid.study.plan import _external
+from raygrid.study.plan import describe_external
 from raygrid.study.status import describe_status
 
 TUNED = replace(MODEL, init="weights:mine")
@@ -155,7 +155,7 @@ def test_a_budget_that_is_spent_early_waits_for_a_larger_one(tmp_path: Path) -> 
 
 def test_a_plan_reports_the_queries_to_an_endpoint_and_their_time(tmp_path: Path) -> None:
     study = study_with(tmp_path, limited(122, requests_per_second=0.001)).study
-    text = "\n".join(_external(study, "toy", NUM_TEST))
+    text = "\n".join(describe_external(study, "toy", NUM_TEST))
     assert "target toy external-clinic (http): 122 images" in text  # 2 to try it, 24 clean, two cells of 48
     # clean and four cases, each in blocks of 16 and 8 images: 2 + 1 requests of up to 10; 15 of 1000 seconds
     assert "15 requests of up to 10, at 0.001 a second 4.17 hours" in text

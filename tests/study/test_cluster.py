@@ -45,7 +45,7 @@ def test_an_address_where_nothing_answers_is_told_in_time(
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = f"127.0.0.1:{gone.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", f"ray://{address}")
-    monkeypatch.setattr(cluster, "_JOIN_TIMEOUT_S", 1)
+    monkeypatch.setattr(cluster, "JOIN_TIMEOUT_S", 1)
     with pytest.raises(ClusterError, match=r"no Ray cluster at .*: no answer") as caught:
         start_or_join(NoCluster(OSError()), "auto" if way == "auto" else f"ray://{address}", None)
     assert ("another run" in str(caught.value)) == (way == "auto")

@@ -109,7 +109,7 @@ def test_pairings_of_a_modality_that_is_no_more_are_left_out(tmp_path: Path) -> 
 def test_finished_runs_stay_known_when_half_written_ones_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(track, "_MAX_RESULTS", 2)
+    monkeypatch.setattr(track, "MAX_RESULTS", 2)
     zoo, frame = make_zoo(tmp_path), small_frame(MODELS)
     upload_runs(zoo, frame, phantom=True)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")

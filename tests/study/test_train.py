@@ -13,7 +13,7 @@ from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec
 from raygrid.store.folder import StudyFolder
 from raygrid.study.cluster import Resources, share_resources
 from raygrid.study.train import MOST_PER_GPU, Request, SourcesFirst, max_concurrent_trials, request_of, run_trial
-from raygrid.study.transfer import _READER_CPUS
+from raygrid.study.transfer import READER_CPUS
 
 GIB = 2**30
 CPU = Resources("cpu", 4, 4, 0, 0.75, 0, 4)
@@ -110,7 +110,7 @@ def test_memory_grows_with_the_batch_and_the_image() -> None:
 def test_actors_on_every_cpu_leave_room_for_a_reader(cpus: int) -> None:
     shared = share_resources({"CPU": float(cpus)}, device="cpu", node_cpus=cpus, gpu_bytes=0)
     assert shared.num_actors == cpus
-    assert shared.num_actors * shared.actor_cpus + _READER_CPUS <= cpus
+    assert shared.num_actors * shared.actor_cpus + READER_CPUS <= cpus
 
 
 def test_where_nodes_may_join_all_trials_wait_for_a_place_so_that_a_cluster_sees_them() -> None:

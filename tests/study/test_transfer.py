@@ -12,7 +12,7 @@ from ray import cloudpickle
 from raygrid.errors import ClusterError
 from raygrid.study import cluster
 from raygrid.study.cluster import read_resources
-from raygrid.study.transfer import _with_cluster_errors, run_pipeline
+from raygrid.study.transfer import run_pipeline, with_cluster_errors
 
 Row = dict[str, Any]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
@@ -40,7 +40,7 @@ def read(row: Row) -> Row:
 
 def run(ray: Any, whats: list[str], read: Any = read) -> Iterator[Row]:
     wanted = [{"number": number, "what": what} for number, what in enumerate(whats)]
-    return _with_cluster_errors(run_pipeline(wanted, read, Doubler, {"factor": 2}, read_resources(ray, "cpu")))
+    return with_cluster_errors(run_pipeline(wanted, read, Doubler, {"factor": 2}, read_resources(ray, "cpu")))
 
 
 def test_with_an_actor_on_every_cpu_each_row_comes_out_once(ray_session) -> None:
@@ -58,7 +58,7 @@ def test_a_row_that_raises_is_never_dropped_in_silence(ray_session, what: str, s
 
 
 def test_a_worker_that_hangs_is_noticed(ray_session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_NO_PROGRESS_TIMEOUT_S", 10)
+    monkeypatch.setattr(cluster, "NO_PROGRESS_TIMEOUT_S", 10)
     with pytest.raises(ClusterError, match="run the same command to continue"):
         list(run(ray_session, ["fine", "hang"]))
     monkeypatch.undo()

@@ -25,7 +25,7 @@ from raygrid.spec import AnswerSpec, EndpointSpec, StudySpec, TargetSpec, Transf
 from raygrid.store.folder import StudyFolder
 from raygrid.store.scores import read_metadata
 from raygrid.store.units import missing_files
-from raygrid.study.check_targets import _doubt
+from raygrid.study.check_targets import clean_auc_warning
 from raygrid.study.run import RunOptions, run_study
 from raygrid.study.transfer import missing_external_clean
 
@@ -256,7 +256,7 @@ def run_without_preparing(zoo: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> 
         done.append("a cluster")
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr("raygrid.study.run._prepare", prepared)
+    monkeypatch.setattr("raygrid.study.run.prepare_samples", prepared)
     monkeypatch.setattr("raygrid.study.cluster.connected", started)
     try:
         run_study(zoo.study, RunOptions(study_dir=zoo.path, data_root=zoo.path))
@@ -280,6 +280,6 @@ def test_a_mistake_ends_the_run_before_anything_is_trained(tmp_path: Path, monke
     ("low", "high", "said"), [(0.61, 0.9, ""), (0.55, 0.9, "learned little"), (0.01, 0.2, "may be reversed")]
 )
 def test_a_low_clean_auc_gives_a_warning(low: float, high: float, said: str) -> None:
-    doubt = _doubt(low, high)
+    doubt = clean_auc_warning(low, high)
     assert said in doubt
     assert bool(doubt) == bool(said)

@@ -69,7 +69,7 @@ def decode_image(
             with _picture(path, file) as picture:
                 if picture.format == "JPEG":
                     _require_end(path, file)
-                levels = _picture_levels(path, picture, channels, size, upright, window)
+                levels = picture_levels(path, picture, channels, size, upright, window)
     image = with_channels(levels, channels)
     return image if size is None else resize_square(image, size)
 
@@ -160,7 +160,7 @@ def _require_end(path: Path, file: BinaryIO) -> None:
         raise _bad(path, "a JPEG file without its end")
 
 
-def _picture_levels(
+def picture_levels(
     path: Path, picture: Image.Image, channels: int, size: int | None, upright: bool, window: Window | None
 ) -> NDArray[np.uint8]:
     tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
