@@ -166,7 +166,7 @@ class Remote:
                 # random: workers must not all repeat at the same moment
                 time.sleep(random.uniform(longest / 2, longest))
         raise StoreError(
-            f"{self.url} does not answer as it must ({task}, {ATTEMPTS} attempts): {reason}\n"
+            f"{self.url} does not answer ({task}, {ATTEMPTS} attempts): {reason}\n"
             "Check the network, then run the same command again to continue; uploaded files stay"
         )
 

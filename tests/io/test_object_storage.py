@@ -78,7 +78,7 @@ def test_temporary_faults_are_retried(nodes: tuple[Path, Path], server: S3Server
 def test_a_failed_upload_leaves_no_file_and_names_the_url(nodes: tuple[Path, Path], server: S3Server, url: str) -> None:
     first, _ = nodes
     server.refusing = lambda method, path: method in ("PUT", "POST")
-    with pytest.raises(StoreError, match="does not answer as it must") as caught:
+    with pytest.raises(StoreError, match="does not answer \\(") as caught:
         write_text(first / "scores" / "block", "text")
     assert url in str(caught.value)
     assert "run the same command again" in str(caught.value)
