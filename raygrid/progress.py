@@ -1,6 +1,8 @@
 """Progress lines for terminals and log files; raygrid's logger receives every event."""
 
 import logging
+import os
+import signal
 import sys
 import time
 
@@ -62,7 +64,13 @@ def tell(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stdout, flush=True)
+    """Print one line; end the process quietly if the reader of a pipe, such as `head`, has closed it."""
+    try:
+        print(text, file=sys.stdout, flush=True)
+    except BrokenPipeError:
+        # Python flushes the stream once more at exit, and would print a traceback for that
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _clock(seconds: float) -> str:

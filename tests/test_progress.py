@@ -1,6 +1,9 @@
 """Progress lines: when they are printed, and the estimate of the time left."""
 
 import logging
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +65,15 @@ def test_a_failed_piece_is_reported_but_not_counted(
     assert stage.done == 0
     assert capsys.readouterr().out.splitlines() == ["units 0/2 after 0:00  block 1 FAILED: no memory", "done"]
     assert [record.getMessage() for record in caplog.records] == ["block 1 failed: no memory", "done"]
+
+
+def test_a_closed_pipe_ends_the_program_without_a_traceback() -> None:
+    code = "from raygrid.progress import tell\nfor line in range(100000): tell(str(line))\nprint('went on')"
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    assert writer.stdout.readline() == "0\n"
+    writer.stdout.close()  # as head does after its lines
+    assert writer.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert writer.stderr.read() == ""
+    writer.stderr.close()
