@@ -21,11 +21,11 @@ SUMMARIES = {
     "C3": "FGSM and PGD do similar damage at equal ε",
     "C4a": "pre-trained to pre-trained transfers better than random to random (in pathology: worse)",
     "C4b": "the more pre-training raises clean AUC, the more it raises transfer",
-    "C4c": "a pre-trained target under a random surrogate stands better than the reverse (in radiology: worse)",
+    "C4c": "a pre-trained target keeps more AUC under a random surrogate than the reverse (in radiology: less)",
     "C4d": "over all surrogates, pre-trained targets are more vulnerable (in pathology: less)",
     "C5": "a surrogate trained on other data transfers worse; with another architecture, only in ophthalmology",
-    "C6": "half of the data makes a surrogate that transfers less",
-    "C7": "disparity of architecture matters more than of data (in ophthalmology: the same or less)",
+    "C6": "a surrogate trained on half of the data transfers less",
+    "C7": "disparity of architecture matters more than disparity of data (in ophthalmology: the same or less)",
 }
 # The reported direction, as the sign of the contrast below.
 _C4A = {"ophthalmology": 1, "radiology": 1, "pathology": -1}

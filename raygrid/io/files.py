@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(f"{path} is not there; run the study again") from None
+        raise StoreError(f"{path} does not exist; run the study again") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is not valid JSON ({error}); delete it and run the study again") from error
 
@@ -84,4 +84,4 @@ def checksum(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise StoreError(f"{path} is not there; delete its folder and run the study again") from None
+        raise StoreError(f"{path} does not exist; delete its folder and run the study again") from None

@@ -1,4 +1,4 @@
-"""One driver per folder in object storage. Storage has no locks, so the driver renews an object while it lives.
+"""One driver per folder in object storage. Storage has no locks, so the driver renews a lease while it runs.
 
 STUDY/driver.json names the driver. Its age is the difference between two times of the server: of its last renewal, and
 of a probe object written for the comparison. The clocks of the machines do not matter.
@@ -27,13 +27,13 @@ _NAME = "driver.json"
 class HeartbeatTiming:
     """Seconds of the heartbeat.
 
-    Storage without conditional writes lets two drivers claim a folder at once. The driver whose claim is overwritten
-    notices at the check, or at its next renewal.
+    Storage without conditional writes lets two drivers take the lease of a folder at once. The driver whose lease is
+    overwritten notices at the check, or at its next renewal.
 
     Attributes:
-        renew_s: between two renewals of the claim.
-        stale_s: age at which an unrenewed claim counts as abandoned.
-        settle_s: between writing the claim and checking it.
+        renew_s: between two renewals of the lease.
+        stale_s: age at which an unrenewed lease has expired.
+        settle_s: between writing the lease and checking it.
     """
 
     renew_s: float = 20.0
@@ -49,10 +49,10 @@ def hold_folder(remote: Remote, identity: str) -> Iterator[None]:
     """Hold a folder in object storage while the block runs.
 
     Args:
-        identity: of this node's mirror. The caller holds the mirror's lock, so an older claim with the same identity
+        identity: of this node's mirror. The caller holds the mirror's lock, so an older lease with the same identity
             belongs to a dead driver.
 
-    Raises StoreError, naming the holder, if another driver renews its claim. If another driver takes over during the
+    Raises StoreError, naming the holder, if another driver renews its lease. If another driver takes over during the
     block, the block is interrupted and StoreError replaces its exception.
     """
     with interruptible() as interrupt:
@@ -68,7 +68,7 @@ def hold_folder(remote: Remote, identity: str) -> Iterator[None]:
 
 
 class _Keeper(threading.Thread):
-    """A thread that claims the folder, and renews the claim until it is stopped."""
+    """A thread that takes the lease of the folder, and renews it until the thread is stopped."""
 
     def __init__(self, remote: Remote, identity: str, interrupt: Callable[[], None]) -> None:
         super().__init__(daemon=True, name="raygrid-heartbeat")
@@ -78,18 +78,18 @@ class _Keeper(threading.Thread):
         self._claim |= {"token": uuid.uuid4().hex, "mirror": identity}
 
     def claim(self) -> None:
-        """Claim the folder. Raises StoreError, naming the holder, if another driver is alive."""
+        """Take the lease. Raises StoreError, naming the holder, if another driver is alive."""
         holder = self._holder()
         if holder is not None and holder.get("mirror") != self._claim["mirror"] and self._is_alive():
             raise self._in_use(holder)
         self._write()
-        time.sleep(TIMING.settle_s)  # a driver that looked before this claim existed has written its own by then
+        time.sleep(TIMING.settle_s)  # a driver that looked before this lease existed has written its own by then
         holder = self._holder()
         if holder is None or holder["token"] != self._claim["token"]:
             raise self._in_use(holder or {})
 
     def run(self) -> None:
-        """Renew the claim; interrupt the block if another driver has replaced it."""
+        """Renew the lease; interrupt the block if another driver has replaced it."""
         while not self._ended.wait(TIMING.renew_s):
             try:
                 holder = self._holder()
@@ -113,12 +113,12 @@ class _Keeper(threading.Thread):
         if self._taken_by:
             raise StoreError(
                 f"{self._remote.url} was taken over by another driver: {self._taken_by}; this driver did not renew its "
-                f"claim for {TIMING.stale_s:g} s (machine asleep, or no network) and stops; finished work stays: let "
+                f"lease for {TIMING.stale_s:g} s (machine asleep, or no network) and stops. Finished work is kept: let "
                 "the other driver continue"
             ) from None
 
     def release(self) -> None:
-        """Delete the claim if it is still this driver's; if the storage does not answer, the claim expires."""
+        """Delete the lease if it is still this driver's; if the storage does not answer, the lease expires."""
         try:
             holder = self._holder()
             if holder is not None and holder["token"] == self._claim["token"]:
@@ -127,7 +127,7 @@ class _Keeper(threading.Thread):
             return
 
     def _holder(self) -> dict[str, Any] | None:
-        """Return the current claim, None if it is absent or not a claim."""
+        """Return the current lease, None if it is absent or not a lease."""
         data = self._remote.read(_NAME)
         try:
             values = None if data is None else json.loads(data)
@@ -136,7 +136,7 @@ class _Keeper(threading.Thread):
         return values if isinstance(values, dict) and "token" in values else None
 
     def _is_alive(self) -> bool:
-        """Whether the current claim was renewed recently, by the server's clock."""
+        """Whether the current lease was renewed recently, by the server's clock."""
         probe = f"driver-probe-{self._claim['token']}"
         now = self._remote.write(probe, b"what time is it?").modified_s
         self._remote.delete(probe)
@@ -149,7 +149,7 @@ class _Keeper(threading.Thread):
     def _in_use(self, holder: dict[str, Any]) -> StoreError:
         return StoreError(
             f"{self._remote.url} is in use by another driver: {_readable(holder)}; wait for it, or choose another "
-            f"--output; the claim of a dead driver expires after {TIMING.stale_s:g} s"
+            f"--output; the lease of a dead driver expires after {TIMING.stale_s:g} s"
         )
 
 

@@ -1,4 +1,4 @@
-"""One driver per study folder: a second one is refused with the holder's name; a dead one holds nothing."""
+"""One driver per study folder: a second one is refused with the holder's name; the lock of a dead one is released."""
 
 import errno
 import fcntl

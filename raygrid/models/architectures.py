@@ -116,7 +116,8 @@ def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
     wrong = [k for k, v in wanted.items() if k not in source or source[k].shape != v.shape]
     if wrong:
         raise WeightsError(
-            f"{len(wrong)} tensors of the source model are missing or have another shape, the first is {wrong[0]}"
+            f"{len(wrong)} tensors of the source model are missing or have another shape, the first is {wrong[0]}; "
+            "use a source model of the same architecture"
         )
     classifier.load_state_dict({**own, **{k: source[k] for k in wanted}})
 
@@ -164,7 +165,7 @@ def _require_plain(network: Any, name: str, arch: str) -> None:
     if len({str(sorted(s.items())) for s in shapes}) > 1 or len({str(s) for s in sizes}) > 1:
         raise WeightsError(
             f"{name} is not the {arch} that timm builds (other tensors or another input size); save its weights to a "
-            f"file of a plain {arch}, and name that"
+            f"file for a plain {arch}, and name that file"
         )
 
 
@@ -182,7 +183,7 @@ def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
     if wrong:
         of_study = path.with_name("card.json").exists()
         raise WeightsError(
-            f"{path} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}"
-            + ("; a model of a study is named by its folder, model:<folder>" if of_study else "")
+            f"{path} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}; "
+            + ("name the model by its folder, model:<folder>" if of_study else "use weights of this architecture")
         )
     network.load_state_dict({k: state[k] for k in wanted}, strict=False)

@@ -23,7 +23,7 @@ def verify_answers(frozen: nn.Module, validation: TrainingSet, validation_auc: f
     """Check that a network, as it will be attacked and scored, agrees with the network that was trained.
 
     It must give logits, and the validation AUC of the card. The check runs where a model is trained, next to the
-    validation images; from then on a checksum guards the weights.
+    validation images; from then on a checksum protects the weights.
 
     Raises TrainingError if the network gives probabilities or another AUC.
     """
@@ -35,7 +35,8 @@ def verify_answers(frozen: nn.Module, validation: TrainingSet, validation_auc: f
     pairs = int((counts * (len(validation) - counts)).min())
     if abs(auc - validation_auc) > max(_AUC_TOLERANCE, _PAIRS_TOLERANCE / pairs):
         raise TrainingError(
-            f"folded for attack, the network has a validation AUC of {auc:.4f}, in training it had {validation_auc:.4f}"
+            f"the network folded for attack has a validation AUC of {auc:.4f}; expected {validation_auc:.4f}, as in "
+            "training; report this defect of raygrid"
         )
 
 

@@ -165,7 +165,9 @@ def epoch_order(labels: NDArray[np.uint8], recipe: Recipe, seed: int, epoch: int
         for value in (0, 1):
             pool = np.flatnonzero(labels[:, 0] == value)
             if len(pool) == 0:
-                raise TrainingError(f"no training image has label {value}; class-balanced batches need both")
+                raise TrainingError(
+                    f"no training image has label {value}, but class-balanced batches need both; set balanced=False"
+                )
             rounds = [generator.permutation(pool) for _ in range(-(-half // len(pool)))]
             sides.append(np.concatenate(rounds)[:half])
         order = np.stack(sides, axis=1).reshape(-1)

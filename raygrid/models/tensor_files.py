@@ -24,18 +24,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except FileNotFoundError as error:
-        raise WeightsError(f"weights file {path} is not there") from error
+        raise WeightsError(f"weights file {path} does not exist; correct the path") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
         raise WeightsError(
-            f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); raygrid executes nothing from "
-            "a file: save the state_dict as .safetensors"
+            f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}); raygrid executes no "
+            "code from a file: save the state_dict as .safetensors"
         ) from error
     if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}; expected tensors by name, a state_dict")
+        raise WeightsError(f"{path} holds a {type(found).__name__}; expected a state_dict, tensors by name: save that")
     for wrapping in ("state_dict", "model"):
         if isinstance(found.get(wrapping), dict):
             found = found[wrapping]
     tensors = {str(k).removeprefix("module."): v for k, v in found.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors by name; expected a state_dict")
+        raise WeightsError(f"{path} holds no tensors by name; expected a state_dict: save that")
     return tensors

@@ -50,7 +50,8 @@ def train(
     training, validation = (samples.training_set(model.split, role) for role in ("train", "validation"))
     if len(training) < recipe.batch_size:
         raise TrainingError(
-            f"{model.name}: {len(training)} training images are fewer than a batch of {recipe.batch_size}"
+            f"{model.name}: expected at least {recipe.batch_size} training images, one batch, got {len(training)}; "
+            "lower batch_size"
         )
     state = start(build(folder, model, num_outputs=len(samples.labels)).to(device), recipe)
     _resume(files.resume_path, state, device)

@@ -62,7 +62,7 @@ def _head(model: ModelFacts, cards: Mapping[str, str]) -> dict[str, str]:
 
 def _cell(row: Mapping[Any, Any] | None, *, asked: bool) -> dict[str, Any]:
     if row is None or pd.isna(row["auc"]):
-        text, title = ("×", "missing") if asked else ("–", "not asked (budget)")
+        text, title = ("×", "missing") if asked else ("–", "outside the query budget")
         return {"text": text, "title": title, "shade": None, "white_box": False}
     title = (
         f"{row['surrogate']} → {row['target']}: AUC {row['auc']:.3f}, 95% interval {row['auc_low']:.3f} to "

@@ -87,7 +87,7 @@ def _not_asked(results: StudyResults) -> list[str]:
     for (modality, target), cells in results.not_asked.items():
         all_cells = len(results.study.surrogates_of(modality)) * len(results.study.transfer.attacks)
         number = f"{len(cells)} of {all_cells} (surrogate, attack) cells"
-        found.append(f"{modality} {target}: {number}, because its query budget is too small")
+        found.append(f"{modality} {target}: {number}")
     return found
 
 
@@ -106,7 +106,9 @@ def _summary(results: StudyResults) -> list[str]:
         f"{int(per_modality['num_patients']):,} patients."
     ]
     if num_clean:
-        sentences.append(f"On clean images the AUCs lie between {clean['auc'].min():.2f} and {clean['auc'].max():.2f}.")
+        sentences.append(
+            f"On clean images, the AUCs are between {clean['auc'].min():.2f} and {clean['auc'].max():.2f}."
+        )
     for modality in cells["modality"].unique():
         sentences.append(_damage(cells[cells["modality"] == modality], modality))
     return [*sentences, *_white_and_black_box(auc, results.epsilon), *tables.labels_left_out(auc)]

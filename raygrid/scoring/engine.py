@@ -134,7 +134,7 @@ def _score(
 ) -> NDArray[np.float32]:
     """Return logits (targets, batches, images, outputs); a target scores all batches before the next is fetched.
 
-    Targets in `failed` are skipped. A target that raises a RaygridError is added to `failed`; the others go on.
+    Targets in `failed` are skipped. A target that raises a RaygridError is added to `failed`; the others continue.
     """
     rows = []
     for position, target in enumerate(targets):

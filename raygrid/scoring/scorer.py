@@ -184,9 +184,9 @@ def _crafted_before(file: ScoreFile, hashes: dict[str, str], device: str) -> set
             key = attack.key
             if stored["adversarial_sha256"][key] != hashes[key]:
                 raise StoreError(
-                    f"{file.unit.label}: {key} gives other images than when {other.path.name} was written, on "
-                    f"{stored['device']} (now {device}); the two sets of scores are not comparable; run on the same "
-                    f"kind of device and versions as before, or delete {file.unit.folder} to score this surrogate again"
+                    f"{file.unit.label}: {key} gives other images than those behind {other.path.name}, crafted on "
+                    f"{stored['device']} (now {device}), so their scores are not comparable; run on the same kind of "
+                    f"device and versions as before, or delete {file.unit.folder} to score this surrogate again"
                 )
         known |= again
     return known

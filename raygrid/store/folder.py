@@ -228,7 +228,7 @@ def open_study(location: str | Path) -> StudyFolder:
     refresh(path)
     if not (path / RECORD_FILE).exists():
         raise StoreError(
-            f"{display_path(path)} holds no study: {display_path(path / RECORD_FILE)} is not there; "
+            f"{display_path(path)} holds no study: {display_path(path / RECORD_FILE)} does not exist; "
             "give the folder or URL of a study, its --output"
         )
     return StudyFolder(path, *read_declaration(path))

@@ -48,7 +48,7 @@ class Results:
         if not file.exists():
             where = display_path(study_dir)
             raise StoreError(
-                f"{where} has no results yet: {display_path(file)} is not there; finish the study, or write results "
+                f"{where} has no results yet: {display_path(file)} does not exist; finish the study, or write results "
                 f"of the scores so far with: raygrid report {where}"
             )
         try:

@@ -4,7 +4,7 @@ STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/
     _tile-<tile>.json            the attacks and targets of the score files with this tile in their name
     block-00000-<tile>.parquet   their scores on one block of test images (raygrid.store.scores)
     _block-00000.failed.txt      the error of the last attempt at a block
-    _block-00000.spent.json      the targets not asked since their budget was spent, and these budgets
+    _block-00000.spent.json      the targets whose budget was spent, and these budgets
 
 Readers of a folder of Parquet files skip names that begin with an underscore.
 

@@ -53,7 +53,7 @@ def weights_path(weights: str) -> Path:
         raise SpecError(unknown_name("source of weights", weights, SOURCES))
     path = Path(name).expanduser()
     if not path.is_absolute():  # workers of a cluster have other working directories
-        raise SpecError(f"weights are {weights!r}; expected an absolute path; give one that exists on all nodes")
+        raise SpecError(f"weights are {weights!r}; expected an absolute path, which exists on all nodes: correct it")
     return path_of_model(path) if kind == MODEL else _file(path)
 
 
@@ -70,7 +70,7 @@ def path_of_model(folder: Path) -> Path:
 
 def _file(path: Path) -> Path:
     if not path.is_file():
-        raise WeightsError(f"weights file {path} is not there; correct the path")
+        raise WeightsError(f"weights file {path} does not exist; correct the path")
     if path.suffix not in _WEIGHT_SUFFIXES:
         raise WeightsError(
             f"weights file {path}: expected the suffix {' or '.join(_WEIGHT_SUFFIXES)}, got {path.suffix!r}; convert it"
@@ -87,6 +87,7 @@ def _file_in_package(module: str) -> Path:
     found = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in _WEIGHT_SUFFIXES]
     if len(found) != 1:
         raise WeightsError(
-            f"the weights package {module}: expected 1 file of weights, got {len(found)}; use file:<path>"
+            f"the weights package {module}: expected 1 file of weights, got {len(found)}; "
+            "name the file to use as file:<path>"
         )
     return found[0]

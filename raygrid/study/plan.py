@@ -74,7 +74,7 @@ def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: boo
 
     Args:
         study_dir: the study folder; it need not exist.
-        data_root: folder of the raw data sets. A data set that is not there is planned with its published size.
+        data_root: folder of the raw data sets. A data set that is absent is planned with its published size.
         timed: run each network a few times to measure seconds; False leaves them NaN.
 
     Raises MissingDataError for an absent data set without a published size.
@@ -150,7 +150,7 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
         "",
         f"in all {f'{_readable(total_h)} device hours and ' if timed else ''}"
         f"{_readable(storage.to_numpy(dtype=float).sum())} GB of storage",
-        f"hours on {device}" if timed else "hours are not known: no network was run (--no-times)",
+        f"hours on {device}" if timed else "hours are unknown: no network was timed (--no-times)",
     ]
     if not work["counted"].all():
         absent = ", ".join(work.loc[~work["counted"].astype(bool), "modality"])
@@ -170,7 +170,7 @@ def describe_external(study: StudySpec, modality: str, num_test: int) -> Iterato
     for target in study.external_targets(modality):
         plan = allowance(study, target, num_test)
         who = f"target {modality} {target.name} ({target.kind}):"
-        yield f"{who} {plan.num_images:,} images; its response time comes on top of the device hours"
+        yield f"{who} {plan.num_images:,} images; the device hours exclude its response time"
         if not target.traits.is_metered:
             continue
         requests = num_requests(study, target, num_test, plan.num_asked)
@@ -178,13 +178,13 @@ def describe_external(study: StudySpec, modality: str, num_test: int) -> Iterato
         batch, rate = target.endpoint.batch_size, target.endpoint.requests_per_second
         yield (
             f"  {requests:,} requests of up to {batch}, at {rate:g} a second {hours:,.2f} hours at least; "
-            "answers that were kept are not requested again"
+            "stored answers are not requested again"
         )
         limit, more = limit_of(target), plan.num_images_of_all - plan.num_images
         covers = "no limit is set" if not limit else f"its budget of {limit:,} images covers"
         yield (
             f"  {covers}: the clean images and {plan.num_asked} of {len(plan.cells)} (surrogate, attack) cells"
-            + (f"; all take {more:,} images more, max_images={plan.num_images_of_all}" if more else "")
+            + (f"; for all, set max_images={plan.num_images_of_all} ({more:,} more images)" if more else "")
         )
 
 

@@ -36,7 +36,7 @@ def describe_status(folder: StudyFolder, *, whole: bool = False) -> str:
     """
     study = folder.study
     sources = sum(len(study.models_of(m.name)) for m in study.modalities if m.source)
-    beside = f", {sources} of them only as starting points of others" if sources else ""
+    beside = f", {sources} of them only for pre-training" if sources else ""
     lines = [f"study {study.name}: {len(study.models)} models{beside}; modalities: {len(study.studied)}"]
     lines += [f"  target {t.modality} {t.name}: {t.kind}, {t.source}" for t in study.targets]
     lines.append(f"  models: {len(study.models) - len(folder.untrained())} of {len(study.models)} trained")
@@ -73,9 +73,9 @@ def left_for_larger_budgets(folder: StudyFolder) -> list[str]:
             unsent = plan.num_images_of_all - plan.num_images + more
             if unsent:
                 sentences.append(
-                    f"left for a larger budget: {modality.name} {target.name}, {plan.num_asked} of {len(plan.cells)} "
-                    f"(surrogate, attack) cells are covered; the rest takes {unsent:,} images more, "
-                    f"max_images={plan.num_images_of_all + more}"
+                    f"outside the query budget: {modality.name} {target.name}, {plan.num_asked} of {len(plan.cells)} "
+                    "(surrogate, attack) cells are covered; for the rest, set "
+                    f"max_images={plan.num_images_of_all + more} ({unsent:,} more images)"
                 )
     return sentences
 
@@ -100,5 +100,5 @@ def _pace(paths: Sequence[Path], num_missing: int) -> list[str]:
     per_minute = 60 * (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3)
     return [
         f"  pace: {per_minute:.3g} score files a minute over the last {(now - recent[0]) / 60:.0f} minutes, "
-        f"{num_missing} are left: about {num_missing / per_minute:.0f} minutes"
+        f"{num_missing} are missing: about {num_missing / per_minute:.0f} minutes"
     ]

@@ -257,7 +257,7 @@ class _Reporter(tune.Callback):  # type: ignore[misc]
             best = f"best validation AUC {last['validation_auc']:.3f}"
             self._progress.advance(f"{_label(model)} done, {best}{self._running(trials)}")
         elif not last.get("out_of_memory"):
-            tell(f"train: {_label(model)} failed; the others go on")
+            tell(f"train: {_label(model)} failed; the other trainings continue")
 
     def _running(self, trials: list[Any]) -> str:
         running = sum(trial.status == "RUNNING" for trial in trials)
@@ -265,7 +265,7 @@ class _Reporter(tune.Callback):  # type: ignore[misc]
         return f"  ({running} running, {max(0, waiting)} waiting)"
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        tell(f"train: {_label(self._folder.study.models[trial.config['model']])} failed; the others go on")
+        tell(f"train: {_label(self._folder.study.models[trial.config['model']])} failed; the other trainings continue")
 
 
 def _label(model: ModelSpec) -> str:

@@ -107,8 +107,8 @@ def with_cluster_errors(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, An
         yield from rows
     except Exception as error:  # Ray raises many unrelated kinds of errors; the actors return the expected ones as text
         raise ClusterError(
-            "the transfer stage stopped; finished scores stay, run the same command to continue. Ray reports:\n"
-            f"{type(error).__name__}: {error}"
+            "the transfer stage stopped; finished scores are kept. Run the same command again to continue. Ray "
+            f"reports:\n{type(error).__name__}: {error}"
         ) from error
 
 

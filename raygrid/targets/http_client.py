@@ -76,7 +76,7 @@ class HttpClient:
             try:
                 text = self._read(response, deadline)
             except HTTPError as error:  # the raw stream raises urllib3's errors
-                raise requests.ConnectionError(f"the reply broke off: {type(error).__name__}") from error
+                raise requests.ConnectionError(f"the reply was cut off: {type(error).__name__}") from error
             return response.status_code, response.headers, text
 
     def _read(self, response: requests.Response, deadline: float) -> str:
@@ -105,9 +105,9 @@ class HttpClient:
             hint = "; check the token that token_variable names" if status in (401, 403) else ""
             if leads_to:  # images go to the declared URL alone
                 hint = f"; it redirects to {self.excerpt(leads_to)}: declare that URL if you may send images there"
-            raise EndpointError(f"{self._who} refused with {failure}{hint}; {_KEPT} after the correction")
+            raise EndpointError(f"{self._who} refused the request with {failure}{hint}; {_KEPT} after the correction")
         if wait_s is not None and wait_s > _LONGEST_WAIT_S:
-            raise EndpointError(f"{self._who} wants no request for {wait_s:.0f} s ({failure}); {_KEPT} after that time")
+            raise EndpointError(f"{self._who} asks for a wait of {wait_s:.0f} s ({failure}); {_KEPT} after that time")
 
     def _wait(self, attempt: int, wait_s: float | None) -> None:
         """Wait as long as the server asks, or a random time that grows, so that workers do not retry together."""

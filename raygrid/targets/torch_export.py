@@ -83,12 +83,14 @@ def load_program(path: Path) -> Program:
         raise
     except Exception as error:  # a damaged file can raise anything, from zipfile.BadZipFile to KeyError
         raise WeightsError(
-            f"{path} cannot be opened as an exported program ({type(error).__name__}: {str(error)[:200]}); make it "
-            "with torch.export.save, by the same version of PyTorch"
+            f"{path} cannot be opened as an exported program ({type(error).__name__}: {str(error)[:200]}); save it "
+            "again with torch.export.save and the installed version of PyTorch"
         ) from error
     takes = [n for n in loaded.graph.nodes if n.op == "placeholder" and n.name in loaded.graph_signature.user_inputs]
     if len(takes) != 1 or not isinstance(takes[0].meta.get("val"), torch.Tensor):
-        raise WeightsError(f"{path} takes {len(takes)} inputs; expected one, a batch of images")
+        raise WeightsError(
+            f"{path} takes {len(takes)} inputs; expected one, a batch of images: export it with one input"
+        )
     shape = tuple(n if isinstance(n, int) else None for n in takes[0].meta["val"].shape)
     # the guards are code in the file; raygrid checks the shape itself
     network = loaded.module(check_guards=False).requires_grad_(False)
@@ -132,7 +134,7 @@ def _require_tensors_alone(path: Path, content: bytes) -> None:
     try:
         torch.load(io.BytesIO(content), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise _refused(path, "its example inputs are more than tensors") from error
+        raise _refused(path, "its example inputs contain more than tensors") from error
 
 
 def _require_plain_graph(path: Path, graph: Any) -> None:
@@ -148,18 +150,18 @@ def _require_plain_graph(path: Path, graph: Any) -> None:
 def _require_plain_string(path: Path, key: str, value: str) -> None:
     if key in ("target", "as_operator"):
         if not _OPERATORS.fullmatch(value):
-            raise _refused(path, f"it calls {value!r}, no operator of PyTorch that a network needs")
+            raise _refused(path, f"it calls {value!r}, which is not a permitted operator of PyTorch")
     elif key == "expr_str":
         if not _is_plain(value):
-            raise _refused(path, f"a shape in it is {value!r}, no plain expression")
+            raise _refused(path, f"a shape in it is {value!r}, not a plain expression")
     elif key == "source_fn_stack":
         if not all(_SOURCES.fullmatch(source.partition(",")[2]) for source in value.split(";")):
-            raise _refused(path, f"a node comes from {value[:200]!r}, no layer or function of PyTorch")
+            raise _refused(path, f"a node comes from {value[:200]!r}, not a layer or function of PyTorch")
     elif key in _IDENTIFIERS:
         if not _IDENTIFIER.fullmatch(value):
-            raise _refused(path, f"a {key} in it is {value[:200]!r}, no plain name")
+            raise _refused(path, f"a {key} in it is {value[:200]!r}, not a plain name")
     elif key not in _TEXTS and not _LABEL.fullmatch(value):
-        raise _refused(path, f"its {key} is {value[:200]!r}, no plain name")
+        raise _refused(path, f"its {key} is {value[:200]!r}, not a plain name")
 
 
 def _require_plain_tree(path: Path, key: str, spec: Any) -> None:
@@ -174,7 +176,7 @@ def _require_plain_tree(path: Path, key: str, spec: Any) -> None:
     for _ in range(_DEEPEST_TREE):
         for node in level:
             if not _is_plain_node(node):
-                raise _refused(path, f"its {key} holds {str(node)[:200]!r}, no tuple, list or dict with plain keys")
+                raise _refused(path, f"its {key} holds {str(node)[:200]!r}, not a tuple, list or dict with plain keys")
         level = [child for node in level for child in node["children_spec"]]
     if level:
         raise _refused(path, f"its {key} is nested deeper than {_DEEPEST_TREE} levels")
@@ -224,6 +226,6 @@ def _fields(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _refused(path: Path, problem: str) -> WeightsError:
     return WeightsError(
-        f"{path}: {problem}, and raygrid executes nothing from a file; name its network as a checkpoint instead: a "
+        f"{path}: {problem}, and raygrid executes no code from a file; name its network as a checkpoint instead: a "
         "factory and a file of its weights"
     )

@@ -104,7 +104,9 @@ def test_each_says_in_a_line_that_a_folder_holds_no_study(
     script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = run(script, tmp_path, capsys=capsys)
-    assert said.startswith(f"error: {tmp_path} holds no study: {tmp_path / 'study.json'} is not there; give the folder")
+    assert said.startswith(
+        f"error: {tmp_path} holds no study: {tmp_path / 'study.json'} does not exist; give the folder"
+    )
 
 
 def test_what_a_study_lacks_is_said_with_the_way_to_it(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The tiny grid with a claim that expires in seconds, since a test should not wait for 90."""
+"""The tiny grid with a lease that expires in seconds, since a test should not wait for 90."""
 
 from tiny_grid import tiny
 

@@ -60,7 +60,7 @@ def test_a_damaged_json_file_is_named(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("read", [read_json, checksum])
 def test_an_absent_file_is_named(tmp_path: Path, read: object) -> None:
     assert callable(read)
-    with pytest.raises(StoreError, match=r"card\.json is not there; .*run the study again"):
+    with pytest.raises(StoreError, match=r"card\.json does not exist; .*run the study again"):
         read(tmp_path / "card.json")
 
 

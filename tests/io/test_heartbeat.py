@@ -1,4 +1,4 @@
-"""One driver per folder in object storage: claims, their expiry, and takeovers."""
+"""One driver per folder in object storage: leases, their expiry, and takeovers."""
 
 import json
 import os
@@ -29,16 +29,16 @@ def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_driver_on_another_node_is_refused_while_the_first_lives(nodes: tuple[Path, Path], url: str) -> None:
     first, second = nodes
     with lease(first):
-        time.sleep(QUICK.stale_s + 1)  # longer than an unrenewed claim lasts
+        time.sleep(QUICK.stale_s + 1)  # longer than an unrenewed lease lasts
         with pytest.raises(StoreError, match=f'"pid": {os.getpid()}') as caught, lease(second):
             pass
         assert url in str(caught.value)
-    with lease(second):  # the claim has been released
+    with lease(second):  # the lease has been released
         pass
 
 
 @pytest.mark.usefixtures("quick_heartbeat")
-def test_an_expired_claim_is_taken_over(nodes: tuple[Path, Path], server: S3Server, tmp_path: Path) -> None:
+def test_an_expired_lease_is_taken_over(nodes: tuple[Path, Path], server: S3Server, tmp_path: Path) -> None:
     claim = {"host": "gone", "pid": 1, "since": "then", "token": "t", "mirror": "m"}
     server.put(f"{tmp_path.name}/driver.json", json.dumps(claim).encode())
     with pytest.raises(StoreError, match='"host": "gone"'), lease(nodes[0]):
@@ -46,11 +46,11 @@ def test_an_expired_claim_is_taken_over(nodes: tuple[Path, Path], server: S3Serv
     time.sleep(QUICK.stale_s + 1)
     with lease(nodes[0]):
         assert json.loads(server.get(f"{tmp_path.name}/driver.json"))["pid"] == os.getpid()
-    assert set(server.objects(tmp_path.name)) == set()  # neither claim nor probe
+    assert set(server.objects(tmp_path.name)) == set()  # neither lease nor probe
 
 
 @pytest.mark.usefixtures("quick_heartbeat")
-def test_the_claim_of_a_dead_driver_on_this_node_is_taken_over_at_once(
+def test_the_lease_of_a_dead_driver_on_this_node_is_taken_over_at_once(
     nodes: tuple[Path, Path], server: S3Server, tmp_path: Path
 ) -> None:
     identity = read_json(nodes[0] / ".raygrid-mirror.json")["identity"]
@@ -70,7 +70,7 @@ def test_a_driver_stops_when_another_takes_over(
 
     def work() -> None:
         with lease(nodes[0]):
-            while time.monotonic() - begun < 60:  # again and again: a renewal may overwrite the claim
+            while time.monotonic() - begun < 60:  # again and again: a renewal may overwrite the lease
                 server.put(f"{tmp_path.name}/driver.json", json.dumps(claim).encode())
                 time.sleep(0.5)
 
@@ -81,7 +81,7 @@ def test_a_driver_stops_when_another_takes_over(
     finally:
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < 30
-    assert json.loads(server.get(f"{tmp_path.name}/driver.json"))["token"] == "t"  # the claim of the other driver stays
+    assert json.loads(server.get(f"{tmp_path.name}/driver.json"))["token"] == "t"  # the lease of the other driver stays
 
 
 @pytest.mark.usefixtures("quick_heartbeat")
@@ -90,7 +90,7 @@ def test_of_two_simultaneous_drivers_the_overwritten_one_is_refused(
 ) -> None:
     claim = {"host": "other", "pid": 7, "since": "now", "token": "t", "mirror": "m"}
 
-    def overwrite(_: float) -> None:  # between the claim and its check
+    def overwrite(_: float) -> None:  # between the lease and its check
         server.put(f"{tmp_path.name}/driver.json", json.dumps(claim).encode())
 
     monkeypatch.setattr("raygrid.io.heartbeat.time.sleep", overwrite)
@@ -101,7 +101,7 @@ def test_of_two_simultaneous_drivers_the_overwritten_one_is_refused(
 def wait_for_requests(server: S3Server, count: int) -> None:
     last, deadline = len(server.requests) + count, time.monotonic() + 60
     while len(server.requests) < last:
-        assert time.monotonic() < deadline, "the driver does not renew its claim"
+        assert time.monotonic() < deadline, "the driver does not renew its lease"
         time.sleep(0.05)
 
 

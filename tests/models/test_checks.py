@@ -60,7 +60,10 @@ def test_a_sound_model_passes_folded(trained: StudyFolder, samples: Samples) -> 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(torch.sigmoid, "probabilities, where logits are expected"), (torch.neg, r"AUC of 0\.\d+, in training it had")],
+    [
+        (torch.sigmoid, "probabilities, where logits are expected"),
+        (torch.neg, r"AUC of 0\.\d+; expected 1\.0+, as in training"),
+    ],
 )
 def test_other_outputs_are_refused(change, message: str, trained: StudyFolder, samples: Samples) -> None:
     with pytest.raises(TrainingError, match=message):
@@ -78,7 +81,7 @@ def test_small_logits_are_not_mistaken_for_probabilities(trained: StudyFolder, s
 def test_a_model_that_folds_wrongly_is_not_finished(tmp_path, samples: Samples, monkeypatch) -> None:
     zoo = make_zoo(tmp_path)
     monkeypatch.setattr(training, "freeze", lambda *args: Changed(freeze(*args), torch.neg).eval())
-    with pytest.raises(TrainingError, match="folded for attack"):
+    with pytest.raises(TrainingError, match="network folded for attack"):
         train(zoo, MODEL, samples)
     assert not zoo.model(MODEL).is_trained
 

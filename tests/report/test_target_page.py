@@ -198,15 +198,12 @@ def test_the_report_tells_what_was_not_asked_from_what_is_missing() -> None:
     frame = frame[~(fgsm & frame["surrogate"].isin([A.name, B.name]))]
     unasked = {("eye", "external-deployed"): {(B.name, "fgsm@0.02")}}
     report = report_on(frame, not_asked=unasked)
-    assert report.count('title="not asked (budget)">–') == 1
+    assert report.count('title="outside the query budget">–') == 1
     assert report.count('title="missing">×') == 1  # through A
     text = text_of(report)
     assert "1 pairing is incomplete" in text
     assert f"{A.name} external-deployed 2 of 8" in text
-    assert (
-        "Not asked: eye external-deployed: 1 of 16 (surrogate, attack) cells, because its query budget is too small."
-        in text
-    )
+    assert "Outside the query budget: eye external-deployed: 1 of 16 (surrogate, attack) cells." in text
 
 
 def test_a_target_that_learned_little_is_doubted_on_its_page_and_voids_nothing() -> None:

@@ -61,7 +61,7 @@ def test_a_model_is_trained_once_its_card_is_written(folder: StudyFolder) -> Non
     write_json(folder.model(MODEL).path / "history.json", history)
     assert folder.untrained() == [MODEL, TWIN]
     assert folder.model(MODEL).history == history
-    with pytest.raises(StoreError, match=r"card\.json is not there"):
+    with pytest.raises(StoreError, match=r"card\.json does not exist"):
         _ = folder.model(MODEL).card
     finish_training(folder, "a" * 64)
     assert folder.untrained() == [TWIN]
@@ -187,7 +187,7 @@ def test_a_folder_without_a_study_is_named_with_the_file_it_lacks(tmp_path: Path
         path.mkdir()
     with pytest.raises(StoreError) as caught:
         open_study(path)
-    assert str(caught.value).startswith(f"{path} holds no study: {path / 'study.json'} is not there; give the folder")
+    assert str(caught.value).startswith(f"{path} holds no study: {path / 'study.json'} does not exist; give the folder")
     assert path.exists() == exists
 
 

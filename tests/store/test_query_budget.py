@@ -134,7 +134,7 @@ def test_cells_beyond_a_budget_are_reported_and_not_missing(tmp_path: Path) -> N
         *((OTHER.name, a) for a in ("fgsm@0.02", "fgsm@0.04", "pgd@0.02", "pgd@0.04")),
     }
     text = describe_status(zoo)
-    assert "1 of 8 (surrogate, attack) cells are covered; the rest takes 336 images more, max_images=410" in text
+    assert "1 of 8 (surrogate, attack) cells are covered; for the rest, set max_images=410 (336 more images)" in text
     assert "FAILED" not in text
 
 
@@ -160,7 +160,7 @@ def test_a_plan_reports_the_queries_to_an_endpoint_and_their_time(tmp_path: Path
     # clean and four cases, each in blocks of 16 and 8 images: 2 + 1 requests of up to 10; 15 of 1000 seconds
     assert "15 requests of up to 10, at 0.001 a second 4.17 hours" in text
     assert "budget of 122 images covers: the clean images and 2 of 8 (surrogate, attack) cells" in text
-    assert "all take 288 images more, max_images=410" in text
+    assert "for all, set max_images=410 (288 more images)" in text
 
 
 def test_answers_are_no_leftovers_while_the_study_names_their_target(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_plan_without_times_runs_no_network(tmp_path: Path, monkeypatch: pytes
     study = full_grid.demo()
     work = plan.plan_study(study, tmp_path / "study", tmp_path / "data", timed=False)
     text = plan.describe(work, study, price=None, device="test")
-    assert "hours are not known" in text
+    assert "hours are unknown" in text
     assert "device hours" not in text
     assert "nan" not in text
     assert (work["zoo_bytes"] > 1e6).all()

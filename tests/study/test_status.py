@@ -56,7 +56,7 @@ def test_pace_and_failures_are_told(
     assert f"no longer used: {outdated}" in text
     assert str(units[0].folder) not in text
     assert "toy: 3 of 12 units scored" in text
-    assert "pace: 3 score files a minute over the last 1 minutes, 9 are left: about 3 minutes" in text
+    assert "pace: 3 score files a minute over the last 1 minutes, 9 are missing: about 3 minutes" in text
     assert f"FAILED unit toy/{MODEL.name} block 5: a network gave no number" in text
     assert "Traceback" not in text
     assert str(units[-1].failure_path) in text

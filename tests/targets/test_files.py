@@ -50,7 +50,7 @@ def pickled_inputs(marker: Path) -> Callable[[str, bytes], bytes]:
     [
         (lambda n, b: b.replace(b'"use_pickle": false', b'"use_pickle": true', 1), "", "is pickled"),
         (lambda n, b: b.replace(b"torch.ops.aten.relu_.default", b"torch.os.system"), "", "it calls 'torch.os.system'"),
-        (lambda n, b: b.replace(b"Symbol('s77'", b"eval(chr(49)"), "", "no plain expression"),
+        (lambda n, b: b.replace(b"Symbol('s77'", b"eval(chr(49)"), "", "not a plain expression"),
         (lambda n, b: b, "clinic/data/aotinductor/model/code.so", "it holds 'data/aotinductor"),
         (lambda n, b: b, "clinic/data/constants/opaque_obj_0", "it holds 'data/constants/opaque"),
     ],
@@ -59,14 +59,14 @@ def test_a_program_that_could_run_code_is_refused(
     change: Callable[[str, bytes], bytes], extra: str, message: str, target_files: Path, tmp_path: Path
 ) -> None:
     path = rewritten(target_files, tmp_path, change, extra)
-    with pytest.raises(WeightsError, match=f"{message}.*executes nothing from a file"):
+    with pytest.raises(WeightsError, match=f"{message}.*executes no code from a file"):
         opened(target("export", str(path)))
 
 
 def test_a_pickle_in_a_program_stays_unread(target_files: Path, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     path = rewritten(target_files, tmp_path, pickled_inputs(marker))
-    with pytest.raises(WeightsError, match="its example inputs are more than tensors"):
+    with pytest.raises(WeightsError, match="its example inputs contain more than tensors"):
         opened(target("export", str(path)))
     assert not marker.exists()
     torch.export.load(path)  # what would have happened

@@ -48,7 +48,7 @@ def test_retry_after_is_respected(server: TargetServer, tmp_path: Path) -> None:
     assert 29 < waits[0] <= 30
     assert 60 < waits[1] <= 90
     server.replies = [Reply(429, Retry_After="7200")]
-    with pytest.raises(EndpointError, match="wants no request for 7200 s"):
+    with pytest.raises(EndpointError, match="asks for a wait of 7200 s"):
         found(IMAGES)
 
 
@@ -91,7 +91,7 @@ def test_an_absent_server_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [400, 401, 404, 413])
 def test_a_refusal_is_not_repeated(status: int, server: TargetServer, tmp_path: Path) -> None:
     server.replies = [Reply(status, "no: " + "x" * 5000)]
-    with pytest.raises(EndpointError, match=rf"refused with status {status}: no: x+\.\.\.") as raised:
+    with pytest.raises(EndpointError, match=rf"refused the request with status {status}: no: x+\.\.\.") as raised:
         asked(spec_of(server), tmp_path)
     assert len(server.requests) == 1
     assert len(str(raised.value)) < 500

@@ -17,7 +17,7 @@ from raygrid.targets.torch_export import load_program
 
 Graph = dict[str, Any]
 LEAF: Graph = {"type": None, "context": None, "children_spec": []}
-OTHER = "holds .*, no tuple, list or dict"
+OTHER = "holds .*, not a tuple, list or dict"
 MARKER = "imported_by_a_program"
 ENUM = {"__enum__": True, "fqn": f"{MARKER}:Kind", "name": "ONE"}
 FACTORY = {"default_factory_module": MARKER, "default_factory_name": "Kind", "dict_context": ["a"]}
@@ -82,16 +82,16 @@ def no_loading(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (IMPORTING["enum"], "holds .*__enum__.*, no tuple, list or dict"),
-        (IMPORTING["defaultdict"], "holds .*defaultdict.*, no tuple, list or dict"),
+        (IMPORTING["enum"], "holds .*__enum__.*, not a tuple, list or dict"),
+        (IMPORTING["defaultdict"], "holds .*defaultdict.*, not a tuple, list or dict"),
         (tree("builtins.tuple", json.dumps(ENUM), LEAF), OTHER),
         (
             tree("builtins.tuple", "null", node("builtins.dict", json.dumps([ENUM]), LEAF)),
-            "holds .*, no tuple, list or dict",
+            "holds .*, not a tuple, list or dict",
         ),
         (tree("collections.OrderedDict", json.dumps(["a"]), LEAF), OTHER),
-        (tree("collections.namedtuple", f"{MARKER}.Kind", LEAF), "holds .*namedtuple.*, no tuple, list or dict"),
-        (tree(f"{MARKER}.Output", json.dumps([["a"], []]), LEAF), "holds .*Output.*, no tuple, list or dict"),
+        (tree("collections.namedtuple", f"{MARKER}.Kind", LEAF), "holds .*namedtuple.*, not a tuple, list or dict"),
+        (tree(f"{MARKER}.Output", json.dumps([["a"], []]), LEAF), "holds .*Output.*, not a tuple, list or dict"),
         (tree("builtins.dict", json.dumps([["a"]]), LEAF), OTHER),
         (tree("builtins.dict", json.dumps(["a", "b"]), LEAF), OTHER),
         (tree("builtins.dict", json.dumps(["a=f()"]), LEAF), OTHER),
@@ -112,7 +112,7 @@ def test_a_structure_of_more_than_tuples_lists_and_dicts_is_refused(
     key: str, spec: Any, message: str, target_files: Path, tmp_path: Path, marker: str
 ) -> None:
     path = edited(target_files / "clinic.pt2", tmp_path / "planted.pt2", with_tree(key, spec))
-    with pytest.raises(WeightsError, match=f"its {key} {message}.*executes nothing from a file"):
+    with pytest.raises(WeightsError, match=f"its {key} {message}.*executes no code from a file"):
         load_program(path)
     assert marker not in sys.modules
 
@@ -132,7 +132,7 @@ def test_a_deep_structure_is_refused(depth: int, message: str, target_files: Pat
     opening = '{"type": "builtins.list", "context": "null", "children_spec": ['
     spec = f"[1, {opening * (depth - 1)}{json.dumps(LEAF)}{']}' * (depth - 1)}]"
     path = edited(target_files / "clinic.pt2", tmp_path / "planted.pt2", with_tree("out_spec", spec))
-    with pytest.raises(WeightsError, match=f"({message}).*executes nothing from a file"):
+    with pytest.raises(WeightsError, match=f"({message}).*executes no code from a file"):
         load_program(path)
 
 
@@ -171,7 +171,7 @@ def test_a_name_that_could_be_resolved_or_compiled_is_refused(
     change: Callable[[Graph], None], message: str, target_files: Path, tmp_path: Path
 ) -> None:
     path = edited(target_files / "clinic.pt2", tmp_path / "planted.pt2", change)
-    with pytest.raises(WeightsError, match=f"{message}.*executes nothing from a file"):
+    with pytest.raises(WeightsError, match=f"{message}.*executes no code from a file"):
         load_program(path)
 
 
