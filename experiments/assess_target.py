@@ -7,16 +7,16 @@ Zoo       the attacker's alone: per architecture random weights on d1, on d2 and
 Target    anything that answers images (raygrid/spec/targets.py): a PyTorch checkpoint, a torch.export program, an ONNX
           file, a Python function, an HTTP endpoint. Ask only what you own or are authorised to test.
 Attacks   FGSM and PGD-20, epsilon 0.02, 0.04, 0.06, each with its shuffled control.
-Cost      training the zoo is nearly all of it; an endpoint is asked for (1 + 2 x attacks x look-alikes) x test images:
-          --plan says how many, and EndpointSpec.max_images sets a limit.
+Cost      training the zoo is nearly all of it; an endpoint receives (1 + 2 x attacks x look-alikes) x test images:
+          --plan shows how many, and EndpointSpec.max_images sets a limit.
 
 presets
   own     your images (a table, docs/how-to/own-images.md) and your model: TABLE, LABELS, TARGET below
-  demo    generated tissue and a classifier of three lines, stain_meter.py; minutes on two CPU cores. It shows the
-          page, it is no medical evidence:
+  demo    generated tissue and a three-line classifier, stain_meter.py; minutes on two CPU cores. It shows the page
+          and is not medical evidence:
               python experiments/assess_target.py --preset demo
 
-A function is found again by its module: where raygrid looks at the study later, that must be importable, as in
+Later commands on the study must be able to import the module of a Python function, as in
 `PYTHONPATH=experiments raygrid status studies/assess_demo`.
 """
 

@@ -11,7 +11,7 @@ presets
   paper      Inception-v3 and DenseNet-121, ImageNet weights, the three full data sets. Days of GPU time.
   published  paper, with the radiology splits that the paper's authors published (docs/how-to/splits.md).
   demo       the same shape on generated phantoms with two tiny networks, pre-trained on a phantom texture task.
-             Minutes on two CPU cores. It shows the tool, it is no medical evidence.
+             Minutes on two CPU cores. It shows the tool and is not medical evidence.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A study of your own images: copy this file, and change what stands in capitals and the columns.
+"""A study of your own images: copy this file, and change the names in capitals and the columns.
 
 Claim     how vulnerable are classifiers of these images to transferred attacks, and does pre-training change it?
 Data      a table (CSV or Parquet) under --data-root, one row per image: its file, its patient, a 0/1 column per label

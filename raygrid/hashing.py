@@ -1,4 +1,4 @@
-"""Hashes, and random generators seeded by hashes: both depend on names alone, not on order, process or global state."""
+"""Hashes, and random generators seeded by hashes: both depend only on names, not on order, process or global state."""
 
 import hashlib
 import json

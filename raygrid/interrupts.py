@@ -1,4 +1,4 @@
-"""Orderly ends: SIGTERM, as `kill` and schedulers send it, stops a driver in the same way as Ctrl-C."""
+"""Clean shutdown: SIGTERM, which `kill` and schedulers send, stops a driver in the same way as Ctrl-C."""
 
 import signal
 import threading

@@ -74,7 +74,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The difference in AUC under attack between two kinds of surrogates that are alike in all else."""
+    """The difference in AUC under attack between two kinds of surrogates that are equal in everything else."""
 
     words: str
     difference: Number
@@ -94,7 +94,7 @@ class Assessment:
 
     Attributes:
         auc, decisions: the rows of this target, as in `results/`. White-box rows, attacks through the target's own
-            network, are used by the property `white_box` alone.
+            network, are used only by the property `white_box`.
         perceptibility: the frame of `results/`.
         not_asked: the (surrogate, attack key) cells outside the target's query budget.
 
@@ -167,7 +167,7 @@ class Assessment:
         return found
 
     def paired_differences(self) -> list[PairedDifference]:
-        """Return how each factor of the surrogate changes the AUC, as paired differences with all else alike."""
+        """Return how each factor of the surrogate changes the AUC, as paired differences with all else equal."""
         rows = self.at_reference("adversarial")
         rows = rows[rows["surrogate_kind"] == MODEL]
         found = []

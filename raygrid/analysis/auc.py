@@ -194,7 +194,7 @@ def ratio_influence(attacked: float, attacked_influence: Floats, clean: float, c
 
 
 def hanley_mcneil_error(auc: float, num_positive: int, num_negative: int) -> float:
-    """Return the standard error of an AUC from its value and the class counts alone.
+    """Return the standard error of an AUC from only its value and the class counts.
 
     Source: Hanley & McNeil 1982 eq. 2, with Q1 = A / (2 - A) and Q2 = 2 A² / (1 + A).
     """

@@ -2,7 +2,7 @@
 
 Each statement is a contrast of table cells with an interval. The cells share their patients; the influence of a patient
 on the contrast is the same contrast of influences (raygrid.analysis.auc). Margins are declared in the study. The
-published tables are judged by the same code; they have no intervals, and a verdict follows from their numbers alone.
+published tables are judged by the same code; they have no intervals, and a verdict follows from only their numbers.
 
 All intervals are conditional on the trained models and leave out the variation between trainings. Source of the claims:
 docs/explanation/protocol.md, Claims.

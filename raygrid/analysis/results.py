@@ -1,4 +1,4 @@
-"""The results of a finished study, as its pages read them: frames, tables, claims, effects and their origin.
+"""The results of a finished study, as its pages use them: frames, tables, claims, effects and their origin.
 
 Each is computed once and on demand. Nothing here imports PyTorch, Ray or MLflow.
 """

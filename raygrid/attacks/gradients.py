@@ -1,4 +1,4 @@
-"""Gradients of a surrogate's loss by the images, which do not vanish where the surrogate is confident."""
+"""Gradients of a surrogate's loss with respect to the images, which do not vanish where the surrogate is confident."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -47,7 +47,7 @@ class Bfloat16(nn.Module):
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Return `model`, changed in place: evaluation mode, no gradients by its parameters."""
+    """Return `model`, changed in place: in evaluation mode, without gradients for its parameters."""
     return model.eval().requires_grad_(False)
 
 
@@ -60,11 +60,11 @@ def loss_gradient(
     label_weights: Sequence[float] = (),
     contrast: float = 1.0,
 ) -> Scaled:
-    """Return the gradient of J(contrast * x, y) by the images x.
+    """Return the gradient of J(contrast * x, y) with respect to the images x.
 
-    J is binary cross-entropy with the true labels, summed over labels. In float32 its derivative by a logit rounds to
-    exactly 0 for a confident positive (z > 16.6), which would leave the image unattacked. `logit_seed` therefore seeds
-    the backward pass with the same derivative from log space, scaled to a largest entry of 1
+    J is binary cross-entropy with the true labels, summed over labels. In float32 its derivative with respect to a logit
+    rounds to exactly 0 for a confident positive (z > 16.6), which would leave the image unattacked. `logit_seed`
+    therefore seeds the backward pass with the same derivative from log space, scaled to a largest entry of 1
     (docs/explanation/design.md, invariant 3).
 
     Args:
@@ -83,11 +83,11 @@ def loss_gradient(
 def logit_seed(
     logits: Tensor, labels: Tensor, *, targeted: bool = False, label_weights: Sequence[float] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Return the ascent direction of an attack by the logits (batch, outputs), and the log of its size (batch,).
+    """Return the ascent direction of an attack in the logits, (batch, outputs), and the log of its size, (batch,).
 
     With s = 2y - 1 it is the derivative of the loss, -s w sigmoid(-s z), divided by its largest magnitude per image:
     finite and non-zero for |z| up to 1e4. A targeted attack takes s from the opposite label and reverses the sign, so
-    that the loss of the wished label falls.
+    that the loss of the desired label falls.
 
     Args:
         logits: z, (batch, outputs).

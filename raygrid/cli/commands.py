@@ -1,4 +1,4 @@
-"""The `raygrid` command: look at a study, make its results again, plan and check experiment files."""
+"""The `raygrid` command: inspect a study, make its results again, plan and check experiment files."""
 
 import argparse
 import runpy

@@ -1,4 +1,4 @@
-"""Damaged files: a reader says what is wrong with one; the loader knows where the file came from, and how to fix it."""
+"""Damaged files: a reader describes the damage; the loader knows the origin of the file, and adds the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

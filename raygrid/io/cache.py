@@ -12,7 +12,7 @@ from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX, cache_dir
 
 
 def cached_file(name: str, num_bytes: int, write: Callable[[BinaryIO], None]) -> Path:
-    """Return the path of the file `name` in the cache, written by `write` if it is not there.
+    """Return the path of the file `name` in the cache, written by `write` if it is absent.
 
     Args:
         name: identifies the content; the same name must always mean the same bytes.

@@ -22,7 +22,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; after the block, sync the file and rename it to `path`.
 
     In the mirror of a folder in object storage, the file is uploaded before the rename: a file that exists on one node
-    is available to all. If the block raises, the temporary file is removed and `path` stays as it was.
+    is available to all. If the block raises, the temporary file is removed and `path` stays unchanged.
 
     Raises StoreError if the file cannot be written or uploaded.
     """
@@ -44,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def require_space(folder: Path, num_bytes: float, content: str, remedy: str) -> None:
-    """Check that the disk of a folder has enough free space; quotas are not seen.
+    """Check that the disk of a folder has enough free space; quotas are not considered.
 
     Args:
         content: the subject of the message, plural: "the decoded images".

@@ -21,7 +21,7 @@ from raygrid.io.mirror import mirror_of
 def lease(study_dir: Path) -> Iterator[None]:
     """Hold the study folder while the block runs. Raises StoreError, naming the holder, if another driver has it.
 
-    The lock belongs to the process: the operating system releases it when the process ends, however it ends. A study
+    The lock belongs to the process: the operating system releases it when the process ends for any reason. A study
     in object storage is also held against other machines (raygrid.io.heartbeat). A folder created here and empty
     at the end is removed.
     """
@@ -63,7 +63,7 @@ def _locked(path: Path) -> TextIO:
 def _opened(path: Path) -> TextIO:
     """Return the lock file, open for reading and appending.
 
-    A study folder may come from another person: through a symbolic link in place of the lock file, its target would be
+    A study folder may come from another person: if the lock file were a symbolic link, its target would be
     emptied and overwritten.
 
     Raises StoreError if the path is not a regular file.

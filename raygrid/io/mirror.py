@@ -2,7 +2,7 @@
 
 A marker file identifies a mirror, so any process on the node finds the URL of a path below it. `raygrid.io.files`
 uploads every file that it writes; `pull` downloads the files of other nodes. For a path outside of mirrors these
-functions do nothing or act on the local file, so the other packages need not tell the two kinds apart.
+functions do nothing or act on the local file, so the other packages do not distinguish the two.
 """
 
 import hashlib
@@ -221,7 +221,7 @@ def _mark(root: Path, url: str) -> None:
 
 
 def _files(path: Path) -> Iterable[Path]:
-    """Return the shared files: neither temporary files nor files of this node alone."""
+    """Return the shared files: neither temporary files nor files for this node only."""
     found = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return [p for p in found if not p.name.startswith(TEMPORARY_PREFIX) and p.name not in _LOCAL_FILES]
 

@@ -1,6 +1,6 @@
 """Folders in object storage (`s3://`, `gs://`): read, write, list and delete whole objects, with retries.
 
-Credentials come from the environment or the machine. They are never part of a URL, nor of a message.
+Credentials come from the environment or the machine. They are never part of a URL or a message.
 """
 
 import os
@@ -145,7 +145,7 @@ class Remote:
         """Return `action(file system)`, repeated after growing pauses while it fails.
 
         Args:
-            task: of the message, as in "listing zoo".
+            task: the operation, for messages, as in "listing zoo".
 
         Raises StoreError for a refusal or after the last attempt; FileNotFoundError and local disk errors unchanged.
         """

@@ -106,7 +106,7 @@ def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int
 def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
     """Copy the weights of a model trained on another task into `classifier`, except the head.
 
-    The image scale of those weights comes with them.
+    The image scale of those weights is copied, too.
 
     Raises WeightsError if the two architectures differ.
     """

@@ -21,7 +21,7 @@ MAX_COLOUR_BIAS = 0.15  # of the range [-1, 1]
 
 
 def keyed_draws(seed: int, image_ids: Sequence[str], epoch: int) -> NDArray[np.float32]:
-    """Return uniform draws in [0, 1), (n, NUM_DRAWS), each row a function of (seed, image id, epoch) alone."""
+    """Return uniform draws in [0, 1), (n, NUM_DRAWS), each row a function of only (seed, image id, epoch)."""
     rows = [
         keyed_generator(seed, "augment", image_id, epoch).random(NUM_DRAWS, dtype=np.float32) for image_id in image_ids
     ]
@@ -33,7 +33,7 @@ def augment(images: Tensor, draws: Tensor, names: Sequence[str]) -> Tensor:
 
     Args:
         draws: (batch, NUM_DRAWS) uniform in [0, 1).
-        names: the ones of `raygrid.spec.AUGMENTATIONS` to apply.
+        names: augmentations to apply, out of `raygrid.spec.AUGMENTATIONS`.
     """
     if "flip_horizontal" in names:
         images = _where(draws[:, 0] < 0.5, images.flip(-1), images)

@@ -1,4 +1,4 @@
-"""One epoch of training, a pure function of the state before it and of the epoch's number; and its validation."""
+"""One epoch of training, a pure function of the previous state and the epoch's number, and its validation."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def start(classifier: Classifier, recipe: Recipe) -> TrainingState:
 def train_epoch(state: TrainingState, data: TrainingSet, recipe: Recipe, epoch: int, seed: int, device: str) -> float:
     """Train for one epoch and return the mean loss of its steps.
 
-    (`seed`, `epoch`) is the key of all random numbers, so earlier work of this process has no influence.
+    (`seed`, `epoch`) is the key of all random numbers, so earlier work of this process changes nothing.
 
     Raises TrainingError with the step's number if a loss or a gradient is not finite.
     """
@@ -131,7 +131,7 @@ def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Epoch:
 
 
 def labels_with_both_classes(labels: NDArray[np.uint8]) -> list[int]:
-    """Return the indices of the columns of labels (n, outputs) with both classes, which alone have an AUC."""
+    """Return the indices of the columns of labels (n, outputs) with both classes; only these have an AUC."""
     return [i for i in range(labels.shape[1]) if 0 < labels[:, i].sum() < len(labels)]
 
 

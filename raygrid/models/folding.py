@@ -18,8 +18,8 @@ def fold(network: nn.Module, images: Tensor, *, device: str = "cpu") -> nn.Modul
     """Return a copy of `network` in evaluation mode, each convolution fused with the normalisation it feeds.
 
     A forward pass over `images` finds the pairs. In float64 the folded copy is compared with the original; if they
-    differ (something else reads a convolution's output as well), the copy is returned unfolded. Logits move by rounding
-    alone. Crafted pixels may move more, because PGD amplifies rounding, so the execution plan is part of the study
+    differ (something else reads a convolution's output as well), the copy is returned unfolded. Logits change only by
+    rounding. Crafted pixels may change more, because PGD amplifies rounding, so the execution plan is part of the study
     (docs/explanation/design.md, invariant 4).
 
     Args:
@@ -74,7 +74,7 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
 
 
 def _used_once(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs whose convolution and normalisation appear in no other pair (shared layers stay as they are)."""
+    """Yield the pairs whose convolution and normalisation appear in no other pair (shared layers stay unchanged)."""
     for conv, norm in pairs:
         if sum(conv == c for c, _ in pairs) == 1 and sum(norm == n for _, n in pairs) == 1:
             yield conv, norm
@@ -85,7 +85,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _fuse(network: nn.Module, pairs: list[tuple[str, str]], *, frozen_layers: bool) -> nn.Module:
-    """Return `network`, changed in place: pairs folded, then frozen layers instead of its own wherever they can be."""
+    """Return `network`, changed in place: pairs folded, then layers replaced by frozen layers where possible."""
     for conv_name, norm_name in pairs:
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
         fused: nn.Module = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]

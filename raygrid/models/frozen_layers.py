@@ -1,6 +1,6 @@
 """Layers of frozen networks on a CPU, which need fewer passes over memory than the layers they replace.
 
-`raygrid.models.folding` puts them in. They compute the same function, with gradients by the images alone.
+`raygrid.models.folding` puts them in. They compute the same function, with gradients for the images only.
 """
 
 from typing import Any, TypeGuard, cast
@@ -37,7 +37,7 @@ class FrozenConv2d(nn.Module):
     """A convolution whose weights never change, and the activation after it.
 
     On a CPU oneDNN computes both in one pass, from weights that are laid out for it once; PyTorch's own layer lays them
-    out in every call. The gradient by the input is a convolution with the kernels flipped, laid out likewise.
+    out in every call. The gradient of the input is a convolution with the kernels flipped, laid out likewise.
     TensorFlow's one-sided padding becomes a kernel with a leading row of zeros and padding on both sides, without a
     padded copy of the maps.
     """
@@ -80,7 +80,7 @@ class FrozenConv2d(nn.Module):
         return outputs.clamp_(0, self.bounds[1] if self.bounds else None) if self.activation != "none" else outputs
 
     def pull_back(self, gradient: Tensor, outputs: Tensor | None, shape: torch.Size) -> Tensor:
-        """Return the gradient by the maps, which have this shape, from the gradient by the outputs."""
+        """Return the gradient of the maps, which have this shape, from the gradient of the outputs."""
         if self.activation == "relu":
             gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)
         elif self.activation == "hardtanh":
@@ -183,7 +183,7 @@ class FrozenDenseBlock(nn.Module):
         return outputs
 
     def pull_back(self, gradient: Tensor, kept: tuple[Tensor, ...], number: int) -> Tensor:
-        """Return the gradient by the first `number` maps from the gradient by all outputs."""
+        """Return the gradient of the first `number` maps from the gradient of all outputs."""
         total = gradient.clone(memory_format=torch.channels_last)
         stop = total.shape[1]
         for layer, activated, narrow in zip(reversed(self.sequence()), kept[-2::-2], kept[::-2], strict=True):
@@ -231,7 +231,7 @@ class FrozenDenseLayer(nn.Module):
         return (signed + self.shift.to(maps.dtype)).relu_()
 
     def activation_back(self, gradient: Tensor, activated: Tensor) -> Tensor:
-        """Return the gradient by the maps from the gradient by their activation."""
+        """Return the gradient of the maps from the gradient of their activation."""
         by_maps = torch.ops.aten.threshold_backward(gradient, activated, 0)
         return cast(Tensor, by_maps if self._all_positive else by_maps.mul_(self.sign.to(by_maps.dtype)))
 

@@ -1,4 +1,4 @@
-"""The device memory that a training needs, estimated from shapes alone, without a computation or a device."""
+"""The device memory that a training needs, estimated from shapes, without a computation or a device."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ CONTEXT_BYTES = 600 * 2**20  # of a process on a GPU before its first tensor, ou
 
 
 def training_bytes(arch: str, dataset: DatasetSpec, recipe: Recipe, *, num_outputs: int) -> int:
-    """Return an estimate, in bytes, of the peak memory of a training on a GPU, with its process's own share.
+    """Return an estimate, in bytes, of the peak memory of a training on a GPU, including the overhead of its process.
 
     A forward pass runs on PyTorch's `meta` device, where tensors have shapes but no memory; the estimate sums the
     tensors that autograd keeps for the backward pass. It assumes float32, so it is too high for bfloat16.

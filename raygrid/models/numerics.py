@@ -1,4 +1,4 @@
-"""PyTorch's numerical settings for this process, from the study and not from the machine."""
+"""PyTorch's numerical settings for this process, set by the study and not by the machine."""
 
 import os
 

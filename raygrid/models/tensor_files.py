@@ -1,4 +1,4 @@
-"""Files of tensors by name, read without executing anything in them (docs/explanation/design.md, invariant 7)."""
+"""Files of tensors by name, read without executing code in them (docs/explanation/design.md, invariant 7)."""
 
 import pickle
 from pathlib import Path
@@ -13,7 +13,7 @@ from raygrid.errors import WeightsError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a weights file by name, without the usual wrappings of checkpoints.
+    """Return the tensors of a weights file by name, without the usual nesting of checkpoints.
 
     Raises WeightsError if the file does not exist or contains anything but tensors.
     """

@@ -35,7 +35,7 @@ def train(
     provenance: dict[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> dict[str, Any]:
-    """Train `model`, write its folder, and return its card; return the card alone if the model is finished.
+    """Train `model`, write its folder, and return its card; return only the card if the model is finished.
 
     Args:
         on_epoch: called after each epoch with its history entry.
@@ -89,7 +89,7 @@ def mean_weights(mean: dict[str, Tensor], own: dict[str, Tensor], number: int) -
 
     Args:
         mean: of the weights before the last epoch.
-        own: weights of the last epoch; returned as they are if `number` is 1 or less. Counters are always its own.
+        own: weights of the last epoch; returned unchanged if `number` is 1 or less. Counters are always its own.
     """
     if number <= 1:
         return own
@@ -207,7 +207,7 @@ def _finish(files: ModelFolder, state: TrainingState, card: dict[str, Any]) -> d
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Turn the errors of PyTorch and safetensors on a full disk into OSError."""
+    """Convert the errors of PyTorch and safetensors on a full disk to OSError."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:

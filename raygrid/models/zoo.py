@@ -1,4 +1,4 @@
-"""Networks of a study: built for training, loaded once trained, frozen for attack and scoring."""
+"""Networks of a study: built for training, loaded after it, frozen for attack and scoring."""
 
 import torch
 from safetensors.torch import load_file

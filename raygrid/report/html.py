@@ -27,7 +27,7 @@ def render(template: str, *, phantom: bool, **values: Any) -> str:
     """Return a template of `raygrid/report/templates`, filled with values.
 
     Args:
-        phantom: whether the images are generated; the page then says so.
+        phantom: whether the images are generated; the page then has a notice.
 
     Raises UndefinedError if the template uses a value that is not given.
     """

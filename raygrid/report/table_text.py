@@ -33,8 +33,8 @@ _LATEX = {
 def lay_out(table_number: int, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the table in the paper's layout; each entry is the row number of its cell in `cells`.
 
-    The first two columns are the row labels; an entry without a cell is -1. Table 1's clean AUC stands in the first
-    attack column only; it belongs to all of them.
+    The first two columns are the row labels; an entry without a cell is -1. Table 1's clean AUC appears only in the
+    first attack column, but applies to all of them.
     """
     if table_number not in _ROW_LABELS:
         raise DataError(f"table_number is {table_number}; expected 1, 2 or 3")

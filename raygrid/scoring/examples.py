@@ -86,7 +86,7 @@ class TargetExample:
 def craft_target_examples(
     folder: StudyFolder, target: TargetSpec, samples: Samples, surrogate: SurrogateSpec, attack: AttackSpec
 ) -> list[TargetExample]:
-    """Return three images: with a finding, the largest fall; without it, the largest rise; with it, the median change.
+    """Return three images: the largest fall with a finding, the largest rise without it, the median change with it.
 
     The finding is the one with the most positives, of those with both classes. The answers come from the score files,
     so the target is not queried. Crafted alone, an image equals the scored one up to rounding.

@@ -14,7 +14,7 @@ _WEIGHTS_SHARE = 0.5  # of the free memory; the rest is for activations and the 
 class ModelOffload:
     """Frozen models by name, of which at most `room` bytes are on the device at a time.
 
-    On a GPU the others wait in pinned memory, so that a fetch is one copy at the full speed of the bus. Models that are
+    On a GPU the others wait in pinned memory, so that each fetch is one fast copy. Models that are
     picked together are on the device together, even if they are larger than `room`.
 
     Attributes:

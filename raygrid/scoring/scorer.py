@@ -35,7 +35,7 @@ class Scorer:
             `modality`, the `device`, and the `names` of the networks to load.
 
     A call takes rows of `unit` (its number), `tile` (JSON), `block` (`SampleBatch.to_bytes`) and `error` (why the block
-    could not be read, or ""), and returns rows of `unit`, `seconds` and `error`. An error costs its own unit alone.
+    could not be read, or ""), and returns rows of `unit`, `seconds` and `error`. An error fails only its own unit.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Scorer:
                     error = self._score(file, SampleBatch.from_bytes(bytes(block)))
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
                 error = str(failure)
-            except Exception as failure:  # any error of a network or a library costs this unit alone
+            except Exception as failure:  # any error of a network or a library fails only this unit
                 error, trace = f"{type(failure).__name__}: {failure}", traceback.format_exc()
             if error:
                 write_text(file.unit.failure_path, f"{error}\n\n{trace}".strip() + "\n")

@@ -104,7 +104,7 @@ class ModalitySpec:
         splits: the division of the patients.
         recipe: the training of models that start at random weights.
         finetune: the training of models that start at other weights; None uses `recipe`.
-        source: True for a task that serves for pre-training alone. Its models are trained and never attacked.
+        source: True for a task used only for pre-training. Its models are trained and never attacked.
 
     Raises SpecError if the name is not valid.
     """
@@ -132,7 +132,7 @@ class ModelSpec:
         init: initial weights: `random` (He), `imagenet`, `pretrained_on:<source modality>`, or `weights:<name>` for
             named weights. `StudySpec.weights` gives the sources of `imagenet` and named weights.
         split: the patients of its training: `d1`, `d2`, `d2_half`, `d1_tenth` or `development` (d1 and d2).
-        instance: 0, 1, ...; trainings that differ by their seed alone.
+        instance: 0, 1, ...; trainings that differ only by their seed.
         surrogate_kind: "model", for the columns `surrogate_kind` and `target_kind` of results.
 
     Raises SpecError if the init or the split is unknown, with near misses, or the instance is negative.

@@ -40,7 +40,7 @@ class StudySpec:
     Attributes:
         name: name of the default study folder, `studies/<name>`.
         seed: seed of every random number of the study.
-        modalities: the medical domains, with those that serve for pre-training alone.
+        modalities: the medical domains, including those used only for pre-training.
         models: the zoo: the models that the study trains.
         transfer: the attacks, and the settings of crafting and scoring.
         weights: sources of pre-trained weights, `<arch>` -> source for the init `imagenet` and `<name>/<arch>` ->
@@ -49,7 +49,7 @@ class StudySpec:
         ensembles: additional surrogates, each of two or more models.
         targets: classifiers that the study does not train. Every surrogate of their modality attacks them; those with
             `attacked_through` are surrogates too.
-        zoo_as_targets: whether the models of the zoo are targets too. If False they serve as surrogates alone.
+        zoo_as_targets: whether the models of the zoo are targets too. If False they serve only as surrogates.
         margins: the margins of the claims.
 
     Raises SpecError if names or labels are repeated, a modality, model or source of weights is unknown (with near
@@ -146,7 +146,7 @@ class StudySpec:
         return (*(self.models_of(modality) if self.zoo_as_targets else ()), *self.external_targets(modality))
 
     def members_of(self, surrogate: SurrogateSpec) -> tuple[AnyTarget, ...]:
-        """Return the members of an ensemble, or a tuple of any other surrogate alone.
+        """Return the members of an ensemble, or a tuple with only the surrogate if it is not an ensemble.
 
         Raises SpecError, with near misses, if the study does not have a member.
         """

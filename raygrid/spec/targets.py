@@ -37,7 +37,7 @@ class TargetKind:
         source: form of `TargetSpec.source`. The module of a function, or the file, is part of the target's identity.
         needs_weights: whether `TargetSpec.weights` names a second file.
         has_data_files: whether the file may name further files beside it, which hold tensors.
-        is_bare_network: whether it is a network alone, which takes pixel values outside the declared range as well.
+        is_bare_network: whether it is only a network, which also accepts pixel values outside the declared range.
         has_gradients: whether it can be a surrogate.
         is_metered: whether its requests cost something: `EndpointSpec` limits them, and every answer is kept.
     """

@@ -47,7 +47,7 @@ class AnswerStore:
         return len(self._sent | self._under_way())
 
     def get(self, image: str) -> list[float] | None:
-        """Return the answer to an image, or None before there is one."""
+        """Return the answer to an image, or None if there is none yet."""
         return self._answers.get(image)
 
     def reload(self) -> None:

@@ -22,7 +22,7 @@ class StudyRecord:
     """The origin of a study's images and results, read from study.json.
 
     Attributes:
-        phantom: whether any image is generated; all pictures and pages then say so.
+        phantom: whether any image is generated; all pictures and pages then have a notice.
         versions: of raygrid, Python and the packages that results depend on.
         git_commit: of raygrid's checkout, with `-dirty` if it was changed; None for an installed package.
         created: date and time, ISO 8601, UTC.

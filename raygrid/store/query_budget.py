@@ -1,4 +1,4 @@
-"""The query budget of an endpoint: which attacks it is asked about, the most informative ones first.
+"""The query budget of an endpoint: the attacks that it covers, the most informative ones first.
 
 Clean images come first, with two images for the check of a suspicious target: without them there is no result. Then
 come whole cells, one attack through one surrogate: its adversarial images and their controls, two for each test image.

@@ -1,7 +1,7 @@
 """The scores of a study: one Parquet file per unit and tile (paths: raygrid.store.units).
 
 One row per image, target, attack, epsilon and condition. Columns: image_id, target, attack, epsilon, condition (all
-dictionary-encoded but epsilon), logits (one float32 per output); modality and surrogate stand in the path, as hive
+dictionary-encoded but epsilon), logits (one float32 per output); modality and surrogate are part of the path, as hive
 partitions. The file's metadata (key `raygrid`, JSON) records its origin: signature, hashes of the adversarial batches,
 gradient counts, seconds. Every page has a checksum.
 

@@ -60,7 +60,7 @@ def model_signature(study: StudySpec, model: ModelSpec, *, samples: str, start: 
 def transfer_signature(study: StudySpec, *, samples: str, surrogate: str) -> str:
     """Return the signature of the units of one surrogate: its images, settings and identity.
 
-    Attacks and targets are not part of it: an attack gives the same images alone or beside others, and each target is
+    Attacks and targets are not part of it: an attack gives the same images with or without others, and each target is
     scored independently. `raygrid.store.units` tracks both per score file.
 
     Args:

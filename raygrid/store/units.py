@@ -9,7 +9,7 @@ STUDY/scores/modality=<m>/surrogate=<name, or clean>/plan-<signature>/
 Readers of a folder of Parquet files skip names that begin with an underscore.
 
 A unit is a block of test images, in the order of their ids, through one surrogate. Its finished scores stay: an
-added attack gets a tile of its own against all targets, an added target one against all attacks. Cells outside a
+added attack gets its own tile against all targets, an added target one against all attacks. Cells outside a
 target's query budget (raygrid.store.query_budget) are not wanted.
 """
 

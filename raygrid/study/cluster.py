@@ -55,7 +55,7 @@ class Resources:
 
 @contextmanager
 def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]:
-    """Yield `ray` connected to a cluster, and disconnect at the end. An existing connection is used as it is.
+    """Yield `ray` connected to a cluster, and disconnect at the end. An existing connection is reused.
 
     Args:
         address: an existing cluster (`auto`, `ray://host:10001`, ...); None starts one on this machine.
@@ -242,7 +242,7 @@ def _on_loopback() -> Iterator[None]:
 
 @contextmanager
 def private_token() -> Iterator[None]:
-    """Make a token that Ray creates in the block readable for this user alone; Ray leaves that to the umask."""
+    """Make a token that Ray creates in the block readable only by this user; Ray leaves that to the umask."""
     token = Path.home() / ".ray" / "auth_token"
     is_new = not token.exists()
     try:

@@ -1,6 +1,6 @@
 """The work and cost of a study before it runs: trials, passes, device hours, storage, money.
 
-Counts follow from the declaration and the data, or from the published sizes of data sets that are not there yet. Times
+Counts follow from the declaration and the data, or from the published sizes of absent data sets. Times
 are measured on this machine: each architecture runs a few times at the study's image size. They hold for machines like
 this one, and for GPUs only if this machine has one.
 """

@@ -175,7 +175,7 @@ def _image_bytes(job: dict[str, Any]) -> int:
 
 
 def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
-    """Prepare a shard; an error returns as text, because Ray would bury it in a page of its own frames."""
+    """Prepare a shard; an error returns as text, because Ray would hide it in a long traceback of its own."""
     try:
         return {**_prepare_shard(job, data_root), "error": ""}
     except RaygridError as error:

@@ -64,7 +64,7 @@ def write_tables(results: StudyResults) -> list[Path]:
 def write_target_pages(results: StudyResults) -> list[Path]:
     """Write a page about every target that raygrid did not train, and assessments.json; return the paths of the pages.
 
-    A target without clean scores, such as an endpoint that could not be asked, has no page.
+    A target without clean scores, such as an endpoint that did not answer, has no page.
     """
     if not results.study.targets:
         return []

@@ -1,6 +1,6 @@
 """The stages of a study in order. Each stage computes only the missing files.
 
-Running the same command again is how a study resumes: there is no other mechanism.
+A study resumes when the same command runs again; no other mechanism exists.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The track stage: the study's models, pairings and results as MLflow runs. No other module uses MLflow.
 
 Each study has one parent run, with a child run per trained model and per pairing. Every run has a key, the hash of its
-content. A run with a known key stays as it is, so uploading again changes nothing, and a lost tracking server can be
+content. A run with a known key stays unchanged, so uploading again changes nothing, and a lost tracking server can be
 filled again from the folder.
 """
 

@@ -168,7 +168,7 @@ def run_pipeline(
 
 
 def read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
-    """Read the images of one unit in a task of its own; a read error fails this unit alone."""
+    """Read the images of one unit in a task of its own; a read error fails only this unit."""
     block, error = b"", ""
     try:
         samples_dir = from_portable(samples_folder)

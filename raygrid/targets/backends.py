@@ -81,7 +81,7 @@ class TorchBackend(Backend):
 
 
 class Checkpoint(TorchBackend):
-    """A factory that the study names, and a file of weights. The factory runs; the file holds tensors alone."""
+    """A factory that the study names, and a file of weights. The factory runs; the file is read as tensors only."""
 
     def open(self, spec: TargetSpec, context: Context) -> NetworkTarget:
         who = f"target {spec.label!r}"

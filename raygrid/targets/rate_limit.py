@@ -41,7 +41,7 @@ class RateLimiter:
             self._sleep(turn - now)
 
     def postpone(self, seconds: float) -> None:
-        """Give no turn to any worker for some seconds, as the endpoint asked."""
+        """Give no worker a turn for some seconds, as the endpoint requested."""
         with self._lock:
             now = self._clock()
             write_text(self._path, repr(max(now + seconds, self._next(now))))

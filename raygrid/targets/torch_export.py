@@ -165,7 +165,7 @@ def _require_plain_string(path: Path, key: str, value: str) -> None:
 
 
 def _require_plain_tree(path: Path, key: str, spec: Any) -> None:
-    """Raise WeightsError unless the inputs or outputs of a network are nested tuples, lists and dicts alone."""
+    """Raise WeightsError unless the inputs or outputs of a network are only nested tuples, lists and dicts."""
     try:
         protocol, root = json.loads(spec)
     except (ValueError, TypeError, RecursionError) as error:
@@ -207,7 +207,7 @@ def _has_plain_keys(context: str, count: int) -> bool:
 
 
 def _is_plain(expression: str) -> bool:
-    """Whether an expression has symbols, numbers and functions of shapes alone, so evaluating it is harmless."""
+    """Whether an expression has only symbols, numbers and functions of shapes, so evaluating it is harmless."""
     words = _WORDS.findall(expression)
     return bool(_CHARACTERS.fullmatch(expression)) and all(_KNOWN_WORDS.fullmatch(word) for word in words)
 

@@ -37,7 +37,7 @@ def best_surrogates(auc: pd.DataFrame, epsilon: float) -> pd.DataFrame:
     """Return the black-box surrogate that does most damage to each target at `epsilon`, mean over the attacks.
 
     Columns: modality, target, clean_auc, surrogate, auc, relative_auc, mean_auc (over all black-box surrogates). The
-    same images choose the best surrogate and measure it; its damage is slightly overestimated.
+    best surrogate is selected and evaluated on the same images, which tends to overstate its damage.
     """
     here = auc[(auc["condition"] == "adversarial") & ~auc["white_box"] & np.isclose(auc["epsilon"], epsilon)]
     keys = ["modality", "target", "surrogate"]

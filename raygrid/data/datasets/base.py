@@ -81,7 +81,7 @@ class Dataset(Protocol):
 
     Attributes:
         title: its name in reports.
-        phantom: whether the images are generated; if so, every table and figure made from it says so.
+        phantom: whether the images are generated; if so, every table and figure made from it has a notice.
         published: (images, official test images or None, outputs) of the whole data set, to plan a study before it is
             downloaded; None where these are unknown.
     """

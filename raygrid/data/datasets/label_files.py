@@ -53,7 +53,7 @@ def read_rows(
 def rows_of(
     lines: Iterable[str], path: Path, columns: Sequence[str], optional: Sequence[str] = (), *, exact: bool = False
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (row number, values) for each row of CSV text, by the rules of `read_rows` except that blanks stay.
+    """Yield (row number, values) for each row of CSV text, by the rules of `read_rows`, but with blanks kept.
 
     Error messages name `path` as the file.
 
@@ -143,7 +143,7 @@ def require_all(lines: Sequence[str]) -> None:
 
 
 def path_inside(data_root: Path, option: str, value: object) -> Path:
-    """Return the file of an option, a path in the data root. Raises SpecError if it would lie elsewhere."""
+    """Return the file of an option, a path in the data root. Raises SpecError if the path leads elsewhere."""
     if not isinstance(value, str) or not value or leaves_folder(value):
         raise SpecError(
             f"option {option} is {value!r}; expected a file's path relative to {data_root}, with / and without .."

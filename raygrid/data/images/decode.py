@@ -1,4 +1,4 @@
-"""Image files to grey levels: PNG, JPEG and TIFF by Pillow, DICOM in `dicom.py`; damage and bombs end in a DataError.
+"""Image files to grey levels: PNG, JPEG and TIFF by Pillow, DICOM in `dicom.py`; damaged or huge files raise DataError.
 
 A damaged file raises DamagedFileError, to which the data set adds its remedy (`raygrid.data.damage`). Pillow reads TIFF
 here, not tifffile: it has its own codecs (LZW, JPEG, deflate). It decodes one kind wrongly, 16-bit colour stored plane
@@ -55,8 +55,8 @@ def decode_image(
     of the depth, linearly. DICOM: `raygrid.data.images.dicom`.
 
     Args:
-        size: side in pixels to which the whole image is brought, as by `resize_square`; None leaves it as it is.
-        upright: turn the image as its EXIF orientation says (TIFF is always turned).
+        size: side in pixels to which the whole image is brought, as by `resize_square`; None leaves it unchanged.
+        upright: apply the EXIF orientation (always applied to TIFF).
         window: (low, high) intensities that become black and white, for grey images of any depth.
 
     Raises DataError if the file is too large, or its pixels are of an unsupported kind or more than one image;
@@ -117,7 +117,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _bad(path: Path, got: str, remedy: str = "") -> DataError:
-    """Return the error for a file that is no usable image; without a remedy here, the loader adds its own."""
+    """Return the error for a file that is not a usable image; without a remedy here, the loader adds its own."""
     message = f"{path}: expected {_EXPECTED}, got {got}"
     return DataError(f"{message}; {remedy}") if remedy else DamagedFileError(message)
 

@@ -1,4 +1,4 @@
-"""DICOM files to grey levels, as in a viewer; pydicom is imported for the first DICOM file.
+"""DICOM files to grey levels, as in a viewer; pydicom is imported at the first DICOM file.
 
 Steps, in this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or else the file's first window or else the range
 from the darkest to the brightest pixel; inversion of MONOCHROME1. A user's window replaces the file's.

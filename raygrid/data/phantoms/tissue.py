@@ -29,7 +29,7 @@ class Cells:
 class PhantomTissue(Phantom):
     """Tissue patches, eight per slide; positive if a tumour nucleus lies in the central square, as in PatchCamelyon.
 
-    Patches with a nest of tumour (larger, darker, irregular, crowded nuclei) at the border alone are negative.
+    Patches with a nest of tumour (larger, darker, irregular, crowded nuclei) only at the border are negative.
     """
 
     title = "Tissue phantom (generated, not medical evidence)"

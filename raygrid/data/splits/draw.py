@@ -1,6 +1,6 @@
 """Splits drawn at random: test, d1 and d2, their training and validation parts, and the smaller splits.
 
-The draw depends on the seed, the ids of the patients and their labels alone, and splits hold whole patients. Each draw
+The draw depends only on the seed, the ids of the patients and their labels, and splits hold whole patients. Each draw
 sorts the patients by their findings, rarest finding first, and takes them at even distances. So every finding is
 divided nearly in proportion, and the numbers of patients are exact. The order among equal findings and the starting
 point are drawn anew, with another key, for each draw; otherwise "every second of every second" would always take the
@@ -23,7 +23,7 @@ def assign_splits(table: pd.DataFrame, labels: tuple[str, ...], spec: SplitSpec,
     """Return the table of splits (`raygrid.data.splits.rules`) for the patients of an index table.
 
     If the number of development patients is odd, one is `unused`. The order of the rows and the number of images of a
-    patient do not change the result. With few patients d2_half or d1_tenth can be without training patients.
+    patient do not change the result. With few patients, d2_half or d1_tenth can have no training patients.
 
     Raises DataError if there are too few patients, a label is not 0 or 1, or `spec` asks for the official division and
     the data set has none or its parts overlap. Source: docs/explanation/protocol.md, Splits.
@@ -118,7 +118,7 @@ def _divide(
 def _select(patients: Collection[str], strata: Mapping[str, int], count: int, seed: int, *key: str) -> set[str]:
     """Return exactly `count` patients at even distances of the order (stratum, keyed hash), from a keyed start.
 
-    Of any run of neighbouring strata the share taken is the overall share, to within one patient.
+    In any run of neighbouring strata, the share of selected patients is the overall share, to within one patient.
     """
     num_patients = len(patients)
     order = sorted(patients, key=lambda p: (strata[p], keyed_seed(seed, *key, p), p))

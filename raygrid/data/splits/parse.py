@@ -47,7 +47,7 @@ class Entry:
     Attributes:
         line: line number in the file, from 1.
         role: train, validation or test.
-        name: name of the image as it is in the file.
+        name: name of the image, as in the file.
     """
 
     line: int
