@@ -1,11 +1,11 @@
-"""How vulnerable is *your* model? Copy this file, and change what stands in capitals and TARGET.
+"""How vulnerable is *your* model? Copy this file, and change the names in capitals.
 
-Claim     how far can an attacker who cannot see your classifier, only train look-alikes, lower its AUC; and with what
-          (architecture, pre-training, data)? results/assessment-<modality>-<label>.html says it for one model.
-Zoo       the attacker's alone: per architecture random weights on d1, on d2 and on half of d2, and weights learned
+Claim     how far can an attacker who cannot see your classifier, but trains look-alikes, lower its AUC, and by which
+          architecture, pre-training and data? results/assessment-<modality>-<label>.html answers this.
+Zoo       the attacker's only: per architecture random weights on d1, on d2 and on half of d2, and weights learned
           elsewhere on d1. Give the development images to raygrid that such an attacker could have.
 Target    anything that answers images (raygrid/spec/targets.py): a PyTorch checkpoint, a torch.export program, an ONNX
-          file, a Python function, an HTTP endpoint. Ask only what you own or are authorised to test.
+          file, a Python function, an HTTP endpoint. Attack only classifiers that you own or are authorised to test.
 Attacks   FGSM and PGD-20, epsilon 0.02, 0.04, 0.06, each with its shuffled control.
 Cost      training the zoo is nearly all of it; an endpoint receives (1 + 2 x attacks x look-alikes) x test images:
           --plan shows how many, and EndpointSpec.max_images sets a limit.

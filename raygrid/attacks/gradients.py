@@ -62,8 +62,8 @@ def loss_gradient(
 ) -> Scaled:
     """Return the gradient of J(contrast * x, y) with respect to the images x.
 
-    J is binary cross-entropy with the true labels, summed over labels. In float32 its derivative with respect to a logit
-    rounds to exactly 0 for a confident positive (z > 16.6), which would leave the image unattacked. `logit_seed`
+    J is binary cross-entropy with the true labels, summed over labels. In float32 its derivative with respect to a
+    logit rounds to exactly 0 for a confident positive (z > 16.6), which would leave the image unattacked. `logit_seed`
     therefore seeds the backward pass with the same derivative from log space, scaled to a largest entry of 1
     (docs/explanation/design.md, invariant 3).
 

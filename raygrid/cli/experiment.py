@@ -122,7 +122,7 @@ def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
         raise SpecError("--price needs the hours that --no-times leaves out; use only one of them")
     if options.device == "cuda" and not has_gpu() and not options.no_times:
         raise ClusterError(
-            "--plan --device cuda times the networks, and this machine has no GPU; use one with a GPU, or --no-times"
+            "--plan --device cuda times the networks, but this machine has no GPU; use one that has, or --no-times"
         )
     folders = _study_dir(study, options).absolute(), local_dir(options.data_root).absolute()
     work = plan_study(study, *folders, timed=not options.no_times)

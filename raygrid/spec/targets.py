@@ -112,9 +112,12 @@ class InputSpec:
         require(
             len(self.mean) in (0, 1, 3), f"mean has {len(self.mean)} values; expected one, one per channel, or none"
         )
-        require(not (self.channels == 1 and len(self.mean) == 3), "mean and std have 3 values for 1 channel")
+        require(
+            not (self.channels == 1 and len(self.mean) == 3),
+            "mean and std have 3 values for 1 channel; give one value each",
+        )
         require(all(value > 0 for value in self.std), f"std is {self.std}; expected values above 0")
-        require(not (self.bgr and self.channels == 1), "bgr needs three channels")
+        require(not (self.bgr and self.channels == 1), "bgr needs three channels; set channels=3, or remove bgr")
         require(self.dtype in ("float32", "uint8"), unknown_name("dtype", self.dtype, ("float32", "uint8")))
         require(
             not (self.dtype == "uint8" and (self.mean or (self.black, self.white) != (0.0, 255.0))),

@@ -185,7 +185,7 @@ def _start_here(ray: Any, options: dict[str, Any]) -> None:
         try:
             ray.init(**options)
         except Exception as error:  # a busy machine can outlast Ray's fixed 30 s for its own start
-            tell(f"cluster: Ray did not start ({_first_line(error)}); trying once more")
+            tell(f"cluster: Ray did not start ({_first_line(error)}); retrying once")
             ray.init(**options)
 
 

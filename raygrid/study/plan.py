@@ -84,7 +84,7 @@ def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: boo
     wanted = {model: (model.modality, model.arch, study.recipe_of(model)) for model in study.models}
     progress = Progress("plan: timing each network on this machine", len(set(wanted.values())))
     if timed:
-        progress.note("minutes for large ones on a CPU; --no-times leaves it out", always=True)
+        progress.note("large networks take minutes on a CPU; --no-times skips this", always=True)
     measured: dict[tuple[str, str, Recipe], Seconds] = {}
     for name, arch, recipe in wanted.values():
         if (name, arch, recipe) in measured:

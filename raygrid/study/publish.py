@@ -102,7 +102,7 @@ def print_results(folder: StudyFolder) -> None:
         if failed:
             tell(
                 f"report: {len(failed)} of the models did not learn (lower bound of clean AUC not above "
-                f"{tables.LEARNED_BOUND:g}), and nothing that involves them is a result: {', '.join(failed)}"
+                f"{tables.LEARNED_BOUND:g}); do not use results that involve them: {', '.join(failed)}"
             )
     for one in read_json(results / "assessments.json") if folder.study.targets else ():
         tell(f"report: {one['name']}: {one['headline']}\n  {display_path_and_url(results / one['page'])}")

@@ -124,7 +124,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
         return open_study(options.study_dir)
     if options.only == "targets" and not study.targets:
         raise SpecError(
-            f"study {study.name} declares no `targets`, so there is none to check; its models attack each other"
+            f"study {study.name} declares no `targets` to check; add a TargetSpec, or run the study without this check"
         )
     for target in study.targets:
         target_identity(target)  # an absent file is reported before anything is prepared

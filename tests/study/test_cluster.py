@@ -73,7 +73,7 @@ def test_a_slow_start_of_ray_is_tried_once_more(capsys: pytest.CaptureFixture[st
     ray = SlowRay(1)
     start_or_join(ray, None, 1)
     assert ray.num_starts == 2
-    assert "trying once more" in capsys.readouterr().out
+    assert "retrying once" in capsys.readouterr().out
 
 
 def test_a_second_slow_start_ends_in_one_sentence_with_a_remedy() -> None:
