@@ -15,10 +15,10 @@ With the gradient G(x) = grad_x J(f(x), y) of the loss J of the surrogate f, the
              v_t = mean over i of G(x_t + r_i) - G(x_t), r_i uniform in a box of half side `spread` * epsilon
     DI-FGSM, TI-FGSM                                                        see raygrid.attacks.input_transforms
 
-Attacks that start at the image itself share one path until something separates them: another kind of gradient, another
-use of it, the step size, or the first step at which a budget clips. Crafter computes a gradient that several attacks
+Attacks that start at the image itself share one path until they differ: in the kind of gradient, in its use, in the
+step size, or at the first step at which a budget clips. Crafter computes a gradient that several attacks
 share once (FGSM at any epsilon needs only PGD's first, and so does the first step of the momentum family). Results are
-bit-equal to crafting each attack alone.
+bitwise identical to crafting each attack alone.
 """
 
 from collections import defaultdict

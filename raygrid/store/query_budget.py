@@ -1,17 +1,18 @@
 """The query budget of an endpoint: the attacks that it covers, the most informative ones first.
 
-Clean images come first, with two images for the check of a suspicious target: without them there is no result. Then
-come whole cells, one attack through one surrogate: its adversarial images and their controls, two for each test image.
+Clean images come first, with two images for the check of a suspicious target: without them there is no result. Whole
+cells follow, one attack through one surrogate: its adversarial images and their controls, two for each test image.
 Cells follow the order below, and the first one that does not fit ends the list. So a larger budget adds cells and
 removes none.
 
-    attacks     the attack with the most steps first, at its largest epsilon: if it does no harm, no other will. Then
-                its smaller epsilons, which make the curve. Then the attack with the next most steps, and so on.
-    surrogates  for each attack: ensembles; then models that start from weights learned elsewhere, which transfer best;
-                then the others; then the networks that raygrid did not train. Within each group retrained twins come
-                last: they add the least.
+    attacks     the attack with the most steps first, at its largest epsilon: it is expected to do the most damage. Then
+                its smaller epsilons, for the curve. Then the attack with the next most steps, and so on.
+    surrogates  for each attack: ensembles; then models that start from weights learned elsewhere, which are expected to
+                transfer best; then the others; then the networks that raygrid did not train. Within each group,
+                retrained twins come last, because they add the least information.
 
-So even a small budget measures the worst damage, through every kind of surrogate, before it measures weaker attacks.
+Even a small budget therefore measures the attack that is expected to be worst, through every kind of surrogate, before
+it measures weaker attacks.
 """
 
 from collections.abc import Mapping, Sequence, Set
