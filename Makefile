@@ -1,4 +1,4 @@
-# Everything is set up by the targets themselves; needed are Python 3.11, make and git.
+# The targets set up everything that they need, except Python 3.11, make and git.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ test: $(READY) lint
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --durations=12
 
-# Of what git knows alone: a study of one's own may lie beside ours, and be written as one likes.
+# Only files that git tracks: your own studies may be here, too, in any style.
 lint: $(READY)
 	git ls-files "*.py" | xargs $(BIN)/ruff check
 	git ls-files "*.py" | xargs $(BIN)/ruff format --check
@@ -38,20 +38,20 @@ api: $(READY)
 	PDOC_ALLOW_EXEC=1 $(BIN)/pdoc raygrid $(PACKAGES) --docformat google -o build/api
 	@echo "open build/api/index.html"
 
-# Known holes in the pinned versions; asks a database on the network.
+# Known vulnerabilities of the pinned versions, from a database on the network.
 audit: $(READY)
 	$(BIN)/uv tool run pip-audit -r constraints.txt --no-deps --disable-pip
 
-# The small real samples are no part of the project: SHARED names the folder that holds data/build_layouts.py.
+# The small real samples are not part of the project: SHARED names the folder that holds data/build_layouts.py.
 real: $(READY)
 	test -d data/real || $(BIN)/python $(SHARED)/data/build_layouts.py data/real
 	$(BIN)/python experiments/real_samples.py --data-root data/real
 
-# What crafting, agreement and whole_grid in benchmarks/ compare with; without their own dependencies, which are older than ours.
+# The libraries that crafting, agreement and whole_grid in benchmarks/ compare with, without their (older) dependencies.
 peers: $(READY)
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r benchmarks/peers.txt
 
-# All of ChestX-ray14's metadata, 112,120 rows without images: no part of the project either.
+# All of ChestX-ray14's metadata, 112,120 rows without images: not part of the project either.
 real-splits: $(READY)
 	@test -d $(SHARED)/data/chestxray14 || { echo "needs $(SHARED)/data/chestxray14: set SHARED to its folder"; exit 1; }
 	$(BIN)/python analysis/check_chestxray14_splits.py $(SHARED)
