@@ -148,6 +148,6 @@ def _score(
                 failed[position] = error
             else:
                 if not torch.isfinite(row).all():
-                    raise DataError(f"target number {position} gave a logit that is not finite")
+                    raise DataError(f"target number {position} gave a logit that is not finite; check its weights")
         rows.append(row)
     return torch.stack(rows).numpy()

@@ -77,7 +77,10 @@ def _named(target: TargetSpec) -> Iterator[None]:
     except RaygridError:
         raise
     except Exception as error:  # foreign code can raise anything
-        raise DataError(f"target {target.label!r}: {target.source} raised {type(error).__name__}: {error}") from error
+        raise DataError(
+            f"target {target.label!r}: {target.source} raised {type(error).__name__}: {error}; fix the target, or its "
+            "declaration"
+        ) from error
 
 
 def verify_external(folder: StudyFolder, target: TargetSpec, samples: Samples) -> None:

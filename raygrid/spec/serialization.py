@@ -42,7 +42,7 @@ def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
     for field in fields:
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.name not in values and not optional:
-            raise SpecError(f"{kind.__name__}: field {field.name!r} is missing")
+            raise SpecError(f"{kind.__name__}: field {field.name!r} is missing; add it")
     hints = get_type_hints(kind, localns=vars(hashing))  # `Json` refers to itself by name
     return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
 

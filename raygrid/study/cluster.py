@@ -155,7 +155,10 @@ def _smallest_gpu(ray: Any) -> int:
             f"no GPU became available in {_GPU_TIMEOUT_S / 60:.0f} minutes; check `ray status`, or use --device cpu"
         ) from error
     except ray.exceptions.RayTaskError as error:
-        raise ClusterError(f"PyTorch cannot use a GPU of the cluster: {error.cause}") from error
+        raise ClusterError(
+            f"PyTorch cannot use a GPU of the cluster: {error.cause}; install a PyTorch that fits its driver, or use "
+            "--device cpu"
+        ) from error
     return int(min(sizes))
 
 

@@ -34,9 +34,11 @@ def check_cluster_file(path: Path, *, template: bool = False) -> list[str]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: expected a YAML file for ray up: {error}") from error
+        raise DataError(f"{path}: expected a YAML file for ray up: {error}; correct the file") from error
     if not isinstance(config, dict):
-        raise DataError(f"{path}: expected a YAML mapping with cluster_name, provider and available_node_types")
+        raise DataError(
+            f"{path}: expected a YAML mapping with cluster_name, provider and available_node_types; add them"
+        )
     found = list(_against_schema(config))
     if found:  # the other checks rely on the schema
         return found

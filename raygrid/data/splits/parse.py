@@ -132,11 +132,12 @@ def _from_yaml(file: SplitFile) -> Iterator[Entry]:
     try:
         root = yaml.compose(file.text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        raise DataError(f"{file.path}: expected YAML, got {' '.join(str(error).split())}") from error
+        raise DataError(f"{file.path}: expected YAML, got {' '.join(str(error).split())}; correct the line") from error
     shape = f"lists named {', '.join(YAML_ROLES)}"
     if not isinstance(root, yaml.MappingNode):
         raise DataError(
-            f"{file.path}: expected {shape}, got {'an empty file' if root is None else 'another structure'}"
+            f"{file.path}: expected {shape}, got {'an empty file' if root is None else 'another structure'}; "
+            "correct the file"
         )
     seen: set[str] = set()
     for key, node in root.value:
@@ -149,11 +150,12 @@ def _from_yaml(file: SplitFile) -> Iterator[Entry]:
             raise DataError(f"{file.path}, line {line}: expected one list {name}, got a second one; join the two")
         seen.add(name)
         if not isinstance(node, yaml.SequenceNode):
-            raise DataError(f"{file.path}, line {line}: expected a list under {name}, got {node.value!r}")
+            raise DataError(f"{file.path}, line {line}: expected a list under {name}, got {node.value!r}; correct it")
         for item in node.value:
             if not isinstance(item, yaml.ScalarNode):
                 raise DataError(
-                    f"{file.path}, line {item.start_mark.line + 1}: expected the name of an image, got a structure"
+                    f"{file.path}, line {item.start_mark.line + 1}: expected the name of an image, got a structure; "
+                    "correct the line"
                 )
             yield Entry(item.start_mark.line + 1, YAML_ROLES[name], item.value)
 
