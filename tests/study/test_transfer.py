@@ -53,13 +53,13 @@ def test_with_an_actor_on_every_cpu_each_row_comes_out_once(ray_session) -> None
 
 @pytest.mark.parametrize(("what", "said"), [("fail", "a bad row"), ("unreadable", "no such block")])
 def test_a_row_that_raises_is_never_dropped_in_silence(ray_session, what: str, said: str) -> None:
-    with pytest.raises(ClusterError, match=f"(?s)run the same command to continue.*{said}"):
+    with pytest.raises(ClusterError, match=f"(?s)Run the same command again to continue.*{said}"):
         list(run(ray_session, ["fine", what, "fine"]))
 
 
 def test_a_worker_that_hangs_is_noticed(ray_session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "NO_PROGRESS_TIMEOUT_S", 10)
-    with pytest.raises(ClusterError, match="run the same command to continue"):
+    with pytest.raises(ClusterError, match="Run the same command again to continue"):
         list(run(ray_session, ["fine", "hang"]))
     monkeypatch.undo()
     rows = list(run(ray_session, ["fine"] * 3))  # the cluster is of use afterwards: the one that hung is gone
