@@ -83,7 +83,7 @@ def run_study(study: StudySpec, options: RunOptions) -> None:
 
     Files that exist are not computed again, so calling it again resumes a study that was stopped or failed:
 
-        rg.run_study(study, rg.RunOptions(study_dir="studies/mine", data_root="data"))
+        rg.run_study(study, rg.RunOptions(study_dir=Path("studies/mine"), data_root=Path("data")))
 
     Raises a subclass of RaygridError; finished work stays. StoreError: another driver holds the folder, or units or
     trainings failed. MissingDataError, DataError: raw data are absent or unusable. TrackingError: the tracking store
@@ -155,6 +155,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
 
 
 def prepare_samples(study: StudySpec, options: RunOptions, cluster: Any) -> StudyFolder:
+    """Write study.json, prepare missing images, and return the study folder. `cluster` starts Ray if needed."""
     from raygrid.study.prepare import prepare_missing, survey
 
     surveyed = survey(study, options.study_dir, options.data_root, options.max_rejected_share)
