@@ -90,8 +90,7 @@ def score_attacked(
     """
     images = to_unit_range(block.images, device)
     labels = torch.from_numpy(block.labels).to(device)
-    num_places = images[0].numel() if transfer.shuffle == "flat" else images[0, 0].numel()
-    permutations = shuffles(seed, block.image_ids, num_places).to(device)
+    permutations = _permutations(block.image_ids, images[0], transfer, seed)
     crafter = Crafter(surrogate, bfloat16=transfer.crafting == "bfloat16")
     scores = BlockScores(cases=[], logits=np.empty(0, np.float32))
     unscored: list[Tensor] = []
@@ -111,9 +110,14 @@ def score_attacked(
         ).hexdigest()
     scores.logits = np.concatenate(logits, axis=1)
     scores.perceptibility = np.stack(perceptibilities)
-    scores.num_gradients = crafter.num_gradients
-    scores.num_zero_gradients = int(crafter.zero_gradients.sum())
+    scores.num_gradients, scores.num_zero_gradients = crafter.num_gradients, int(crafter.zero_gradients.sum())
     return scores
+
+
+def _permutations(image_ids: Sequence[str], image: Tensor, transfer: TransferSpec, seed: int) -> Tensor:
+    """Return the permutation of each image's places, (images, places), on the image's device."""
+    num_places = image.numel() if transfer.shuffle == "flat" else image[0].numel()
+    return shuffles(seed, image_ids, num_places).to(image.device)
 
 
 @dataclass(frozen=True)
