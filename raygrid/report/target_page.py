@@ -19,7 +19,7 @@ from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.report import figures
 from raygrid.report.html import Picture, png_picture, render, svg_picture
 from raygrid.scoring.examples import TargetExample
-from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, TargetSpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, DatasetSpec, TargetSpec
 
 _ARCHITECTURES = {ENSEMBLE: "several together", EXTERNAL: "not trained by raygrid"}
 
@@ -67,7 +67,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         surrogates=_surrogates(results, one),
         others_among_them=any(result.kind == EXTERNAL for result in one.surrogates),
         contrasts=one.paired_differences(),
-        received=_received(target),
+        received=_received(target, one.study.modality(target.modality).dataset),
         perceptibility=one.perceptibility_of_attacks().to_dict("records"),
         curves=_curves(one, phantom),
         pictures=_examples(one, examples, phantom),
@@ -215,15 +215,30 @@ def _surrogates(results: StudyResults, one: Assessment) -> list[dict[str, Any]]:
     ]
 
 
-def _received(target: TargetSpec) -> str:
-    """The form in which images reach the target, in words."""
+def _received(target: TargetSpec, images: DatasetSpec) -> str:
+    """The form in which images of the study reach the target, in words."""
     if not target.in_levels:
         return "with the exact values of the attack, finer than the 256 grey levels of an image file"
-    rounded = "each change was rounded to whole grey levels towards the clean image, so it stayed within its budget"
+    rounded = "each change was rounded to whole grey levels towards the clean image"
+    if _is_converted_last(target, images):
+        rounded += ", then each image was converted to the target's size and channels and rounded to the nearest level"
+    else:
+        rounded += ", so it stayed within its budget"
     if target.jpeg_quality is not None:
         return f"as JPEG files of quality {target.jpeg_quality}: {rounded}, then compressed"
     files = {"exact": "arrays of bytes", "png": "8-bit PNG files", "dicom": "8-bit DICOM files"}[target.received]
     return f"as {files}: {rounded}"
+
+
+def _is_converted_last(target: TargetSpec, images: DatasetSpec) -> bool:
+    """Whether raygrid converts size or channels after the change was rounded, and rounds the images once more.
+
+    A local target opens files of the study's size, and the conversion is its own; an endpoint, or a target that takes
+    arrays of bytes, gets the converted images.
+    """
+    size, channels = target.input.size, target.input.channels
+    converts = size not in (0, images.image_size) or channels not in (0, images.channels)
+    return converts and (target.traits.is_metered or target.received == "exact")
 
 
 def _curves(one: Assessment, phantom: bool) -> list[Picture]:

@@ -46,7 +46,8 @@ def run_log(study_dir: Path) -> Iterator[None]:
         yield
         LOGGER.info("run ends")
     except BaseException as error:
-        why = "told to stop" if isinstance(error, KeyboardInterrupt) else error
+        stopped = {KeyboardInterrupt: "told to stop", SystemExit: "the reader of its output ended"}
+        why = next((text for kind, text in stopped.items() if isinstance(error, kind)), error)
         LOGGER.error("run stops: %s", why, extra={"fields": _ending(error)})
         raise
     finally:
@@ -63,7 +64,7 @@ def run_log(study_dir: Path) -> Iterator[None]:
 def _ending(error: BaseException) -> dict[str, str]:
     """Return the kind of an error and its traceback; raygrid's own errors need no traceback."""
     kind = {"kind": type(error).__name__}
-    if isinstance(error, (RaygridError, KeyboardInterrupt)):
+    if isinstance(error, (RaygridError, KeyboardInterrupt, SystemExit)):
         return kind
     return {**kind, "traceback": "".join(traceback.format_exception(error))}
 

@@ -2,7 +2,7 @@
 
 A program of its own, of some minutes: `python tests/helpers/autoscaled_grid.py FOLDER`; it needs `ray[default]`. The
 cluster starts with its head alone; work makes the autoscaler add nodes, one of which is killed. Prints what was seen,
-and ends with 1 if no nodes came or the tables differ. How many are left some minutes after the work is told, too: Ray
+and ends with 1 if no nodes came or the tables differ. It also prints how many are left some minutes after the work: Ray
 2.60's first autoscaler never sees a fake node as ready, so it takes none away, and the second one lacks a file of its
 wheel.
 """

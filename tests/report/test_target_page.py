@@ -150,6 +150,26 @@ def test_the_way_to_the_target_is_described_as_it_was(received: str, dtype: str,
     assert "a little less of it" not in text  # measured, files did more harm in 12 of 12 cells
 
 
+@pytest.mark.parametrize(
+    ("received", "kind", "size", "stayed"),
+    [
+        ("png", "http", 0, True),
+        ("png", "http", 64, False),  # the endpoint gets files of another size, made after the rounding
+        ("png", "callable", 64, True),  # a local target opens files of the study's size
+        ("jpeg:80", "http", 64, False),
+    ],
+)
+def test_the_budget_is_claimed_only_where_nothing_is_rounded_after_it(
+    received: str, kind: str, size: int, stayed: bool
+) -> None:
+    source = "http://localhost/predict" if kind == "http" else TARGET.source
+    target = replace(TARGET, kind=kind, source=source, received=received, input=InputSpec(size=size))
+    text = text_of(page(replace(assessment(), target=target)))
+    assert "towards the clean image" in text
+    assert ("so it stayed within its budget" in text) == stayed
+    assert ("rounded to the nearest level" in text) != stayed
+
+
 def test_what_a_budget_left_out_is_listed_and_not_compared(shown: str) -> None:
     assert "The query budget" not in shown
     frame = small_frame()

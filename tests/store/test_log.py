@@ -66,6 +66,15 @@ def test_runs_are_appended_with_the_error_that_stopped_them(tmp_path: Path) -> N
     assert len(lines_of(tmp_path)) == 6
 
 
+def test_a_run_whose_output_was_closed_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit), run_log(tmp_path):
+        raise SystemExit(141)
+    last = lines_of(tmp_path)[-1]
+    assert last["message"] == "run stops: the reader of its output ended"
+    assert last["kind"] == "SystemExit"
+    assert "traceback" not in last
+
+
 def test_too_little_free_space_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")(10**12, 10**12 - 2 * 10**9, 2 * 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
