@@ -1,4 +1,8 @@
-"""Damaged files: a reader describes the damage; the loader knows the origin of the file, and adds the remedy."""
+"""Damaged files and suspect images.
+
+A reader describes the damage; the loader knows the origin of the file, and adds the remedy. An image that can be read
+but is probably not as its author meant it is kept, with a warning.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +12,14 @@ from raygrid.errors import DataError
 
 class DamagedFileError(DataError):
     """A file that is absent, empty or damaged; the message names no remedy, which `with_remedy` adds."""
+
+
+class SuspectImageWarning(UserWarning):
+    """An image that was read, but is probably not as its author meant it.
+
+    The message is the path, a colon and the observation, such as "one grey level after windowing". It is raised by
+    `warnings.warn`; `raygrid prepare` counts these observations and lists them in the manifest.
+    """
 
 
 @contextmanager
