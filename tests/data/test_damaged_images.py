@@ -100,7 +100,7 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "ZIP archive": (lambda p: p.write_bytes(b"PK\3\4" + bytes(99)), COMPLETE + "a ZIP archive"),
     "GIF": (lambda p: Image.fromarray(GREY).save(p, format="GIF"), COMPLETE + "a GIF image"),
     "one byte": (lambda p: p.write_bytes(b"\x89"), COMPLETE + "an unknown format"),
-    "truncated JPEG": (_truncated("x.jpg"), COMPLETE + "a JPEG file without its end"),
+    "truncated JPEG": (_truncated("x.jpg"), COMPLETE + "a JPEG image without its end"),
     "truncated PNG": (_truncated("x.png"), COMPLETE + "OSError: .*truncated"),
     "truncated TIFF": (_truncated("x.tif"), COMPLETE),
     "PNG with a flipped byte": (_png_with_a_flipped_byte, COMPLETE + r"(SyntaxError|OSError): .*broken"),

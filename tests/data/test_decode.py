@@ -237,7 +237,7 @@ def test_a_jpeg_whose_end_is_zeros_is_refused_and_bytes_after_its_end_are_not(tm
     path.write_bytes(whole + bytes(500))
     assert np.array_equal(decode_image(path, 3), np.asarray(Image.open(path)))
     path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
-    with pytest.raises(DataError, match=r"x\.jpg: expected .*, got a JPEG file without its end"):
+    with pytest.raises(DataError, match=r"x\.jpg: expected .*, got a JPEG image without its end"):
         decode_image(path, 3)
 
 

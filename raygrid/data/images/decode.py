@@ -27,6 +27,7 @@ from raygrid.data.images.intensity import (
     too_large,
     with_channels,
 )
+from raygrid.data.images.jpeg import require_whole_jpeg
 from raygrid.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
@@ -60,15 +61,15 @@ def decode_image(
         window: (low, high) intensities that become black and white, for grey images of any depth.
 
     Raises DataError if the file is too large, or its pixels are of an unsupported kind or more than one image;
-    DamagedFileError if it is absent, empty, truncated or of another format.
+    DamagedFileError if it is absent, empty, damaged or of another format.
     """
     with _opened(path) as file:
         if _is_dicom(path, file):
             levels = dicom_levels(path, file, window)
         else:
             with _picture(path, file) as picture:
-                if picture.format == "JPEG":
-                    _require_end(path, file)
+                if picture.format in ("JPEG", "MPO"):
+                    require_whole_jpeg(path, _content(file))
                 levels = picture_levels(path, picture, channels, size, upright, window)
     image = with_channels(levels, channels)
     return image if size is None else resize_square(image, size)
@@ -150,14 +151,13 @@ def _picture(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
         yield picture
 
 
-def _require_end(path: Path, file: BinaryIO) -> None:
-    """Raise DamagedFileError if a JPEG file ends in zeros, as unfinished downloads do; Pillow would decode them."""
+def _content(file: BinaryIO) -> bytes:
+    """Return all bytes of the file, with its position unchanged."""
     position = file.tell()
     file.seek(0)
     content = file.read()
     file.seek(position)
-    if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):  # no end of image after the last start of scan
-        raise _bad(path, "a JPEG file without its end")
+    return content
 
 
 def picture_levels(
