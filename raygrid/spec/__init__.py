@@ -7,13 +7,10 @@ fast the study runs (workers, GPUs, folders) are not part of it: see `raygrid.st
 from raygrid.spec.attacks import ATTACKS as ATTACKS
 from raygrid.spec.attacks import MEASURES as MEASURES
 from raygrid.spec.attacks import AttackSpec as AttackSpec
-from raygrid.spec.attacks import Case as Case
-from raygrid.spec.attacks import Condition as Condition
 from raygrid.spec.attacks import Norm as Norm
-from raygrid.spec.attacks import Shuffle as Shuffle
-from raygrid.spec.attacks import TransferSpec as TransferSpec
 from raygrid.spec.attacks import attack as attack
 from raygrid.spec.attacks import attack_grid as attack_grid
+from raygrid.spec.attacks import displayed as displayed
 from raygrid.spec.attacks import plugins as plugins
 from raygrid.spec.data import MAX_REJECTED_SHARE as MAX_REJECTED_SHARE
 from raygrid.spec.data import SPLIT_FILES as SPLIT_FILES
@@ -43,3 +40,7 @@ from raygrid.spec.targets import AnswerSpec as AnswerSpec
 from raygrid.spec.targets import EndpointSpec as EndpointSpec
 from raygrid.spec.targets import InputSpec as InputSpec
 from raygrid.spec.targets import TargetSpec as TargetSpec
+from raygrid.spec.transfer import Case as Case
+from raygrid.spec.transfer import Condition as Condition
+from raygrid.spec.transfer import Shuffle as Shuffle
+from raygrid.spec.transfer import TransferSpec as TransferSpec

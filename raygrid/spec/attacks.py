@@ -1,18 +1,17 @@
-"""The attacks on test images, and the settings of their computation that can change a score."""
+"""The attacks on test images: their parameters, their names, and budgets that they can reach."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
 from raygrid.errors import SpecError, unknown_name
-from raygrid.spec._require import require
+from raygrid.spec._require import number, numbers, require, require_known, sequence, text, truth, whole_number
 
-Condition = Literal["clean", "adversarial", "control"]
 Norm = Literal["linf", "l2"]
-Shuffle = Literal["flat", "spatial"]
-Precision = Literal["float32", "bfloat16"]
 
 _STEPS = 10  # steps of the momentum family, as in each of its papers
 _MI: Mapping[str, Any] = {"steps": _STEPS, "momentum": 1.0}
@@ -28,14 +27,41 @@ _PUBLISHED: dict[str, Mapping[str, Any]] = {
     "vmi_fgsm": {**_MI, "neighbours": 20},
 }
 ATTACKS = tuple(_PUBLISHED)
+# names of tables, figures and texts. The attacks of DI and TI carry momentum, and so do the names of their papers for
+# that combination.
+_DISPLAYED = {
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "mi_fgsm": "MI-FGSM",
+    "ni_fgsm": "NI-FGSM",
+    "di_fgsm": "M-DI²-FGSM",
+    "ti_fgsm": "TI-MI-FGSM",
+    "si_ni_fgsm": "SI-NI-FGSM",
+    "vmi_fgsm": "VMI-FGSM",
+}
 MEASURES = ("linf", "l2", "psnr", "ssim")  # of the size of a change (raygrid.attacks.perceptibility)
 PLUGINS = "raygrid.attacks"  # the entry point group of attacks in other packages
+_SUFFIX = re.compile(r"[A-Za-z0-9_.]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_TOLERANCE = 1e-9  # of a budget: 3 x 0.01 is not 0.03 in binary
+_LEVELS_PER_UNIT = 127.5  # grey levels, as raygrid.data.images.scale has it; the data are above the declarations
 
 
 @cache
 def plugins() -> Mapping[str, metadata.EntryPoint]:
     """Return the attacks of installed packages, name -> entry point; nothing is imported."""
     return {point.name: point for point in metadata.entry_points(group=PLUGINS)}
+
+
+def displayed(name: str) -> str:
+    """Return the name of an attack for tables, figures and texts.
+
+    >>> displayed("di_fgsm"), displayed("pgd-8bit")
+    ('M-DI²-FGSM', 'PGD-8bit')
+
+    An attack of another package keeps its name, and every suffix is as it was declared.
+    """
+    base, hyphen, suffix = name.partition("-")
+    return f"{_DISPLAYED.get(base, base)}{hyphen}{suffix}"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -74,7 +100,9 @@ class AttackSpec:
         options: (name, value) pairs for an attack of another package, which may ignore the other fields
             (docs/how-to/attacks.md).
 
-    Raises SpecError if a name is unknown, with near misses, or a value is out of its range.
+    Raises SpecError if a name is unknown, with near misses, a value is out of its range or of another type, or the
+    budget cannot be reached: steps x alpha is below epsilon, or `eight_bit` rounds epsilon down to no grey level.
+    Attacks of other packages may use steps and alpha in other ways, so only their other values are checked.
     """
 
     name: str
@@ -96,46 +124,18 @@ class AttackSpec:
     options: tuple[tuple[str, str | float], ...] = ()
 
     def __post_init__(self) -> None:
-        base = self.base
+        name = text("name of an attack", self.name)
         known = (*ATTACKS, *plugins())
-        require(base in known, unknown_name("attack", base, known))
+        require_known("attack", self.base, known)
         require(
-            self.is_plugin or not self.options,
-            f"attack {base!r} takes no options; they are for attacks of other packages: remove options",
+            self.base == name or bool(_SUFFIX.fullmatch(name.partition("-")[2])),
+            f"attack {name!r}: expected a suffix of letters, digits, '_', '.' and '-', because tables, files and "
+            "trackers show it",
         )
-        require(self.norm in ("linf", "l2"), unknown_name("norm", self.norm, ("linf", "l2")))
-        if self.norm == "linf":
-            require(
-                0 < self.epsilon <= 2, f"epsilon is {self.epsilon}; expected above 0 and at most 2: images span [-1, 1]"
-            )
-        require(self.epsilon > 0, f"epsilon is {self.epsilon}; expected above 0")
-        require(
-            self.alpha > 0 and self.steps >= 1,
-            f"alpha is {self.alpha} and steps is {self.steps}; expected above 0, and at least 1",
-        )
-        if base == "fgsm":
-            require(
-                self.alpha == self.epsilon and self.steps == 1,
-                "fgsm is one step of length epsilon: set steps=1 and alpha=epsilon, or use pgd",
-            )
-        require(self.momentum >= 0, f"momentum is {self.momentum}; expected at least 0")
-        require(not self.nesterov or self.momentum > 0, "nesterov needs momentum, which is 0: set momentum")
-        require(0 <= self.diversity <= 1, f"diversity is {self.diversity}; expected a probability, 0 to 1")
-        require(
-            self.smoothing >= 1 and self.smoothing % 2 == 1,
-            f"smoothing is {self.smoothing}; expected an odd number of pixels",
-        )
-        require(self.scales >= 1, f"scales is {self.scales}; expected at least 1")
-        require(
-            self.neighbours >= 0 and self.spread > 0,
-            f"neighbours is {self.neighbours} and spread is {self.spread}; expected at least 0, and above 0",
-        )
-        weights = self.label_weights
-        require(
-            not weights or (min(weights) >= 0 and max(weights) > 0),
-            f"label_weights is {weights}; expected no negative weight and at least one above 0",
-        )
-        require(not self.eight_bit or self.norm == "linf", "eight_bit needs an L-infinity budget: set norm='linf'")
+        _convert(self)
+        _require_ranges(self)
+        if not self.is_plugin:  # another package may use its steps in other ways
+            _require_reachable(self)
 
     @property
     def base(self) -> str:
@@ -158,81 +158,83 @@ class AttackSpec:
         return self.random_start or self.diversity > 0 or self.neighbours > 0
 
 
-@dataclass(frozen=True)
-class Case:
-    """The condition of the images that a target sees.
+def _convert(spec: AttackSpec) -> None:
+    """Give every field its type, from a list or NumPy's numbers. Raises SpecError if a value is of another type."""
 
-    Attributes:
-        condition: `clean`, `adversarial`, or `control` (the perturbation shuffled over the image).
-        attack: the attack; None for clean images.
-    """
+    def convert(field: str, change: Callable[..., object], *rest: str) -> None:
+        object.__setattr__(spec, field, change(f"attack {spec.name!r}: {field}", getattr(spec, field), *rest))
 
-    condition: Condition
-    attack: AttackSpec | None
-
-    @property
-    def attack_name(self) -> str:
-        """Name of the attack, empty for clean images."""
-        return "" if self.attack is None else self.attack.name
-
-    @property
-    def epsilon(self) -> float:
-        """Budget of the attack, 0 for clean images."""
-        return 0.0 if self.attack is None else self.attack.epsilon
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferSpec:
-    """The attacks of a study, and the settings of crafting and scoring that can change a score.
-
-    All fields are part of the signature of the scores. Example:
-
-        TransferSpec(attacks=attack_grid((0.02, 0.04, 0.06)), block_size=64)
-
-    Attributes:
-        attacks: the attacks, each with one epsilon; at least one. Name and epsilon together are unique.
-        shuffle: the control's treatment of a perturbation: `flat` moves each value to any pixel and channel of the
-            image (the paper's control), `spatial` moves whole pixels.
-        crafting: precision of the gradients, `float32` or `bfloat16`. `bfloat16` is faster and flips the sign of some
-            gradients.
-        scoring: precision of the targets, `float32` or `bfloat16`. `bfloat16` changes logits; the files of clean scores
-            hold the largest change.
-        block_size: number of images crafted as one batch, at least 1.
-        threads: CPU threads of one actor, at least 1.
-
-    Raises SpecError if `attacks` is empty, an attack is repeated or a value is not allowed.
-    """
-
-    attacks: tuple[AttackSpec, ...]
-    shuffle: Shuffle = "flat"
-    crafting: Precision = "float32"
-    scoring: Precision = "float32"
-    block_size: int = 64
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        require(len(self.attacks) > 0, "attacks is empty; expected at least one attack")
-        require(len(set(self.attacks)) == len(self.attacks), "attacks has the same attack twice; remove one")
-        keys = {(a.name, a.epsilon) for a in self.attacks}
+    for field in ("epsilon", "alpha", "momentum", "diversity", "spread"):
+        convert(field, number)
+    for field in ("steps", "smoothing", "scales", "neighbours"):
+        convert(field, whole_number)
+    for field in ("random_start", "nesterov", "targeted", "eight_bit"):
+        convert(field, truth)
+    convert("label_weights", numbers)
+    convert("options", sequence, "(name, value) pairs")
+    for pair in spec.options:
         require(
-            len(keys) == len(self.attacks),
-            "two attacks have the same name and epsilon, so tables could not tell them apart; give one a suffix",
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str),
+            f"attack {spec.name!r}: options holds {pair!r}; expected (name, value) pairs",
         )
-        require(self.shuffle in ("flat", "spatial"), unknown_name("shuffle", self.shuffle, ("flat", "spatial")))
-        for precision in (self.crafting, self.scoring):
-            known = ("float32", "bfloat16")
-            require(precision in known, unknown_name("precision", precision, known))
-        require(
-            self.block_size >= 1 and self.threads >= 1,
-            f"block_size is {self.block_size} and threads is {self.threads}; expected at least 1 each",
-        )
+
+
+def _require_ranges(spec: AttackSpec) -> None:
+    def require_field(condition: bool, field: str, expected: str) -> None:
+        require(condition, f"attack {spec.name!r}: {field} is {getattr(spec, field)}; expected {expected}")
+
+    require(
+        spec.is_plugin or not spec.options,
+        f"attack {spec.base!r} takes no options; they are for attacks of other packages: remove options",
+    )
+    require_known("norm", spec.norm, ("linf", "l2"))
+    require_field(spec.epsilon > 0, "epsilon", "above 0")
+    require_field(spec.norm == "l2" or spec.epsilon <= 2, "epsilon", "above 0 and at most 2: images span [-1, 1]")
+    require_field(spec.alpha > 0, "alpha", "above 0")
+    require_field(spec.steps >= 1, "steps", "at least 1")
+    require(
+        spec.base != "fgsm" or (spec.alpha == spec.epsilon and spec.steps == 1),
+        "fgsm is one step of length epsilon: set steps=1 and alpha=epsilon, or use pgd",
+    )
+    require_field(spec.momentum >= 0, "momentum", "at least 0")
+    require(not spec.nesterov or spec.momentum > 0, "nesterov needs momentum, which is 0: set momentum")
+    require_field(0 <= spec.diversity <= 1, "diversity", "a probability, 0 to 1")
+    require_field(spec.smoothing >= 1 and spec.smoothing % 2 == 1, "smoothing", "an odd number of pixels")
+    require_field(spec.scales >= 1, "scales", "at least 1")
+    require_field(spec.neighbours >= 0, "neighbours", "at least 0")
+    require_field(spec.spread > 0, "spread", "above 0")
+    weights = spec.label_weights
+    require_field(
+        not weights or (min(weights) >= 0 and max(weights) > 0),
+        "label_weights",
+        "no negative weight and at least one above 0",
+    )
+    require(not spec.eight_bit or spec.norm == "linf", "eight_bit needs an L-infinity budget: set norm='linf'")
+    levels = spec.epsilon * _LEVELS_PER_UNIT
+    require(
+        not spec.eight_bit or levels * (1 + _TOLERANCE) >= 1,
+        f"attack {spec.name!r}: eight_bit rounds epsilon {spec.epsilon:g}, {levels:.4g} grey levels, down to none, so "
+        f"no image would change; raise epsilon to at least 1 grey level, {math.ceil(1e6 / _LEVELS_PER_UNIT) / 1e6:g}",
+    )
+
+
+def _require_reachable(spec: AttackSpec) -> None:
+    """Raise SpecError if all steps in one direction end inside the budget; a random start does not change this."""
+    reach, epsilon = spec.steps * spec.alpha, spec.epsilon
+    alpha, steps = epsilon / spec.steps, math.ceil(epsilon * (1 - _TOLERANCE) / spec.alpha)
+    require(
+        reach >= epsilon * (1 - _TOLERANCE),
+        f"attack {spec.name!r}: {spec.steps} step{'s' * (spec.steps > 1)} of alpha {spec.alpha:g} cannot reach epsilon "
+        f"{epsilon:g}, only {reach:g}; raise alpha to at least {alpha:.6g}, or steps to at least {steps}",
+    )
 
 
 def attack(name: str, epsilon: float, *, suffix: str = "", **changes: Any) -> AttackSpec:
     """Return a published attack by name at one epsilon, with `changes` to its fields.
 
     Without a step size from the attack's paper or from `changes`, alpha is epsilon / steps, so that the steps can just
-    reach epsilon. Give a changed attack a `suffix`, so that tables distinguish it from the published one.
+    reach epsilon. PGD's step, 0.01, is one for L-infinity: for the norm `l2`, give alpha yourself. Give a changed
+    attack a `suffix`, so that tables distinguish it from the published one.
 
     >>> attack("pgd", 0.02).steps
     20
@@ -245,16 +247,25 @@ def attack(name: str, epsilon: float, *, suffix: str = "", **changes: Any) -> At
         suffix: text added to the name, after a hyphen.
         changes: fields of `AttackSpec` and their values.
 
-    Raises SpecError if the attack or a field is unknown, with near misses, or a value is out of its range.
+    Raises SpecError if the attack or a field is unknown, with near misses, a value is out of its range or of another
+    type, or the steps cannot reach epsilon.
     """
-    if name not in _PUBLISHED and name not in plugins():
-        raise SpecError(unknown_name("attack", name, (*ATTACKS, *plugins())))
+    require_known("attack", name, (*ATTACKS, *plugins()))
     fields = AttackSpec.__dataclass_fields__
     for field in changes:
         require(field in fields, unknown_name("field of an attack", field, fields))
-    values: dict[str, Any] = {**_PUBLISHED.get(name, {"steps": 1}), **changes}
-    values.setdefault("alpha", epsilon / values["steps"])
-    return AttackSpec(name=f"{name}-{suffix}" if suffix else name, epsilon=epsilon, **values)
+    whole = f"{name}-{text('suffix', suffix)}" if suffix != "" else name
+    values: dict[str, Any] = {"steps": 1, **_PUBLISHED.get(name, {}), **changes}
+    if "alpha" not in changes and values.get("norm") == "l2" and "alpha" in values:
+        raise SpecError(
+            f"attack {whole!r}: the published alpha, {values['alpha']:g}, is a step for L-infinity; give an alpha for "
+            "the norm 'l2', for instance 2.5 * epsilon / steps"
+        )
+    if "alpha" not in values:
+        steps = whole_number(f"attack {whole!r}: steps", values["steps"])
+        require(steps >= 1, f"attack {whole!r}: steps is {steps}; expected at least 1")
+        values["alpha"] = number(f"attack {whole!r}: epsilon", epsilon) / steps
+    return AttackSpec(name=whole, epsilon=epsilon, **values)
 
 
 def attack_grid(epsilons: Sequence[float], *, alpha: float = 0.01, steps: int = 20) -> tuple[AttackSpec, ...]:
@@ -268,8 +279,9 @@ def attack_grid(epsilons: Sequence[float], *, alpha: float = 0.01, steps: int = 
         alpha: length of a PGD step, in the same unit.
         steps: number of PGD steps.
 
-    Raises SpecError if a value is out of its range.
+    Raises SpecError if a value is out of its range or of another type, or PGD's steps cannot reach an epsilon.
     """
-    fgsm = [attack("fgsm", e) for e in epsilons]
-    pgd = [replace(attack("pgd", e), alpha=alpha, steps=steps) for e in epsilons]
+    budgets = numbers("epsilons", epsilons)
+    fgsm = [attack("fgsm", e) for e in budgets]
+    pgd = [attack("pgd", e, alpha=alpha, steps=steps) for e in budgets]
     return (*fgsm, *pgd)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from raygrid.errors import unknown_name
-from raygrid.spec._require import require
+from raygrid.spec._require import require, sequence, text
 from raygrid.spec.data import SPLITS, DatasetSpec, SplitSpec
 from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 
@@ -193,7 +193,8 @@ class EnsembleSpec:
         members: names (`ModelSpec.name`) of two or more models of the study.
         surrogate_kind: "ensemble", for the column `surrogate_kind` of results.
 
-    Raises SpecError if the label is not valid or there are fewer than two different members.
+    Raises SpecError if the label is not valid, a value is of another type, or there are fewer than two different
+    members.
 
     Source: Liu et al. 2017; mean of the logits as in Dong et al. 2018.
     """
@@ -204,7 +205,10 @@ class EnsembleSpec:
     surrogate_kind: ClassVar[SurrogateKind] = "ensemble"
 
     def __post_init__(self) -> None:
-        require(bool(_NAME.fullmatch(self.label)), f"ensemble label {self.label!r} must match {_NAME.pattern}")
+        label = text("label of an ensemble", self.label)
+        require(bool(_NAME.fullmatch(label)), f"ensemble label {label!r} must match {_NAME.pattern}")
+        members = sequence(f"members of ensemble {label!r}", self.members, "names of models")
+        object.__setattr__(self, "members", tuple(text(f"a member of ensemble {label!r}", m) for m in members))
         require(
             len(set(self.members)) == len(self.members) >= 2,
             f"ensemble {self.label!r} has the members {list(self.members)}; expected two or more different ones",

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 from raygrid.errors import SpecError, unknown_name
 from raygrid.spec._require import require
-from raygrid.spec.attacks import TransferSpec
 from raygrid.spec.margins import Margins
 from raygrid.spec.models import WEIGHTS, EnsembleSpec, ModalitySpec, ModelSpec, Recipe
 from raygrid.spec.serialization import ABSENT_BY_DEFAULT, from_plain, to_plain
 from raygrid.spec.targets import TargetSpec
+from raygrid.spec.transfer import TransferSpec
 
 AnyTarget = ModelSpec | TargetSpec  # the types of targets
 SurrogateSpec = ModelSpec | EnsembleSpec | TargetSpec  # the types of surrogates

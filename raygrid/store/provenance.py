@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from raygrid._version import __version__
+from raygrid.errors import SpecError
 from raygrid.io.files import read_json, write_json
+from raygrid.io.mirror import display_path
 from raygrid.spec import StudySpec
 
 RECORD_FILE = "study.json"
@@ -37,10 +39,15 @@ class StudyRecord:
 def read_declaration(study_dir: Path) -> tuple[StudySpec, Mapping[str, str]]:
     """Return the declaration of a study, and the signatures of its samples by modality.
 
-    Raises StoreError if study.json is absent or not JSON, SpecError if it declares no valid study.
+    Raises StoreError if study.json is absent or not JSON, SpecError with its path if it declares no valid study.
     """
     values = read_json(study_dir / RECORD_FILE)
-    return StudySpec.from_dict(values["study"]), values["samples"]
+    try:
+        study = StudySpec.from_dict(values["study"])
+    except SpecError as error:  # of another version of raygrid, or edited by hand
+        place = display_path(study_dir / RECORD_FILE)
+        raise SpecError(f"{place}: {error}; correct the experiment file and run it with a new --output") from error
+    return study, values["samples"]
 
 
 def read_record(study_dir: Path) -> StudyRecord:

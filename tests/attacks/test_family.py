@@ -17,13 +17,14 @@ from raygrid.spec import ATTACKS, AttackSpec, attack, attack_grid
 
 IDS = ("a", "b", "c")
 PAPER = attack_grid((0.02, 0.04, 0.06))
-FAMILY = tuple(attack(name, 0.1, **({} if name == "fgsm" else {"steps": 4})) for name in ATTACKS)
+STEPS = {"fgsm": {}, "pgd": {"steps": 4, "alpha": 0.03}}
+FAMILY = tuple(attack(name, 0.1, **STEPS.get(name, {"steps": 4})) for name in ATTACKS)
 VARIANTS = (
-    attack("pgd", 0.05, suffix="start", random_start=True, steps=3),
+    attack("pgd", 0.05, suffix="start", random_start=True, steps=3, alpha=0.02),
     attack("pgd", 1.0, suffix="l2", norm="l2", alpha=0.3, steps=5),
     attack("pgd", 1.0, suffix="l2start", norm="l2", alpha=0.3, steps=5, random_start=True),
-    attack("pgd", 0.05, suffix="wished", targeted=True, steps=3),
-    attack("pgd", 0.05, suffix="second", label_weights=(0.0, 1.0), steps=3),
+    attack("pgd", 0.05, suffix="wished", targeted=True, steps=3, alpha=0.02),
+    attack("pgd", 0.05, suffix="second", label_weights=(0.0, 1.0), steps=3, alpha=0.02),
     attack("si_ni_fgsm", 0.1, suffix="all", diversity=0.7, smoothing=3, neighbours=2, steps=3),
 )
 EVERY = (*FAMILY, *VARIANTS)
