@@ -12,6 +12,7 @@ from raygrid.analysis import tables
 from raygrid.analysis.frames import of_zoo
 from raygrid.analysis.operating_point import SPECIFICITY
 from raygrid.analysis.results import StudyResults
+from raygrid.report.label_words import about_sensitivity, words_of_label
 
 
 def _percent(share: float) -> str:
@@ -27,7 +28,7 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str] | None]] = {
     "target": ("Target", None),
     "surrogate": ("Best surrogate", None),
     "epsilon": ("ε", "{:g}".format),
-    "num_positive": ("Positives", "{:d}".format),
+    "num_positive": ("Images with it", "{:d}".format),
     "sensitivity": ("Sensitivity", _percent),
     "specificity": ("Specificity", _percent),
     "fooled": ("Fooled", _percent),
@@ -51,7 +52,8 @@ def operational_tables(results: StudyResults) -> list[dict[str, Any]]:
         _page_table(
             "Decisions at one threshold",
             f"Each target's threshold gives a specificity of {SPECIFICITY:.0%} on the clean test images and stays "
-            "fixed under attack. Fooled: images whose decision differs from that on the clean image. Brier: mean "
+            f"fixed under attack. {_findings(results, decisions)} "
+            "Fooled: images whose decision differs from that on the clean image. Brier: mean "
             "squared error of the probability. A shift of the mean probability shows lost calibration. Means over "
             "black-box pairings and findings.",
             tables.decision_table(decisions),
@@ -60,7 +62,7 @@ def operational_tables(results: StudyResults) -> list[dict[str, Any]]:
             "Findings",
             "Clean and adversarial images of modalities with several findings; means over black-box pairings and "
             "attacks.",
-            tables.finding_table(decisions),
+            _with_meanings(results, tables.finding_table(decisions)),
         ),
         _page_table(
             "The best surrogate against each target",
@@ -77,6 +79,24 @@ def operational_tables(results: StudyResults) -> list[dict[str, Any]]:
         ),
     ]
     return [table for table in found if table["rows"]]
+
+
+def _findings(results: StudyResults, decisions: pd.DataFrame) -> str:
+    """Return the sentences on sensitivity of each modality, with its name if there are several."""
+    said = {}
+    for modality, rows in decisions.groupby("modality", sort=False):
+        both = rows[rows["sensitivity"].notna() & rows["specificity"].notna()]
+        labels = list(dict.fromkeys(both["label"].astype(str)))
+        said[str(modality)] = about_sensitivity(labels, results.samples[str(modality)].label_meanings)
+    if len(said) < 2:
+        return " ".join(said.values())
+    return " ".join(f"{modality.replace('_', ' ').capitalize()}: {sentence}" for modality, sentence in said.items())
+
+
+def _with_meanings(results: StudyResults, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the meaning after each label."""
+    pairs = zip(frame["modality"].astype(str), frame["label"].astype(str), strict=True)
+    return frame.assign(label=[words_of_label(label, results.samples[m].label_meanings) for m, label in pairs])
 
 
 def _page_table(

@@ -1,8 +1,10 @@
 """The page about one target that raygrid did not train: a self-contained HTML page for readers outside the field."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from raygrid.analysis.assessment import (
     Assessment,
@@ -18,6 +20,7 @@ from raygrid.analysis.results import StudyResults
 from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.report import figures
 from raygrid.report.html import Picture, png_picture, render, svg_picture
+from raygrid.report.label_words import about_sensitivity, words_of_label
 from raygrid.scoring.examples import TargetExample
 from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, DatasetSpec, TargetSpec
 
@@ -47,6 +50,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         examples: images under the attack of `attack_of_examples`.
     """
     target, study, phantom = one.target, one.study, results.record.phantom
+    meanings, decided = results.samples[target.modality].label_meanings, one.decided()
     return render(
         "target_page.html.j2",
         phantom=phantom,
@@ -54,13 +58,14 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         study=study,
         title=f"{target.label.replace('_', ' ')} ({target.modality.replace('_', ' ')})",
         headline=headline(one),
-        sentences=_sentences(one),
+        sentences=_sentences(one, meanings),
         unlearned=not one.has_learned,
         clean=one.clean,
         counts=one.auc.iloc[0],
         left_out=str(one.auc.iloc[0]["labels_left_out"]),
-        findings=one.decided().to_dict("records"),
-        decisions=_decisions(one),
+        findings=[row | {"words": words_of_label(row["label"], meanings)} for row in decided.to_dict("records")],
+        about_sensitivity=about_sensitivity(_with_both_classes(decided), meanings),
+        decisions=_decisions(one, meanings),
         specificity=SPECIFICITY,
         damage=[_damage_row(d) for d in one.damage],
         reference=words_of_attacks(one.reference),
@@ -70,7 +75,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         received=_received(target, one.study.modality(target.modality).dataset),
         perceptibility=one.perceptibility_of_attacks().to_dict("records"),
         curves=_curves(one, phantom),
-        pictures=_examples(one, examples, phantom),
+        pictures=_examples(one, examples, meanings, phantom),
         not_asked=_not_asked(one),
         kind=target.traits.words,
         facts=_facts(results, one),
@@ -126,7 +131,12 @@ def words_of_attacks(attacks: Sequence[AttackSpec]) -> str:
     return f"{' and '.join(a.name.upper() for a in attacks)} at ε = {attacks[0].epsilon:g}" if attacks else "none"
 
 
-def _sentences(one: Assessment) -> list[str]:
+def _with_both_classes(decided: pd.DataFrame) -> list[str]:
+    """The findings with a sensitivity and a specificity."""
+    return [str(row["label"]) for row in decided.to_dict("records") if row["num_positive"] and row["num_negative"]]
+
+
+def _sentences(one: Assessment, meanings: Mapping[str, str]) -> list[str]:
     """The sentences below the headline, each from the numbers of the page."""
     if one.attacked is None:
         return []
@@ -155,7 +165,7 @@ def _sentences(one: Assessment) -> list[str]:
     )
     if one.white_box is not None:
         found.append(f"An attacker who has the model itself leaves {_with_interval(one.white_box)}.")
-    return [*found, *_decisions(one)[:1]]
+    return [*found, *_decisions(one, meanings)[:1]]
 
 
 def _of_larger_changes(one: Assessment) -> str:
@@ -170,7 +180,11 @@ def _of_larger_changes(one: Assessment) -> str:
     return f" With the largest change studied, {words_of_budget(attack)}, {attack.name.upper()} leaves {left}."
 
 
-def _decisions(one: Assessment) -> list[str]:
+def _in_prose(label: str, meanings: Mapping[str, str]) -> str:
+    return words_of_label(label, meanings).replace("_", " ")
+
+
+def _decisions(one: Assessment, meanings: Mapping[str, str]) -> list[str]:
     """A sentence for each finding, in counts per hundred images; none without a threshold or an attack."""
     found = []
     for row in one.decided().to_dict("records"):
@@ -179,9 +193,9 @@ def _decisions(one: Assessment) -> list[str]:
             continue
         hits, hit, worst, clears, clear, least = (round(100 * value) for value in values)
         found.append(
-            f"Of 100 images with {row['label'].replace('_', ' ')} the model finds {hits}; under attack {hit}, through "
-            f"the best look-alike {worst}. Of 100 without it, it clears {clears}; under attack {clear}, through the "
-            f"best look-alike {least}."
+            f"Of 100 images with {_in_prose(row['label'], meanings)} the model finds {hits}; under attack {hit}, "
+            f"through the best look-alike {worst}. Of 100 without it, it clears {clears}; under attack {clear}, "
+            f"through the best look-alike {least}."
         )
     return found
 
@@ -253,14 +267,16 @@ def _curves(one: Assessment, phantom: bool) -> list[Picture]:
     return [svg_picture(figures.epsilon_curves(curve, phantom=phantom), alt, caption)]
 
 
-def _examples(one: Assessment, examples: Sequence[TargetExample], phantom: bool) -> list[Picture]:
+def _examples(
+    one: Assessment, examples: Sequence[TargetExample], meanings: Mapping[str, str], phantom: bool
+) -> list[Picture]:
     chosen = attack_of_examples(one)
     if chosen is None or not examples:
         return []
     surrogate, attack = chosen
     rows = []
     for e in examples:
-        name = e.label.replace("_", " ")
+        name = _in_prose(e.label, meanings)
         truth = f"with {name}" if e.truth else f"without {name}"
         before = f"{truth}: probability {e.clean_probability:.2f}"
         rows.append((before, f"attacked: probability {e.attacked_probability:.2f}", e.clean, e.attacked))

@@ -10,7 +10,7 @@ STUDY/samples/<modality>-<signature>/
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,6 +142,11 @@ class Samples:
     def labels(self) -> tuple[str, ...]:
         """Names of the model outputs, in order."""
         return tuple(self.manifest["labels"])
+
+    @property
+    def label_meanings(self) -> Mapping[str, str]:
+        """Label -> what a 1 stands for, where the data set says more than the name; old samples have none."""
+        return dict(self.manifest.get("label_meanings", {}))
 
     @property
     def scorable_labels(self) -> list[str]:

@@ -21,6 +21,7 @@ from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpe
 from raygrid.store.samples import IMAGE_FILES, SampleBatch, samples_dir, shard_rows, write_shard
 from raygrid.store.signatures import samples_signature
 from raygrid.study.cluster import ray_data
+from raygrid.study.earlier_samples import notes_on_other_labels
 
 _SHOWN = 5  # rejects in an error message
 _COMPRESSED = 0.4  # smallest size on disk of compressed photographs, as a share of their decoded bytes
@@ -83,7 +84,7 @@ def prepare_missing(
     """
     todo = [p for p in prepared if not p.is_prepared]
     for one in todo:
-        for note in one.index.notes:
+        for note in (*one.index.notes, *notes_on_other_labels(one.folder, one.modality.name, one.index.labels)):
             tell(f"prepare: {one.modality.name}: {note}")
     jobs = [job for p in todo for job in _jobs(p)]
     open_jobs = [job for job in jobs if not _is_done(job)]
@@ -251,6 +252,7 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
         "unused_patients": int((prepared.splits["part"] == "unused").sum()),
         "source_sizes": dict(sizes.most_common()),
         "notes": list(prepared.index.notes),
+        "label_meanings": dict(prepared.index.meanings),
         "rejects": [asdict(reject) for reject in rejects],
         "shards": [{key: r[key] for key in ("file", "part", "rows", "sha256")} for r in reports if r["rows"]],
     }

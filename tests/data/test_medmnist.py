@@ -51,7 +51,7 @@ def test_every_image_is_the_one_its_row_names(tmp_path, save, shape, channels):
     data = medmnist(tmp_path, channels, size=max(shape[:2]))
     index = data.index()
     table = index.table.set_index("image_id")
-    assert index.labels == ("positive",)
+    assert index.labels == ("class_1",)
     assert table["part"].value_counts().to_dict() == {"development": 9, "test": 4}
     assert (table["patient_id"] == table.index).all()
     assert "no patients" in index.notes[0]
@@ -62,7 +62,7 @@ def test_every_image_is_the_one_its_row_names(tmp_path, save, shape, channels):
         top = (max(shape[:2]) - shape[0]) // 2
         assert np.array_equal(data.read(table.loc[name, "locator"])[top : top + shape[0]], image)
         assert data.source_size(table.loc[name, "locator"]) == shape[:2]
-        assert table.loc[name, "positive"] == int(number) % 2
+        assert table.loc[name, "class_1"] == int(number) % 2
 
 
 def test_channels_are_converted(tmp_path):
@@ -163,6 +163,43 @@ def test_an_absent_archive_is_missing(tmp_path):
         ({"test_labels": np.zeros((4, 2), int)}, r"the same number of label columns in every part, got \[1, 2\]"),
         ({"val_labels": np.array([["a"], ["b"], ["c"]])}, r"val_labels .*whole numbers.*<U1"),
         ({"test_images": np.array([None] * 4)}, r"Python objects, which would be unpickled"),
+        (
+            {"test_images": np.zeros((4, 3, 28, 28), np.uint8)},
+            r"\(4, 3, 28, 28\), uint8: the channels come first; move",
+        ),
+        (
+            {"test_images": np.zeros((4, 1, 28, 28), np.uint8)},
+            r"channels come first; .*numpy\.moveaxis\(images, 1, -1\)$",
+        ),
+        ({"test_images": np.zeros((4, 4, 28, 28), np.uint8)}, r"channels come first, the last one is transparency"),
+        ({"test_images": np.zeros((4, 28, 28, 4), np.uint8)}, r"\(4, 28, 28, 4\), uint8: the last channel is transp"),
+        (
+            {"test_images": np.zeros((4, 28, 28, 2), np.uint8)},
+            r"last channel is transparency; drop it, images\[\.\.\., :-1",
+        ),
+        ({"test_images": np.zeros((4, 28, 28, 28, 1), np.uint8)}, r"volumes .* not supported; choose a 2D set"),
+        ({"test_images": np.zeros((28, 28, 3), np.uint8)}, r"\(28, 28, 3\), uint8: a single colour image"),
+        ({"test_images": np.zeros((4, 784), np.uint8)}, r"\(4, 784\), uint8: another number of dimensions"),
+        ({"test_images": np.zeros((0, 28, 28), np.uint8)}, r"\(0, 28, 28\), uint8: it holds no image"),
+        ({"test_images": np.ones((4, 28, 28))}, r"float64: floats; convert values from 0 to 1 by numpy\.rint\(255"),
+        ({"test_images": np.ones((4, 28, 28), bool)}, r"bool: true and false, as of a mask; save the images"),
+        ({"test_images": np.ones((4, 28, 28), np.uint16)}, r"uint16: wider integers; scale the values to 0 to 255"),
+        ({"test_images": np.full((4, 28, 28), "a")}, r"<U1: no numbers; save the pixels as uint8"),
+        ({"val_labels": np.zeros((3, 28, 28), np.uint8)}, r"labels of one image have 2 dimensions; save one class per"),
+        ({"val_labels": np.array(1)}, r"val_labels of shape \(3, k\).*got \(\), int64: labels of one image have 0 dim"),
+        ({"val_labels": np.zeros((5, 1), int)}, r"val_images has 3 images and val_labels 5 rows; save as many labels"),
+        (
+            {"val_labels": np.array([0.0, 1.0, 1.0])},
+            r"whole numbers stored as floats; save labels\.astype\(numpy\.int64\)",
+        ),
+        ({"val_labels": np.array([0.2, 0.9, 1.0])}, r"fractions, as probabilities are; save the class of each image"),
+        ({"val_labels": np.array([0.0, np.nan, 1.0])}, r"not a number \(NaN\); leave these images out"),
+        ({"val_labels": np.array(["benign", "x", "x"])}, r"texts such as 'benign', 'x'; number the classes 0, 1"),
+        ({"val_labels": np.array([0, 255, 255])}, r"expected classes numbered 0, 1, .* got 0, 1, 255; number them by"),
+        (
+            {f"{p}_labels": np.arange(n) % 2 + 1 for p, n in COUNTS.items()},
+            r"expected classes numbered .* got 1, 2; num",
+        ),
         ({"test_images": np.asfortranarray(np.zeros((4, 28, 28), np.uint8))}, r"in Fortran order"),
     ],
 )
@@ -211,3 +248,106 @@ def test_one_changed_byte_makes_every_image_of_the_array_an_error(tmp_path, save
     assert data.read("train/1").shape == (28, 28, 1)
     with pytest.raises(DataError, match=r"expected a row from 0 to 5 of array 'train_images', got 9; the archive"):
         data.read("train/9")
+
+
+def named(root: Path, name: str, made: dict[str, np.ndarray]) -> str:
+    """Write an archive of this name and return its file name."""
+    (root / "medmnist").mkdir(exist_ok=True)
+    np.savez(root / "medmnist" / name, **made)
+    return name
+
+
+@pytest.mark.parametrize("name", ["breastmnist.npz", "BreastMNIST_224.npz"])
+def test_breastmnist_says_that_class_1_is_healthy_and_how_to_choose_the_disease(tmp_path, name):
+    file = named(tmp_path, name, arrays())
+    index = medmnist(tmp_path, file=file).index()
+    assert index.labels == ("class_1",)
+    assert index.table["class_1"].sum() == 6  # 3 + 1 + 2 odd places of the parts
+    assert index.notes[1].endswith(
+        ": class_1 is 1 for class 1 of BreastMNIST, 'normal, benign', and sensitivity is about that; for the disease "
+        "set positive=[0], labels=['malignant']"
+    )
+    assert index.meanings == {"class_1": "normal, benign"}
+    disease = medmnist(tmp_path, file=file, positive=[0], labels=["malignant"]).index()
+    assert disease.table["malignant"].sum() == 7
+    assert disease.notes[1].endswith(
+        "malignant is 1 for class 0 of BreastMNIST, 'malignant', and sensitivity is about that"
+    )
+    assert disease.meanings == {}
+    with pytest.raises(
+        SpecError, match=r"labels gives the name 'malignant', class 0 of BreastMNIST, to class 1.*positive=\[0\]"
+    ):
+        medmnist(tmp_path, file=file, labels=["malignant"]).index()
+    assert medmnist(tmp_path, file=file, labels=["Benign"]).index().meanings == {"Benign": "normal, benign"}
+
+
+def test_an_archive_of_unknown_classes_is_never_called_positive_without_the_option(tmp_path):
+    written(tmp_path, arrays())
+    index = medmnist(tmp_path).index()
+    assert index.labels == ("class_1",)
+    assert "does not know what the two classes mean: class_1 is 1 for class 1, and sensitivity is ab" in index.notes[1]
+    assert index.meanings == {}
+    chosen = medmnist(tmp_path, positive=[0]).index()
+    assert chosen.labels == ("positive",)
+    assert chosen.meanings == {"positive": "class 0"}
+    assert len(chosen.notes) == 1
+
+
+def test_meanings_of_several_classes_and_columns_are_those_of_the_metadata(tmp_path):
+    file = named(tmp_path, "octmnist_64.npz", arrays(labels=classes(4)))
+    index = medmnist(tmp_path, file=file).index()
+    assert index.meanings["class_0"] == "choroidal neovascularization"
+    assert "by the metadata of OCTMNIST, class_0 is 'choroidal neovascularization'" in index.notes[1]
+    either = medmnist(tmp_path, file=file, positive=[2, 0], labels=["wet_or_dry"]).index()
+    assert either.meanings == {"wet_or_dry": "choroidal neovascularization or drusen"}
+    names = ["drusen", "diabetic macular edema", "dme", "normal"]
+    with pytest.raises(SpecError, match="gives the name 'drusen', class 2 of OCTMNIST, to class 0"):
+        medmnist(tmp_path, file=file, labels=names).index()
+    columns = {f"{p}_labels": np.ones((n, 14), np.uint8) for p, n in COUNTS.items()}
+    chest = medmnist(tmp_path, file=named(tmp_path, "chestmnist.npz", arrays(labels=columns))).index()
+    assert chest.meanings["label_13"] == "hernia"
+
+
+def test_an_archive_of_more_classes_than_the_set_of_its_name_has_no_known_meanings(tmp_path):
+    index = medmnist(tmp_path, file=named(tmp_path, "breastmnist.npz", arrays(labels=classes(3)))).index()
+    assert index.labels == ("class_0", "class_1", "class_2")
+    assert index.meanings == {}
+
+
+def test_one_hot_labels_are_read_as_columns_and_told(tmp_path):
+    labels = {f"{p}_labels": np.eye(3, dtype=int)[np.arange(n) % 3] for p, n in COUNTS.items()}
+    written(tmp_path, arrays(labels=labels))
+    index = medmnist(tmp_path).index()
+    assert index.labels == ("label_0", "label_1", "label_2")
+    assert (
+        "a 1 in exactly one of the 3 label columns, as for classes (one-hot); save labels.argmax(axis=1)"
+        in index.notes[1]
+    )
+    with pytest.raises(SpecError, match=r"option positive needs a task of classes.*; save labels\.argmax\(axis=1\)"):
+        medmnist(tmp_path, positive=[1]).index()
+    labels["val_labels"] = np.ones((3, 3), int)
+    (tmp_path / "medmnist" / "set.npz").unlink()
+    written(tmp_path, arrays(labels=labels))
+    assert len(medmnist(tmp_path).index().notes) == 1
+
+
+@pytest.mark.parametrize("labels", [np.array([False, True, True]), np.array([[0], [1], [1]], np.int16)])
+def test_labels_of_one_dimension_and_truth_values_are_classes(tmp_path, labels):
+    written(tmp_path, arrays(labels={"val_labels": labels}))
+    table = medmnist(tmp_path).index().table
+    assert table["class_1"][6:9].tolist() == [0, 1, 1]
+
+
+def test_a_class_that_no_image_has_is_told(tmp_path):
+    written(tmp_path, arrays(labels={f"{p}_labels": np.array([0, 1, 3])[np.arange(n) % 3] for p, n in COUNTS.items()}))
+    assert any(note.endswith("no image has the class 2") for note in medmnist(tmp_path).index().notes)
+
+
+def test_objects_in_an_archive_are_not_unpickled(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("unpickled",))
+
+    written(tmp_path, arrays() | {"val_labels": np.array([Trap()] * 3, dtype=object)})
+    with pytest.raises(DataError, match=r"'val_labels' of Python objects, which would be unpickled"):
+        medmnist(tmp_path).index()

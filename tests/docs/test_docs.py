@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import raygrid as rg
+from raygrid.data.datasets.medmnist_classes import CLASSES
 from raygrid.data.images.scale import to_unit_range
 from raygrid.targets import check_target, open_target
 
@@ -39,6 +40,12 @@ def snippets(page: str) -> list[str]:
 
 
 PAGES_WITH_PYTHON = [page for page in PAGES if snippets(page)]
+
+
+def test_the_meanings_of_medmnists_classes_are_those_of_the_code() -> None:
+    text = (DOCS / "how-to" / "data-sets.md").read_text()
+    rows = dict(re.findall(r"^\| (\w+MNIST) \| (.*) \|$", text, re.MULTILINE))
+    assert rows == {name: "; ".join(f"{i} {m}" for i, m in enumerate(found)) for name, found in CLASSES.items()}
 
 
 def prose(page: str) -> str:

@@ -1,5 +1,6 @@
 """An external target attacked through four surrogates, with numbers that can be checked by hand."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -47,12 +48,18 @@ def assessment(frame: pd.DataFrame | None = None, **changes: Any) -> Assessment:
     return Assessment(study=study, target=TARGET, auc=auc, **values)
 
 
-def page(one: Assessment | None = None, *, phantom: bool = True) -> str:
+def page(
+    one: Assessment | None = None,
+    *,
+    phantom: bool = True,
+    meanings: Mapping[str, str] | None = None,
+    label: str = "lesion",
+) -> str:
     """Return the page of an assessment."""
     image = np.zeros((8, 8, 3), dtype=np.float32)
-    example = TargetExample("i1", "lesion", 1, image, image + 0.02, 0.93, 0.12)
+    example = TargetExample("i1", label, 1, image, image + 0.02, 0.93, 0.12)
     one = one or assessment()
-    with page_results(one.study, auc=one.auc, trained=A, phantom=phantom) as results:
+    with page_results(one.study, auc=one.auc, trained=A, phantom=phantom, meanings=meanings) as results:
         return render_target_page(results, one, [example])
 
 

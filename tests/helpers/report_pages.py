@@ -41,6 +41,7 @@ def page_results(
     perceptibility: pd.DataFrame | None = None,
     trained: ModelSpec,
     phantom: bool,
+    meanings: Mapping[str, str] | None = None,
     **facts: Any,
 ) -> Iterator[StudyResults]:
     """Yield the results of a folder with these frames and one trained model; the folder goes when they do."""
@@ -49,6 +50,7 @@ def page_results(
         made_by = {"versions": {"torch": "9.9"}, "git_commit": "c0ffee" * 6}
         write_json(folder.path / "study.json", {"phantom": phantom, **made_by})
         manifest = {"title": "eyes", "labels": ["finding"], "counts": {"test": {"images": 1234}}, "shards": []}
+        manifest |= {} if meanings is None else {"label_meanings": dict(meanings)}
         write_json(folder.samples_dir("eye") / "manifest.json", manifest)
         _write_model(folder, trained)
         folder.results.write("auc", auc)

@@ -1,6 +1,7 @@
 """The interface of a data set: a table of its images, and methods that read one of them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +41,8 @@ class Index:
             count towards the permitted share of rejects.
         notes: sentences for the user, such as "each patch counts as its own patient"; printed, and written to the
             manifest.
+        meanings: label -> what a 1 stands for, where the loader knows more than the label's name says. Reports show it;
+            it is not part of the fingerprint.
 
     Raises DataError if a column is absent, an image id is not unique or an id has control characters.
     """
@@ -48,6 +51,7 @@ class Index:
     table: pd.DataFrame
     rejects: tuple[Reject, ...] = ()
     notes: tuple[str, ...] = ()
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         absent = [name for name in (*INDEX_COLUMNS, *self.labels) if name not in self.table.columns]

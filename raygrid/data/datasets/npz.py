@@ -41,6 +41,12 @@ class NpzHeader:
         return self.offset + prod(self.shape) * self.dtype.itemsize
 
 
+def read_npz_names(path: Path) -> list[str]:
+    """Return the names of the arrays, sorted. Raises DamagedFileError if the archive is damaged."""
+    with _explained(path), zipfile.ZipFile(path) as archive:
+        return _names(archive)
+
+
 def read_npz_header(path: Path, name: str) -> NpzHeader:
     """Return the header of array `name`. Raises DamagedFileError if the array is absent or the archive is damaged."""
     with _explained(path), zipfile.ZipFile(path) as archive:
@@ -101,11 +107,14 @@ def _mapped(path: Path, name: str, changed: int, size: int) -> NDArray[Any] | st
         return str(error)
 
 
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return sorted(name.removesuffix(".npy") for name in archive.namelist())
+
+
 def _info(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     file = f"{name}.npy"
     if file not in archive.namelist():
-        held = sorted(other.removesuffix(".npy") for other in archive.namelist())
-        raise DamagedFileError(f"{path}: expected an array {name!r}, got {held}")
+        raise DamagedFileError(f"{path}: expected an array {name!r}, got {_names(archive)}")
     info = archive.getinfo(file)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
         raise _damaged(path, "a member that is encrypted or neither stored nor deflated")
