@@ -115,7 +115,7 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "TIFF of three pages": (_pages, COMPLETE + "3 pages in one file; save each page as a separate file"),
     "DICOM of noise": (_garbage_dicom, r"image: expected .*, got .*; "),
-    "truncated DICOM": (_truncated_dicom, COMPLETE + "ValueError: The number of bytes of pixel data is less"),
+    "truncated DICOM": (_truncated_dicom, "image: expected 3200 bytes of pixels for 40 x 40 .*, got [0-9]+; copy or"),
     "DICOM bomb": (_dicom(Rows=60000, Columns=60000), "at most 150 megapixels, got 60000 x 60000 pixels in its header"),
     "DICOM of many frames": (_dicom(NumberOfFrames=12), "expected one image, got 12 frames; export each"),
     "DICOM without pixels": (_dicom(PixelData=None), "got a DICOM file without PixelData; export it again"),

@@ -9,10 +9,18 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 
-def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **header: Any) -> Path:
+def write_dicom(
+    path: Path,
+    values: np.ndarray,
+    *,
+    syntax: str = ExplicitVRLittleEndian,
+    frames: list[bytes] | None = None,
+    **header: Any,
+) -> Path:
     """Write unchanged integers (height, width) or (height, width, 3) as a DICOM file and return its path.
 
-    `header` sets or replaces elements; None leaves an element out.
+    `header` sets or replaces elements; None leaves an element out. In a compressed transfer syntax the file holds
+    `frames`, or else the values, not really compressed.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -25,7 +33,7 @@ def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittl
     dataset.BitsAllocated = dataset.BitsStored = 8 * values.itemsize
     dataset.HighBit = dataset.BitsStored - 1
     dataset.PixelRepresentation = int(values.dtype.kind == "i")
-    dataset.PixelData = values.tobytes()
+    dataset.PixelData = values.tobytes() + bytes(values.nbytes % 2)
     dataset["PixelData"].VR = "OB" if values.itemsize == 1 else "OW"
     for name, value in header.items():
         if value is None:
@@ -33,8 +41,24 @@ def write_dicom(path: Path, values: np.ndarray, *, syntax: str = ExplicitVRLittl
         else:
             setattr(dataset, name, value)
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:  # the header says so; the pixels are not really compressed
-        dataset.PixelData = encapsulate([dataset.PixelData])
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        dataset.PixelData = encapsulate(frames or [dataset.PixelData])
         dataset["PixelData"].VR = "OB"
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def table_item(descriptor: list[int], data: bytes | list[int], vr: str = "US") -> Dataset:
+    """Return a lookup table: a descriptor of the VR US or SS, and data of the VR OW (bytes) or US (numbers)."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", vr, descriptor)
+    item.add_new("LUTData", "OW" if isinstance(data, bytes) else "US", data)
+    return item
+
+
+def item_of(**elements: Any) -> Dataset:
+    """Return a data set with these elements, for a sequence."""
+    dataset = Dataset()
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    return dataset

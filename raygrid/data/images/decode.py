@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from raygrid.data.damage import DamagedFileError
+from raygrid.data.damage import DamagedFileError, SuspectImageWarning
 from raygrid.data.images.dicom import dicom_levels, dicom_size
 from raygrid.data.images.intensity import (
     Window,
@@ -102,6 +102,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             raise _bad(path, "a folder" if stat.S_ISDIR(mode) else "a pipe or device", "name an image file")
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are about metadata; damaged pixels are errors
+            warnings.simplefilter("always", SuspectImageWarning)
             if not file.peek(1):
                 raise _bad(path, "an empty file (0 bytes)")
             yield file

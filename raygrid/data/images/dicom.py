@@ -2,24 +2,28 @@
 
 Steps, in this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or else the file's first window or else the range
 from the darkest to the brightest pixel; inversion of MONOCHROME1. A user's window replaces the file's.
+
+`dicom_header` checks what the header says, `dicom_pixels` decodes and holds the bytes against it, `dicom_grey` and
+`dicom_tables` turn stored values into levels.
 """
 
 import logging
-import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raygrid.data.images.intensity import Window, as_levels, require_decodable
+from raygrid.data.damage import DamagedFileError
+from raygrid.data.images.dicom_grey import grey_levels, groups
+from raygrid.data.images.dicom_header import CORRECT, GREY, PALETTE, PixelFormat, pixel_format, require_square_pixels
+from raygrid.data.images.dicom_pixels import stored_values
+from raygrid.data.images.dicom_tables import palette_colours
+from raygrid.data.images.intensity import Window, as_levels, require_decodable, tell_if_flat
 from raygrid.errors import DataError
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_DECOMPRESS = (
-    "decompress it (gdcmconv --raw IN OUT, or dcmdjpeg), or pip install pylibjpeg pylibjpeg-libjpeg "
-    "pylibjpeg-openjpeg pyjpegls"
-)
+_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floating-point and integer pixels
 
 
 def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[np.uint8]:
@@ -27,39 +31,41 @@ def dicom_levels(path: Path, file: BinaryIO, window: Window | None) -> NDArray[n
 
     `window` is (low, high) in rescaled units, such as Hounsfield units.
 
-    Raises DataError if the file is not one image, cannot be decompressed or has a window without width; errors of
-    pydicom pass unchanged.
+    Raises DataError if the file is not one image, its header contradicts itself or the pixels, or the pixels cannot be
+    decompressed; DamagedFileError if bytes are absent. Errors of pydicom pass unchanged.
     """
     pydicom = _pydicom(path)
-    _header(path, file)
+    syntax = _header(path, file)[2]
+    ends_in_pixels = _pixel_tag_follows(file)
     file.seek(0)
     dataset = pydicom.dcmread(file)
-    if "PixelData" not in dataset:
-        raise DataError(f"{path}: expected an image, got a DICOM file without PixelData; export it again with pixels")
-    array = _pixels(path, pydicom, dataset)
-    kind = str(dataset.PhotometricInterpretation)
-    is_plane = kind in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-    expected = (int(dataset.Rows), int(dataset.Columns), *(() if is_plane else (3,)))
-    if array.shape != expected or not (is_plane or kind == "RGB" or kind.startswith("YBR")):
+    if ends_in_pixels and not any(tag in dataset for tag in _PIXEL_TAGS):  # pydicom drops an incomplete element
+        raise DamagedFileError(f"{path}: expected compressed pixels and their end mark, got a file that ends in them")
+    header = pixel_format(path, dataset, syntax)
+    require_square_pixels(path, _with_pixel_measures(dataset))
+    if window is not None and header.kind not in GREY:
         raise DataError(
-            f"{path}: expected one grey, RGB, YBR or palette colour image of {expected} values, got {kind} with "
-            f"{array.shape}; export it as one image, grey or RGB"
+            f"{path}: expected a grey image for the option window, got {header.kind}; remove the option window"
         )
-    if kind in ("MONOCHROME1", "MONOCHROME2"):
-        levels = _grey_levels(path, array, dataset, window)
-        return 255 - levels if kind == "MONOCHROME1" else levels
-    if window is not None:
-        raise DataError(f"{path}: expected a grey image for the option window, got {kind}; remove the option window")
-    if kind == "PALETTE COLOR":
-        array = np.asarray(pydicom.pixels.apply_color_lut(array, dataset))[:, :, :3]
-        return (array >> (8 * (array.itemsize - 1))).astype(np.uint8)
-    return (array >> max(0, int(dataset.BitsStored) - 8)).astype(np.uint8)
+    array = stored_values(path, pydicom, dataset, header)
+    if array.shape != header.shape:
+        raise DataError(f"{path}: expected one image of {header.shape} values, got {array.shape}; {CORRECT}")
+    if header.kind in GREY:
+        levels = grey_levels(path, array, dataset, header, window)
+        tell_if_flat(path, array, levels)
+        return 255 - levels if header.kind == "MONOCHROME1" else levels
+    if header.kind == PALETTE:
+        levels = palette_colours(path, dataset, array, dataset.file_meta.TransferSyntaxUID.is_little_endian)
+    else:
+        levels = _colour_levels(path, array, header)
+    tell_if_flat(path, array, levels)
+    return levels
 
 
 def dicom_size(path: Path, file: BinaryIO) -> tuple[int, int]:
     """Return (height, width) in pixels from the header of an open DICOM file. Raises DataError if it has none."""
     _pydicom(path)
-    return _header(path, file)
+    return _header(path, file)[:2]
 
 
 def _pydicom(path: Path) -> Any:
@@ -68,16 +74,20 @@ def _pydicom(path: Path) -> Any:
         import pydicom.pixels
     except ImportError as error:
         raise DataError(f"{path}: this is a DICOM file, and pydicom is absent: pip install pydicom") from error
-    logging.getLogger("pydicom").setLevel(logging.ERROR)  # else it warns of every oddity of every file
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # else it logs every oddity and error of every file
     return pydicom
 
 
-def _header(path: Path, file: BinaryIO) -> tuple[int, int]:
-    """Return (height, width) in pixels. Raises DataError unless the header describes one image of a permitted size."""
+def _header(path: Path, file: BinaryIO) -> tuple[int, int, str]:
+    """Return (height, width) in pixels and the UID of the transfer syntax; the file is then at the pixels.
+
+    Raises DataError unless the header describes one image of a permitted size.
+    """
     import pydicom
 
+    syntax = str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") or "")
     # pydicom unpacks a deflated file whole before it reads the header: a bomb could not be stopped.
-    if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+    if syntax == _DEFLATED:
         raise DataError(
             f"{path}: expected a plain header before the pixels, got a deflated file; unpack it with dcmconv"
         )
@@ -86,70 +96,32 @@ def _header(path: Path, file: BinaryIO) -> tuple[int, int]:
         kind = getattr(header.get("SOPClassUID"), "name", "unknown kind")
         raise DataError(f"{path}: expected an image, got a DICOM file without Rows and Columns ({kind}); leave it out")
     require_decodable(path, int(header.Rows), int(header.Columns))
+    if not pydicom.uid.UID(syntax).is_transfer_syntax:
+        raise DataError(f"{path}: expected a TransferSyntaxUID of the standard, got {syntax!r}; {CORRECT}")
     frames = int(header.get("NumberOfFrames") or 1)
     if frames != 1:
         raise DataError(f"{path}: expected one image, got {frames} frames; export each frame as a separate file")
-    return int(header.Rows), int(header.Columns)
+    return int(header.Rows), int(header.Columns), syntax
 
 
-def _pixels(path: Path, pydicom: Any, dataset: Any) -> NDArray[Any]:
-    """Return the stored values, (height, width) or (height, width, 3); YBR colour is converted to RGB."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed:
-        return np.asarray(pydicom.pixels.pixel_array(dataset))
-    got = f"the transfer syntax {syntax.name}"
-    try:
-        if pydicom.pixels.get_decoder(syntax).is_available:
-            return np.asarray(pydicom.pixels.pixel_array(dataset))
-    except (NotImplementedError, RuntimeError) as error:  # no decoder at all; the error says why
-        got = f"{got}: {' '.join(str(error).split())}"
-    raise DataError(f"{path}: expected pixels with an installed decoder, got {got}; {_DECOMPRESS}")
+def _pixel_tag_follows(file: BinaryIO) -> bool:
+    group_element = file.read(4)
+    little = int.from_bytes(group_element[:2], "little") << 16 | int.from_bytes(group_element[2:], "little")
+    return little in _PIXEL_TAGS or int.from_bytes(group_element, "big") in _PIXEL_TAGS
 
 
-def _grey_levels(path: Path, array: NDArray[Any], dataset: Any, window: Window | None) -> NDArray[np.uint8]:
-    from pydicom.pixels import apply_modality_lut, apply_voi
-
-    values = apply_modality_lut(array, dataset)
-    if not math.isfinite(values.flat[0]):
-        raise DataError(f"{path}: expected a finite RescaleSlope and RescaleIntercept; export it again")
-    if window is not None:
-        return as_levels(values, window)
-    if dataset.get("VOILUTSequence"):
-        depth = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return as_levels(apply_voi(np.rint(values).astype(np.int64), dataset), (0, 2**depth - 1))
-    if _first(dataset.get("WindowCenter")) is not None and _first(dataset.get("WindowWidth")) is not None:
-        return _windowed(path, values, dataset)
-    return as_levels(values, (float(values.min()), float(values.max())))
+def _with_pixel_measures(dataset: Any) -> list[Any]:
+    """Return the data set and the items of its functional groups that hold spacings."""
+    return [dataset, *(item for group in groups(dataset) for item in group.get("PixelMeasuresSequence") or ())]
 
 
-def _windowed(path: Path, values: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
-    """Apply the file's first window to the end of the grey scale (PS3.3 C.11.2.1.2 and C.11.2.1.3).
-
-    pydicom's apply_windowing gives the same, but does not return the range of its result.
-    """
-    centre, width = float(_first(dataset.WindowCenter)), float(_first(dataset.WindowWidth))
-    function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise DataError(f"{path}: expected VOILUTFunction LINEAR, LINEAR_EXACT or SIGMOID, got {function!r}; repair it")
-    if not math.isfinite(centre) or not width >= (1 if function == "LINEAR" else 1e-9):
+def _colour_levels(path: Path, array: NDArray[Any], header: PixelFormat) -> NDArray[np.uint8]:
+    """Return RGB values of any depth as levels: of more than 8 bits the upper 8, as of 16-bit image files."""
+    if header.stored < 8:
+        return as_levels(array, (0, 2**header.stored - 1))
+    if header.stored > 8 and int(array.max()) < 256 and array.any():
         raise DataError(
-            f"{path}: expected a window of positive width (LINEAR: 1 or more), got centre {centre:g}, width {width:g}; "
-            "repair the file, or set the option window"
+            f"{path}: expected colour values of {header.stored} bits, got none above {int(array.max())}; correct "
+            "BitsStored and HighBit, or export the image with 8 bits"
         )
-    if function == "SIGMOID":
-        return as_levels(1 / (1 + np.exp(-4 * (values.astype(np.float64) - centre) / width)), (0, 1))
-    if function == "LINEAR":
-        centre, width = centre - 0.5, width - 1
-    if width == 0:  # a threshold
-        return np.where(values > centre, 255, 0).astype(np.uint8)
-    return as_levels(values, (centre - width / 2, centre + width / 2))
-
-
-def _first(value: Any) -> Any:
-    """Return the first of one or several DICOM values, or None if there is none."""
-    if value is None or isinstance(value, str):
-        return value or None
-    try:
-        return value[0] if len(value) else None
-    except TypeError:
-        return value
+    return (array >> (header.stored - 8)).astype(np.uint8)

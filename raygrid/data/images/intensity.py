@@ -1,5 +1,6 @@
 """Intensities of any range to the 256 grey levels of a prepared image; size limits of images."""
 
+import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from raygrid.data.damage import DamagedFileError
+from raygrid.data.damage import DamagedFileError, SuspectImageWarning
 from raygrid.errors import DataError
 
 MAX_PIXELS = 150_000_000  # height x width: above any radiograph or photograph, below Pillow's own limit of 179 million
@@ -50,6 +51,15 @@ def as_levels(values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
         return np.zeros(values.shape, np.uint8)
     scaled = (values.astype(np.float64) - low) * (255 / (high - low))
     return np.asarray(np.clip(np.rint(scaled), 0, 255), dtype=np.uint8)
+
+
+def tell_if_flat(path: Path, before: NDArray[Any], levels: NDArray[np.uint8]) -> None:
+    """Warn with SuspectImageWarning if the levels are all equal and the values before a window or table are not."""
+    if levels.size and levels.min() == levels.max() and before.min() != before.max():
+        message = (
+            f"{path}: one grey level ({levels.flat[0]}) after windowing, of values {before.min()} to {before.max()}"
+        )
+        warnings.warn(SuspectImageWarning(f"{message}: do window and values fit?"), stacklevel=2)
 
 
 def with_channels(levels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
