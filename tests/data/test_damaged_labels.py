@@ -123,6 +123,83 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         r"table\.csv.*expected a path relative",
     ),
     "table: UTF-16": ("table", _replace("table.csv", UTF_16), r"table\.csv: expected a CSV file in UTF-8"),
+    "table: UTF-16 without a mark": (
+        "table",
+        _replace("table.csv", "image,patient,mass\nwhole.png,2,1\n".encode("utf-16-le")),
+        r"table\.csv: expected a CSV file in UTF-8, got text in UTF-16 without a byte order mark, or binary data; save",
+    ),
+    "table: Windows-1252": (
+        "table",
+        _replace("table.csv", "image,patient,mass\nwhole.png,2,1\nx.png,José,0\n".encode("cp1252")),
+        r"table\.csv: .*, got the byte 0xe9 in row 3 \('é' if it is Windows-1252\); save it as CSV UTF-8",
+    ),
+    "table: workbook": (
+        "table",
+        _replace("table.csv", b"PK\x03\x04\x14\0\6\0[Content_Types].xml"),
+        r"table\.csv: expected a CSV file in UTF-8, got an Excel workbook or another ZIP archive; open it and save it",
+    ),
+    "table: old workbook": (
+        "table",
+        _replace("table.csv", b"\xd0\xcf\x11\xe0\xa1"),
+        r"got an old Excel workbook \(\.xls\)",
+    ),
+    "table: Parquet by another name": (
+        "table",
+        _replace("table.csv", b"PAR1\x15"),
+        r"got a Parquet file; name it \.parq",
+    ),
+    "table: packed": ("table", _replace("table.csv", b"\x1f\x8b\x08"), r"table\.csv: .*got a gzip archive; unpack it"),
+    "table: web page": (
+        "table",
+        _replace("table.csv", b"\n <!DOCTYPE html><html>"),
+        r"got a web page .*download the file",
+    ),
+    "table: Git LFS": (
+        "table",
+        _replace("table.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"),
+        r"table\.csv: .*got a Git LFS pointer instead of the file; run git lfs pull",
+    ),
+    "table: zeros": ("table", _replace("table.csv", bytes(512)), r"got 512 zeros, as an unfinished copy has; copy"),
+    "table: tabs": (
+        "table",
+        _replace("table.csv", b"image\tpatient\tmass\nwhole.png\t2\t1\n"),
+        r"row 1: .*; separate the values by commas instead of '\\t'",
+    ),
+    "table: semicolons, and commas in a note": (
+        "table",
+        _replace("table.csv", b"image;patient;size, cm;mass\nwhole.png;2;1,5;1\n"),
+        r"row 1: .*; separate the values by commas instead of ';'",
+    ),
+    "table: quoted semicolons": (
+        "table",
+        _replace("table.csv", b'"image";"patient";"mass"\n"whole.png";"2";"1"\n'),
+        r"row 1: expected CSV, got .*; close or double the quotes in this row, and separate the values by commas",
+    ),
+    "table: Excel's line of the separator": (
+        "table",
+        _replace("table.csv", b"sep=,\nimage,patient,mass\nwhole.png,2,1\n"),
+        r"row 1: .*got \['sep=', ''\].*; delete this line, which only Excel reads",
+    ),
+    "table: no header": (
+        "table",
+        _replace("table.csv", b"whole.png,2,1\n"),
+        r"row 1: .*got \['whole\.png', '2', '1'\].*; insert a first row with the names of the columns",
+    ),
+    "table: a name twice but for blanks": (
+        "table",
+        _replace("table.csv", b"image,patient,mass, mass \nwhole.png,2,1,0\n"),
+        r"row 1: expected one column 'mass', got 2; remove or rename one",
+    ),
+    "table: empty row between others": (
+        "table",
+        _replace("table.csv", b"image,patient,mass\nwhole.png,2,1\n,,\n , ,\nx.png,3,1\n"),
+        r"table\.csv, row 3: expected values, got an empty row between others; delete the row",
+    ),
+    "table: folder by the name of a table": (
+        "table",
+        lambda root: ((root / "table.csv").unlink(), (root / "table.csv").mkdir()),
+        r"table\.csv: expected a CSV file in UTF-8, got IsADirectoryError: .*; name a readable file",
+    ),
     "table: quote that never ends": (
         "table",
         _replace("table.csv", b'image,patient,mass\n"whole.png,2,1\nx.png,3,1\n'),
@@ -258,3 +335,11 @@ def test_damage_inside_a_pcam_chunk_is_found_when_it_is_read(data_root):
     data.index()
     with pytest.raises(DataError, match=r"train_x\.h5: expected a readable patch 0, got OSError.*; unpack the"):
         data.read("train/0")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_line_ends_and_empty_rows_after_the_last_one_are_harmless(data_root, end):
+    rows = [b"\xef\xbb\xbfimage , patient,mass", b"", b"whole.png, 2 , 1", b",,", b" , ,", b"", b",,", b""]
+    (data_root / "table.csv").write_bytes(end.join(rows))
+    table = open_small("table", data_root, 1, **OPTIONS["table"]).index().table
+    assert table[["image_id", "patient_id", "mass"]].to_numpy().tolist() == [["whole.png", "2", 1]]

@@ -386,7 +386,31 @@ def test_files_without_test_images_need_an_official_test_part_without_their_pati
     ("name", "content", "message"),
     [
         ("d1.json", b"{}", r"d1\.json: expected a split file with the extension \.yml"),
-        ("d1.yml", b"\xff\xfe", "expected UTF-8 text, got UnicodeDecodeError"),
+        (
+            "d1.yml",
+            b"\xff\xfe",
+            "expected UTF-8 text, got text in UTF-16, as Excel saves 'Unicode text'; save it as CSV",
+        ),
+        (
+            "d1.txt",
+            "a\nMüller.png\n".encode("cp1252"),
+            r"got the byte 0xfc in row 2 \('ü' if it is Windows-1252\); save",
+        ),
+        (
+            "d1.csv",
+            b"PK\x03\x04 more",
+            r"expected UTF-8 text, got an Excel workbook or another ZIP archive; open it and",
+        ),
+        (
+            "d1.csv.gz",
+            gzip.compress(b"<!DOCTYPE html><p>404", mtime=0),
+            "got a web page or XML; download the file itself",
+        ),
+        (
+            "d1.txt",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+            "a Git LFS pointer .*run git lfs pull",
+        ),
         ("d1.yml.gz", b"no gzip", "expected UTF-8 text, got BadGzipFile"),
         ("d1.csv.gz", gzip.compress(b"image,role\n" * 99, mtime=0)[:-9], "expected UTF-8 text, got EOFError"),
     ],
@@ -401,3 +425,43 @@ def test_yaml_for_one_role_is_refused(tmp_path):
     files = written(tmp_path, {"d1/train": yaml_of("d1"), "d1/validation": "", "d2": yaml_of("d2")}, "yml")
     with pytest.raises(DataError, match=r"expected a list of train images .*'d1' instead of 'd1/train'"):
         read(tmp_path, files)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("header", "empty"), [("image,grade", ",\t"), ("image", ",,,"), ("", ",,"), ("", ';;""')])
+def test_empty_rows_are_harmless_after_the_last_name_and_an_error_between_names(tmp_path, header, empty, end):
+    def text(split: str, role: str) -> str:
+        names = [f"{name},0" if "," in header else name for name in images_of(split, role)]
+        return end.join([*[header] * bool(header), *names])
+
+    places = [(s, role) for s in ("d1", "d2") for role in ("train", "validation")]
+    texts = {f"{split}/{role}": text(split, role) for split, role in places}
+    suffix = "csv" if header else "txt"
+    ended = {name: whole + end + end.join([empty, "", empty, ""]) for name, whole in texts.items()}
+    pd.testing.assert_frame_equal(read(tmp_path, written(tmp_path, ended, suffix)), DRAWN)
+    first = texts["d1/train"].split(end)
+    broken = end.join([*first[:3], empty, empty, *first[3:]])
+    with pytest.raises(DataError, match=r"(row|line) 4: expected .*, got an empty row between others; delete"):
+        read(tmp_path, written(tmp_path, texts | {"d1/train": broken}, suffix))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image;grade\na;0\n",
+            r"row 1: expected the columns \['image'\].* separate the values by commas instead of ';'",
+        ),
+        ("image\tgrade\na\t0\n", r"separate the values by commas instead of '\\t'"),
+        (
+            "00000_000.png,0\n00001_000.png,0\n",
+            r"got \['00000_000\.png', '0'\].* insert a first row with the names of the",
+        ),
+        ("sep=;\nimage;grade\n", r"got \['sep=;'\].* delete this line, which only Excel reads, and separate"),
+        ('"image";"grade"\n"a";"0"\n', r"row 1: expected CSV, got .*, and separate the values by commas"),
+    ],
+)
+def test_a_list_that_is_no_csv_of_commas_says_how_to_save_it(tmp_path, text, message):
+    texts = {"d1/train": text, "d1/validation": "image\nx\n", "d2": csv_of("d2")}
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, written(tmp_path, texts))

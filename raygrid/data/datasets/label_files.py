@@ -1,6 +1,7 @@
 """Helpers of the loaders of real data sets: label files, lists, image files, folders, options."""
 
 import csv
+import io
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -8,10 +9,12 @@ from pathlib import Path
 
 from raygrid.data.damage import DamagedFileError
 from raygrid.data.datasets.base import INDEX_COLUMNS, Reject
+from raygrid.data.datasets.text_files import lines_of, read_text
 from raygrid.errors import DataError, MissingDataError, SpecError, did_you_mean, listed, unknown_name
 from raygrid.spec import DatasetSpec
 
 _RESERVED = {*INDEX_COLUMNS, "image", "images", "patients", "split", "role"}  # columns of samples and of their counts
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 _MOST_TEXT = 200  # characters of a damaged row that an error message shows
 
 
@@ -32,22 +35,20 @@ def read_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield (place, values) for each row of a CSV file with a header; `place` is "file, row n" for messages.
 
-    Row 1 is the header. Values are stripped of blanks; a byte order mark and any line ending are accepted.
+    Row 1 is the header. Values are stripped of blanks; a byte order mark and any line ending are accepted, and so are
+    blank lines and, after the last row, empty rows of commas.
 
     Args:
         columns: names of the columns to read.
         optional: columns to read where the file has them.
         exact: whether a row longer than the header is an error.
 
-    Raises DataError if a column is absent or occurs twice, a row is too short, a quote is not closed, or the file is
-    not UTF-8 text.
+    Raises DataError if a column is absent or occurs twice, a row is too short or empty between others, a quote is not
+    closed, or the file is not UTF-8 text.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            for row, values in rows_of(file, path, columns, optional, exact=exact):
-                yield f"{path}, row {row}", {name: value.strip() for name, value in values.items()}
-    except (UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path}: expected a CSV file in UTF-8, got {error}; save it as CSV UTF-8") from error
+    text = read_text(path, "a CSV file in UTF-8")
+    for row, values in rows_of(io.StringIO(text, newline=""), path, columns, optional, exact=exact):
+        yield f"{path}, row {row}", {name: value.strip() for name, value in values.items()}
 
 
 def rows_of(
@@ -57,9 +58,10 @@ def rows_of(
 
     Error messages name `path` as the file.
 
-    Raises DataError if a column is missing or repeated, a row is too short or a quote is not closed.
+    Raises DataError if a column is missing or repeated, a row is too short or empty between others, or a quote is not
+    closed.
     """
-    number = 1
+    number, empty = 1, 0
     reader = csv.reader(lines, strict=True)  # else a stray quote swallows rows in silence
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -70,7 +72,12 @@ def rows_of(
             if row is None:
                 return
             if not any(cell.strip() for cell in row):
+                empty = empty or number * (len(row) > 1)  # Excel ends files with rows of commas
                 continue
+            if empty:
+                raise DataError(
+                    f"{path}, row {empty}: expected values, got an empty row between others; delete the row"
+                )
             if len(row) < len(header) or (exact and any(row[len(header) :])):
                 shown = str(row)[:_MOST_TEXT]
                 raise DataError(
@@ -78,9 +85,10 @@ def rows_of(
                 )
             yield number, {name: row[i] for name, i in places.items()}
     except csv.Error as error:
-        raise DataError(
-            f"{path}, row {number}: expected CSV, got {error}; close or double the quotes in this row"
-        ) from error
+        remedy = "close or double the quotes in this row"
+        if number == 1 and "expected after" in str(error):  # "image";"patient"
+            remedy += ", and separate the values by commas"
+        raise DataError(f"{path}, row {number}: expected CSV, got {error}; {remedy}") from error
 
 
 def require_columns(
@@ -89,9 +97,7 @@ def require_columns(
     """Return `columns` and the `optional` ones in `header`. Raises DataError if one is absent or occurs twice."""
     absent = [name for name in columns if name not in header]
     if absent:
-        hint = did_you_mean(absent[0], header) or " add or rename them"
-        if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), "")):
-            hint = f" separate the values by commas instead of {mark!r}"
+        hint = _hint(absent[0], header) or did_you_mean(absent[0], header) or " add or rename them"
         raise DataError(f"{place}: expected the columns {list(columns)}, got {list(header)}; lacking {absent};{hint}")
     found = (*columns, *(name for name in optional if name in header and name not in columns))
     for name in found:
@@ -100,15 +106,28 @@ def require_columns(
     return found
 
 
+def _hint(absent: str, header: Sequence[str]) -> str:
+    """Return the remedy for a header that is no list of names separated by commas; "" if it is one."""
+    line = ",".join(header)
+    if line.lower().startswith("sep="):
+        return " delete this line, which only Excel reads, and separate the values by commas"
+    for mark in ";\t|":
+        if absent in (name.strip(' "') for name in line.split(mark)):
+            return f" separate the values by commas instead of {mark!r}"
+    if any(Path(name).suffix.lower() in _IMAGE_SUFFIXES for name in header):
+        return " insert a first row with the names of the columns"
+    if "__index_level_0__" in header:
+        return " the index of the pandas frame has no name; call reset_index() and name the column before you write it"
+    return ""
+
+
 def read_names(path: Path) -> list[str]:
     """Return the non-empty lines of a list file.
 
-    Raises DamagedFileError if it is empty or not UTF-8 text, DataError if a name occurs twice.
+    Raises DamagedFileError if it is empty, DataError if it is not UTF-8 text or a name occurs twice.
     """
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (UnicodeDecodeError, OSError) as error:
-        raise DamagedFileError(f"{path}: expected one file name per line in UTF-8, got {error}") from error
+    lines = lines_of(read_text(path, "one file name per line in UTF-8"))
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DamagedFileError(f"{path}: expected one file name per line, got an empty file")
     seen: set[str] = set()

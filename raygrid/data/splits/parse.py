@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from raygrid.data.datasets.label_files import rows_of
+from raygrid.data.datasets.text_files import lines_of, text_of
 from raygrid.errors import DataError, MissingDataError, unknown_name
 
 YAML_ROLES = {"trainIDs": "train", "valIDs": "validation", "testIDs": "test"}  # the paper's published files
@@ -121,11 +122,25 @@ def _of_one_role(file: SplitFile, role: str) -> list[Entry]:
             f"{file.path}: expected a list of {role} images (.csv, .txt), got YAML, which holds all roles; "
             "declare it for the whole split: 'd1' instead of 'd1/train'"
         )
-    header = next(iter(file.text.splitlines()), "")
-    if "," in header or header.strip() == "image":
+    lines = lines_of(file.text)
+    if any(mark in lines[0] for mark in ",;\t") or lines[0].strip() == "image":
         return [Entry(line, role, values["image"].strip()) for line, values in read_table(file, ["image"])]
-    lines = enumerate(file.text.splitlines(), start=1)
-    return [Entry(number, role, line.strip()) for number, line in lines if line.strip()]
+    return list(_from_list(file, role, lines))
+
+
+def _from_list(file: SplitFile, role: str, lines: Sequence[str]) -> Iterator[Entry]:
+    """Yield the names of a text; blank lines and, after the last name, lines of separators are left out."""
+    empty = 0
+    for number, line in enumerate(lines, start=1):
+        name = line.strip()
+        if not name.strip(',;\t "'):
+            empty = empty or number * bool(name)
+            continue
+        if empty:
+            raise DataError(
+                f"{file.path}, line {empty}: expected the name of an image, got an empty row between others; delete it"
+            )
+        yield Entry(number, role, name)
 
 
 def _from_yaml(file: SplitFile) -> Iterator[Entry]:
@@ -174,11 +189,12 @@ def _text(path: Path) -> str:
         )
     content = path.read_bytes()
     try:
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; re-download it or save it as UTF-8"
+            f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; re-download it"
         ) from error
+    return text_of(content, path, "UTF-8 text")
 
 
 def _suffix(path: Path) -> str:
