@@ -191,9 +191,7 @@ def _text(path: Path) -> str:
     try:
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; re-download it"
-        ) from error
+        raise DataError(f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; re-download it") from error
     return text_of(content, path, "UTF-8 text")
 
 
