@@ -63,7 +63,8 @@ def test_chestxray_accepts_the_archives_kept_apart_and_the_later_label_file(ches
 
 
 def test_chestxray_patient_in_both_lists_stops_the_official_division_only(chest):
-    write_entries(chest / "Data_Entry_2017.csv", [*ENTRIES[:2], ("00000002_000.png", "No Finding", 1)])
+    (chest / "train_val_list.txt").write_text("00000001_000.png\n")
+    (chest / "test_list.txt").write_text("00000001_001.png\n")
     index = xray(chest).index()
     with pytest.raises(DataError, match=r"1 patients are in both official parts.*: 1;"):
         assign_splits(index.table, index.labels, SplitSpec(), seed=0)

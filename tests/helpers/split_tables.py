@@ -4,13 +4,16 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
+from raygrid.data.datasets.patients import is_placeholder, person_key
+
 LINE = st.characters(exclude_categories=("Cc", "Cs"))  # control characters are refused by Index
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Any ids, one or two images each or up to thirty of one patient, labels from absent to everywhere."""
-    ids = draw(st.lists(st.text(LINE, max_size=6), min_size=8, max_size=60, unique=True))
+    """Any ids of different persons, one, two or up to thirty images of a patient, labels from absent to everywhere."""
+    names = st.text(LINE, max_size=6).filter(lambda name: not is_placeholder(name))
+    ids = draw(st.lists(names, min_size=8, max_size=60, unique_by=person_key))
     labels = tuple(f"finding_{i}" for i in range(draw(st.integers(1, 4))))
     counts = draw(st.lists(st.integers(1, 2), min_size=len(ids), max_size=len(ids)))
     counts[0] = draw(st.integers(1, 30))

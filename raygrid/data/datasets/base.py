@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raygrid.data.datasets.patients import Declared, Patients
 from raygrid.errors import DataError
 from raygrid.hashing import digest
 
@@ -43,8 +44,11 @@ class Index:
             manifest.
         meanings: label -> what a 1 stands for, where the loader knows more than the label's name says. Reports show it;
             it is not part of the fingerprint.
+        different_patients: ids that only look like another id or like a placeholder
+            (`raygrid.data.datasets.patients.declared_different`).
 
-    Raises DataError if a column is absent, an image id is not unique or an id has control characters.
+    Raises DataError if a column is absent, an image id is not unique, an id has control characters, two patient ids are
+    spellings of one person, or one is a placeholder such as `nan`. The splits of an index therefore divide persons.
     """
 
     labels: tuple[str, ...]
@@ -52,6 +56,7 @@ class Index:
     rejects: tuple[Reject, ...] = ()
     notes: tuple[str, ...] = ()
     meanings: Mapping[str, str] = field(default_factory=dict)
+    different_patients: Declared = ()
 
     def __post_init__(self) -> None:
         absent = [name for name in (*INDEX_COLUMNS, *self.labels) if name not in self.table.columns]
@@ -71,6 +76,17 @@ class Index:
                     f"{len(wrong)} rows of the index have control characters in {column}, the first is "
                     f"{wrong.iloc[0]!r}; expected text of one line: remove these characters"
                 )
+        self._check_persons()
+
+    def _check_persons(self) -> None:
+        """Check the patient ids, whatever loader gave them; a loader that checks its rows gives better places."""
+        first = self.table[["image_id", "patient_id"]].drop_duplicates("patient_id")
+        ids = set(map(str, first["patient_id"]))
+        declared = self.different_patients
+        patients = Patients(declared if declared is True else tuple(n for n in declared or () if n in ids))
+        for image, patient in zip(first["image_id"], first["patient_id"], strict=True):
+            patients.add(f"image {image!r} of the index", str(patient))
+        patients.check()
 
     def fingerprint(self) -> str:
         """Return a hash of every row (ids, patients, parts, labels, content), independent of row order."""

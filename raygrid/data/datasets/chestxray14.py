@@ -1,5 +1,6 @@
 """NIH ChestX-ray14: frontal chest radiographs with 14 findings mined from reports."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from raygrid.data.datasets.label_files import (
     require_some_images,
     unusable_file,
 )
+from raygrid.data.datasets.patients import Patients, declared_different
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.errors import DataError, SpecError, listed, unknown_name
 from raygrid.hashing import Json
@@ -44,6 +46,7 @@ _NO_FINDING = "no_finding"
 _LISTS = {"development": "train_val_list.txt", "test": "test_list.txt"}
 _ENTRIES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 _COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+_PATIENT_OF_NAME = re.compile(r"([0-9]+)_[0-9]+\.png")
 _SOURCE = "nihcc.app.box.com/v/ChestXray-NIHCC"
 _ADVICE = (
     f"Get ChestX-ray14 from the NIH Clinical Center ({_SOURCE}): the twelve image archives, "
@@ -58,6 +61,8 @@ class ChestXray14:
     Options:
         findings: names out of `FINDINGS` to keep as labels, in the order of `FINDINGS`; all if not given.
         no_finding: True adds `no_finding` as the last label, 1 where the report named none of the 14.
+        different_patients: values of `Patient ID` that are different patients although they are one number, such as `1`
+            and `00000001`; True for all of them.
 
     Source: docs/explanation/protocol.md, Data.
     """
@@ -66,7 +71,8 @@ class ChestXray14:
     phantom = False
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=(1,), options=("findings", "no_finding"))
+        check_spec(spec, channels=(1,), options=("findings", "no_finding", "different_patients"))
+        self._different = declared_different(spec.options)
         self._labels = _chosen_labels(spec.options)
         self._size = spec.image_size
         self.published: tuple[int, int | None, int] | None = (112_120, 25_596, len(self._labels))
@@ -92,29 +98,32 @@ class ChestXray14:
         An image with an absent or empty file is a reject. A patient in both lists is an error only where a study uses
         the official division (`raygrid.data.splits.draw.assign_splits`).
 
-        Raises MissingDataError if a list, the label file or every image is absent, DataError if a list is damaged or
-        a row cannot be used.
+        Raises MissingDataError if a list, the label file or every image is absent, DataError if a list is damaged, a
+        row cannot be used, or the images of one patient have two spellings of `Patient ID`.
         """
         require_all(self.missing())
         part_of = self._parts()
         files = self._files()
+        patients = Patients(self._different, "a number in column 'Patient ID'")
         rows: dict[str, tuple[str | int, ...]] = {}
         rejects: dict[str, str] = {}
         entries = self._entries_path()
         assert entries is not None  # else missing() names it
         for place, values in read_rows(entries, _COLUMNS):
             name, patient = values["Image Index"], values["Patient ID"]
-            found = _parsed(place, values["Finding Labels"], patient)
+            found = _parsed(place, name, values["Finding Labels"], patient)
             if name not in part_of:
                 continue
             if name in rows or name in rejects:
                 raise DataError(f"{place}: image {name!r} occurs twice in the file; expected once: remove one row")
+            patients.add(place, patient)
             path, size = files.get(name, (f"images/{name}", None))
             if reason := unusable_file(self._root / path, size, _REMEDY):
                 rejects[name] = reason
                 continue
             labels = (int(label in found) for label in self._labels)
             rows[name] = (patient, part_of[name], path, f"image file, {size} bytes", *labels)
+        notes = patients.check()
         unlabelled = [name for name in part_of if name not in rows and name not in rejects]
         if unlabelled:
             raise DataError(
@@ -125,7 +134,13 @@ class ChestXray14:
         kept = require_some_images(unusable, len(part_of), self._root, _ADVICE)
         columns = ["patient_id", "part", "locator", "content", *self._labels]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
-        return Index(self._labels, table.astype(dict.fromkeys(self._labels, np.uint8)), kept)
+        return Index(
+            self._labels,
+            table.astype(dict.fromkeys(self._labels, np.uint8)),
+            kept,
+            notes,
+            different_patients=self._different,
+        )
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
@@ -189,9 +204,16 @@ def _chosen_labels(options: Mapping[str, Json]) -> tuple[str, ...]:
     return (*(name for name in FINDINGS if name in wanted), *((_NO_FINDING,) if no_finding else ()))
 
 
-def _parsed(place: str, findings: str, patient: str) -> set[str]:
-    if not patient.isdigit():
+def _parsed(place: str, image: str, findings: str, patient: str) -> set[str]:
+    """Return the findings of a row. Raises DataError if one is unknown or `Patient ID` is not that of the file name."""
+    if not (patient.isascii() and patient.isdigit()):
         raise DataError(f"{place}: expected a number in column 'Patient ID', got {patient!r}; repair the row")
+    named = _PATIENT_OF_NAME.fullmatch(image)
+    if named and named[1].lstrip("0") != patient.lstrip("0"):
+        raise DataError(
+            f"{place}: expected the patient of {image!r}, {named[1].lstrip('0') or '0'}, in column 'Patient ID', got "
+            f"{patient!r}; use the Data_Entry file as published"
+        )
     found = {name.strip().lower().replace(" ", "_") for name in findings.split("|")}
     for name in sorted(found - {_NO_FINDING}):
         if name not in FINDINGS:

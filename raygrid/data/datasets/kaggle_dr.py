@@ -18,6 +18,7 @@ from raygrid.data.datasets.label_files import (
     require_some_images,
     unusable_file,
 )
+from raygrid.data.datasets.patients import Patients, declared_different
 from raygrid.data.images.crop import crop_field_of_view, crop_middle
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import resize_square
@@ -26,7 +27,7 @@ from raygrid.spec import DatasetSpec
 
 _LABEL_FILES = {"train": "trainLabels.csv", "test": "retinopathy_solution.csv"}
 _SUFFIXES = (".jpeg", ".jpg", ".png")  # the official files are .jpeg; shrunken copies come as the others
-_NAME = re.compile(r"(\d+)_(left|right)")
+_NAME = re.compile(r"([0-9]+)_(left|right)")
 _GRADES = ("0", "1", "2", "3", "4", "5")  # Kaggle grades 0 to 4; others add 5, advanced diabetic eye disease
 _REFERABLE = 2  # moderate non-proliferative retinopathy, the grade from which a patient is referred
 _SOURCE = "www.kaggle.com/c/diabetic-retinopathy-detection"
@@ -44,6 +45,8 @@ class KaggleDR:
 
     Options:
         central_field: share of the field of view to keep, measured along its diameter; 1 if not given.
+        different_patients: numbers of patients who differ although they look like one, such as `010` and `10`; True
+            for all of them.
 
     Source: docs/explanation/protocol.md, Data.
     """
@@ -53,10 +56,11 @@ class KaggleDR:
     published: tuple[int, int | None, int] | None = (88_702, None, 1)
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=(3,), options=("central_field",))
+        check_spec(spec, channels=(3,), options=("central_field", "different_patients"))
         share = spec.options.get("central_field", 1.0)
         if not isinstance(share, (int, float)) or not 0.3 <= share <= 1:
             raise SpecError(f"kaggle_dr: central_field is {share!r}; expected a share from 0.3 to 1, such as 0.8")
+        self._different = declared_different(spec.options)
         self._size, self._share = spec.image_size, float(share)
         self._root = data_root / "kaggle_dr"
 
@@ -71,9 +75,10 @@ class KaggleDR:
         An image with an absent or empty file is a reject.
 
         Raises MissingDataError if a label file, a folder or every image is absent, DataError if a row has an invalid
-        name or grade, or repeats an image.
+        name or grade, or repeats an image, or two numbers of patients are one, such as `010` and `10`.
         """
         require_all(self.missing())
+        patients = Patients(self._different, "the number of a patient in column 'image'")
         rows: dict[str, tuple[str, str, str, str, int]] = {}
         rejects: dict[str, str] = {}
         for part, label_file in _LABEL_FILES.items():
@@ -82,7 +87,8 @@ class KaggleDR:
                 files.setdefault(Path(found).stem, (found, num_bytes))
             for place, values in read_rows(self._root / label_file, ("image", "level")):
                 name = values["image"]
-                patient, grade = _parsed(place, name, values["level"])
+                number, grade = _parsed(place, name, values["level"])
+                patient = patients.add(place, number)
                 if name in rows or name in rejects:
                     raise DataError(
                         f"{place}: image {name!r} was graded before (in either part); expected once: remove one row"
@@ -92,11 +98,14 @@ class KaggleDR:
                     rejects[name] = reason
                     continue
                 rows[name] = (patient, "", f"{part}/{file}", f"image file, {size} bytes", int(grade >= _REFERABLE))
+        notes = patients.check()
         unusable = [Reject(name, reason) for name, reason in rejects.items()]
         kept = require_some_images(unusable, len(rows) + len(unusable), self._root, _ADVICE)
         columns = ["patient_id", "part", "locator", "content", "referable"]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
-        return Index(("referable",), table.astype({"referable": np.uint8}), kept)
+        return Index(
+            ("referable",), table.astype({"referable": np.uint8}), kept, notes, different_patients=self._different
+        )
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from raygrid.data.damage import DamagedFileError, with_remedy
 from raygrid.data.datasets.base import Index
 from raygrid.data.datasets.label_files import absent_paths, check_spec, read_rows, require_all
+from raygrid.data.datasets.patients import Patients, declared_different, slide_key
 from raygrid.data.images.intensity import resize_square
 from raygrid.errors import DataError
 from raygrid.spec import DatasetSpec
@@ -35,6 +36,10 @@ _NO_SLIDES = (
 class PCam:
     """The data set in `data_root/pcam`. A patient is a slide if the `_meta.csv` files are there, else a single patch.
 
+    Options:
+        different_patients: slide ids that are different slides although they look like one, such as `s1` and
+            `b/s1.tif`; True for all of them.
+
     The object can be pickled at any time: open files are left out, and the copy opens them at its first read.
     Source: docs/explanation/protocol.md, Data.
     """
@@ -44,7 +49,8 @@ class PCam:
     published: tuple[int, int | None, int] | None = (327_680, 32_768, 1)
 
     def __init__(self, spec: DatasetSpec, data_root: Path) -> None:
-        check_spec(spec, channels=(3,), options=())
+        check_spec(spec, channels=(3,), options=("different_patients",))
+        self._different = declared_different(spec.options)
         self._size = spec.image_size
         self._root = data_root / "pcam"
         self._open: dict[tuple[int, str], Any] = {}
@@ -62,7 +68,7 @@ class PCam:
         """Return the table of all patches, label `metastasis`.
 
         Raises MissingDataError if a file is absent, DataError if a file is damaged or of another shape, a label is
-        neither 0 nor 1, or only some parts have slide ids.
+        neither 0 nor 1, only some parts have slide ids, or one slide has two spellings.
         """
         require_all(self.missing())
         with_slides = [part for part in _PARTS if self._path(part, "meta.csv").exists()]
@@ -71,9 +77,10 @@ class PCam:
                 f"{self._root}: expected _meta.csv for all of {list(_PARTS)} or for none, got it for {with_slides}; "
                 "download the others, or remove these to count each patch as a patient"
             )
-        tables = [self._table(part, bool(with_slides)) for part in _PARTS]
-        notes = () if with_slides else (_NO_SLIDES,)
-        return Index(("metastasis",), pd.concat(tables, ignore_index=True), notes=notes)
+        slides = Patients(self._different, "a slide id in column 'wsi'", slide_key) if with_slides else None
+        table = pd.concat([self._table(part, slides) for part in _PARTS], ignore_index=True)
+        notes = slides.check() if slides else (_NO_SLIDES,)
+        return Index(("metastasis",), table, notes=notes, different_patients=self._different)
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
@@ -115,14 +122,14 @@ class PCam:
     def _path(self, part: str, kind: str) -> Path:
         return self._root / f"camelyonpatch_level_2_split_{part}_{kind}"
 
-    def _table(self, part: str, has_slides: bool) -> pd.DataFrame:
+    def _table(self, part: str, slides: Patients | None) -> pd.DataFrame:
         shape, size = self._shape(part), self._path(part, "x.h5").stat().st_size
         labels = self._labels(part, shape[0])
         ids = [f"{part}-{i:06d}" for i in range(shape[0])]
         return pd.DataFrame(
             {
                 "image_id": ids,
-                "patient_id": self._slides(part, shape[0]) if has_slides else ids,
+                "patient_id": self._slides(part, shape[0], slides) if slides else ids,
                 "part": _PARTS[part],
                 "locator": [f"{part}/{i}" for i in range(shape[0])],
                 "content": f"HDF5 file, {size} bytes, shape {shape}",
@@ -158,13 +165,9 @@ class PCam:
             raise DamagedFileError(f"{path}, row {wrong[0]}: expected the label 0 or 1, got {values[wrong[0]]}")
         return values.astype(np.uint8)
 
-    def _slides(self, part: str, num_patches: int) -> list[str]:
+    def _slides(self, part: str, num_patches: int, known: Patients) -> list[str]:
         path = self._path(part, "meta.csv")
-        slides = []
-        for place, values in read_rows(path, ("wsi",)):
-            if values["wsi"].lower() in ("", "nan"):
-                raise DataError(f"{place}: expected a slide id in column 'wsi', got an empty cell; repair the row")
-            slides.append(values["wsi"])
+        slides = [known.add(place, values["wsi"]) for place, values in read_rows(path, ("wsi",))]
         if len(slides) != num_patches:
             raise DamagedFileError(f"{path}: expected {num_patches} rows, one per patch of {part}, got {len(slides)}")
         return slides

@@ -25,6 +25,7 @@ from raygrid.data.datasets.label_files import (
     size_of,
     unusable_file,
 )
+from raygrid.data.datasets.patients import Patients, declared_different
 from raygrid.data.images.crop import crop_field_of_view
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import Window, resize_square
@@ -32,7 +33,17 @@ from raygrid.errors import DataError, SpecError, unknown_name
 from raygrid.hashing import Json
 from raygrid.spec import DatasetSpec
 
-_OPTIONS = ("table", "labels", "image_column", "patient_column", "split_column", "crop", "window", "title")
+_OPTIONS = (
+    "table",
+    "labels",
+    "image_column",
+    "patient_column",
+    "split_column",
+    "different_patients",
+    "crop",
+    "window",
+    "title",
+)
 _PARTS = {
     "development": "development",
     "train": "development",
@@ -55,6 +66,8 @@ class TableDataset:
         image_column, patient_column: names of these columns, `image` and `patient` if not given.
         split_column: name of the column with the official division, development (or train, val, validation) or test
             in every row; if not given, `split` where the table has it. None ignores such a column.
+        different_patients: ids that are persons of their own although they look like another id (`00012` and `12`) or
+            like a placeholder (`NA`); True for all ids that look like another.
         crop: `field_of_view` cuts off the dark border of fundus photographs.
         window: [low, high], grey intensities that become black and white (rescaled units for DICOM).
         title: name of the data in reports; the table's file name if not given.
@@ -76,6 +89,7 @@ class TableDataset:
         self._split = _text(options, "split_column", "split") if options.get("split_column", "split") else ""
         if len({*self._columns, self._split}) < len(self._columns) + 1:
             raise SpecError(f"the columns {[*self._columns, self._split]} hold one name twice; expected each once")
+        self._different = declared_different(options)
         self._split_is_named = bool(self._split) and "split_column" in options
         self._crops = _crops(options, spec.channels)
         self._window = _window(options)
@@ -90,13 +104,15 @@ class TableDataset:
         """Return the table of all images; an image with an absent or empty file is a reject.
 
         Raises MissingDataError if the table or every image is absent, DataError (with file and row) if a column is
-        absent, a value is invalid or an image occurs twice.
+        absent, a value is invalid, an image occurs twice or two patient ids are spellings of one person.
         """
         require_all(self.missing())
+        patients = Patients(self._different, f"a patient in column {self._patient!r}")
         first_place: dict[str, str] = {}
         rows, rejects = [], []
         for place, values in self._rows():
             image = _image_id(place, self._image, values[self._image])
+            patient = patients.add(place, values[self._patient])
             row = self._parsed(place, values)
             if image in first_place:
                 raise DataError(f"{place}: image {image!r} is already in {first_place[image]}; remove one row")
@@ -105,13 +121,14 @@ class TableDataset:
             if reason := unusable_file(self._path.parent / image, size, _REMEDY):
                 rejects.append(Reject(image, f"{reason} ({place})"))
             else:
-                rows.append((image, image, f"image file, {size} bytes", *row))
+                rows.append((image, image, f"image file, {size} bytes", patient, *row))
         if not first_place:
             raise DataError(f"{self._path}: expected a row for each image, got only a header; add rows")
+        notes = patients.check()
         kept = require_some_images(rejects, len(first_place), self._path.parent, _ADVICE)
         columns = ["image_id", "locator", "content", "patient_id", "part", *self._labels]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(self._labels, np.uint8))
-        return Index(self._labels, table, kept)
+        return Index(self._labels, table, kept, notes, different_patients=self._different)
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
@@ -134,12 +151,7 @@ class TableDataset:
         return _parquet_rows(self._path, required, split)
 
     def _parsed(self, place: str, values: Mapping[str, str]) -> tuple[str | int, ...]:
-        """Return patient, part and labels of one row. Raises DataError if one of them is invalid."""
-        patient = values[self._patient]
-        if not patient:
-            raise DataError(
-                f"{place}: expected a patient in column {self._patient!r}, got an empty cell; repair the row"
-            )
+        """Return part and labels of one row. Raises DataError if one of them is invalid."""
         part = ""
         if self._split and self._split in values:
             given = values[self._split]
@@ -152,7 +164,7 @@ class TableDataset:
         for name in self._labels:
             if values[name].lower() not in _TRUTH:
                 raise DataError(f"{place}: expected 0 or 1 in column {name!r}, got {values[name]!r}; repair the row")
-        return (patient, part, *(_TRUTH[values[name].lower()] for name in self._labels))
+        return (part, *(_TRUTH[values[name].lower()] for name in self._labels))
 
 
 def _image_id(place: str, column: str, path: str) -> str:

@@ -13,14 +13,15 @@ official division. A split holds whole patients: files that name only some image
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 
 import pandas as pd
 
 from raygrid.data.datasets import Index
+from raygrid.data.datasets.patients import person_key, written_apart
 from raygrid.data.splits.draw import assign_splits, draw_d1_tenth, draw_d2_half, official_test, strata_of
 from raygrid.data.splits.parse import Entry, SplitFile, entries_of, read_table
 from raygrid.data.splits.rules import COLUMNS, check_splits, table_of_splits
@@ -207,10 +208,15 @@ class _ImageNames:
         if not unknown:
             return
         first = unknown[0]
-        near = get_close_matches(first.name, self._patient, n=3)
-        raise DataError(
+        head = (
             f"{file.path}: {len(unknown)} entries match no image of the data set: "
             f"{listed([f'{e.name!r} (line {e.line})' for e in unknown])}"
+        )
+        if hint := _other_spelling(first.name, {_image_key(i): i for i in self._patient}, _image_key):
+            raise DataError(f"{head}; {hint}")
+        near = get_close_matches(first.name, self._patient, n=3)
+        raise DataError(
+            head
             + (f"; did you mean {' or '.join(near)}?" if near else f"; expected names such as {min(self._patient)}.")
             + " Use the split files of this data set"
         )
@@ -267,11 +273,13 @@ def _from_manifest(index: Index, files: Mapping[str, SplitFile]) -> pd.DataFrame
         flags = (_flag(file, line, name, values[name]) for name in COLUMNS[4:])
         rows[patient] = (*(values[name] for name in COLUMNS[:4]), *flags)
     patients = set(index.table["patient_id"].astype(str))
-    unknown = sorted(p for p, row in rows.items() if p not in patients and row[1] != "unused")
+    persons = {person_key(p): p for p in patients}
+    absent = {p: _other_spelling(p, persons, person_key) for p in rows if p not in patients}
+    unknown = sorted(p for p, spelling in absent.items() if rows[p][1] != "unused" or spelling)
     if unknown:
         raise DataError(
             f"{file.path}: {len(unknown)} patients are not in the data set: {listed(unknown)}; "
-            f"{unknown_name('patient', unknown[0], patients)}"
+            + (absent[unknown[0]] or unknown_name("patient", unknown[0], patients))
         )
     places = [rows.get(p, (p, "unused", "", "", False, False)) for p in sorted(patients)]
     splits = pd.DataFrame(places, columns=list(COLUMNS))
@@ -285,6 +293,18 @@ def _flag(file: SplitFile, line: int, column: str, text: str) -> bool:
             f"{file.path}, line {line}: column {column!r} is {text!r}; expected True or False; correct the row"
         )
     return _FLAGS[text.lower()]
+
+
+def _other_spelling(name: str, known: Mapping[str, str], key: Callable[[str], str]) -> str:
+    """Return a remedy if the data set has `name` in another spelling, out of key -> name; else an empty text."""
+    if key(name) not in known:
+        return ""
+    given, spelling = written_apart(name, known[key(name)])
+    return f"the data set spells {given} as {spelling}: write it so in the file"
+
+
+def _image_key(name: str) -> str:
+    return person_key(_stem(PurePosixPath(name.replace("\\", "/")).name))
 
 
 def _stem(name: str) -> str:
