@@ -71,7 +71,11 @@ def run_class_attack(
 
 
 class _TwoClasses(nn.Module):
-    """A one-logit classifier for cross-entropy over two classes: images in [0, 1] to the logits (0, z)."""
+    """A one-logit classifier for cross-entropy over two classes: images in [0, 1] to the logits (-z/2, z/2).
+
+    Of (0, z) the gradient in float32 is exactly 0 for a positive with z > 16.6, because 1 minus its probability rounds
+    to 0. Here the class with the small probability has half of the gradient, and keeps it.
+    """
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
@@ -80,7 +84,7 @@ class _TwoClasses(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classifier(images * 2 - 1)
-        return torch.cat([torch.zeros_like(logits), logits], dim=1)
+        return torch.cat([-logits / 2, logits / 2], dim=1)
 
 
 def _require_limits(images: Tensor, adversarial: Tensor, attack: AttackSpec) -> None:

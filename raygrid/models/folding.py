@@ -1,6 +1,7 @@
 """Batch normalisation folded into the convolution before it: the same function of frozen networks, with less work."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from timm.models.densenet import DenseBlock
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from raygrid.errors import WeightsError
 from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, FrozenDenseLayer, can_freeze, can_fuse
 
 _TOLERANCE = 1e-6  # relative, in float64: a wrong pair changes outputs by far more, rounding by far less
@@ -28,17 +30,30 @@ def fold(network: nn.Module, images: Tensor, *, device: str = "cpu") -> nn.Modul
         device: where the copy will run. `raygrid.models.frozen_layers` are for a CPU: benchmarks/crafting.py measures
             their gain there, and nothing measures it elsewhere.
 
+    Raises WeightsError if a weight or statistic is not finite.
+
     Source: Jacob et al. 2018, section 3.2.
     """
+    _require_finite(network)
     original = deepcopy(network).eval().double()
     with torch.no_grad():  # inference mode would leave weights that no gradient may pass
         pairs = _pairs(original, images.double())
         expected = original(images.double())
         folded = _fuse(deepcopy(original), pairs, frozen_layers=torch.device(device).type == "cpu")
-        close = torch.allclose(folded(images.double()), expected, rtol=_TOLERANCE, atol=_TOLERANCE)
+        with _noting_trust(folded):
+            answers = folded(images.double())
+        close = torch.allclose(answers, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
     # folded in float64 and rounded once: nearer to the trained network than folding in float32
     dtype = next(network.parameters()).dtype
-    return (folded if close else original).to(dtype).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    plan = (folded if close else original).to(dtype).eval().requires_grad_(False)
+    _require_finite(plan)  # a statistic near 0 can lift a folded weight out of the range
+    return plan.to(memory_format=torch.channels_last)
+
+
+def _require_finite(network: nn.Module) -> None:
+    for name, values in network.state_dict().items():
+        if not values.isfinite().all():
+            raise WeightsError(f"{name} has values that are not finite; train the model again, or load other weights")
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
@@ -106,6 +121,40 @@ def _with_frozen_layers(network: nn.Module) -> nn.Module:
         if isinstance(module, DenseBlock):
             network.set_submodule(name, _dense_block(module))
     return network
+
+
+@contextmanager
+def _noting_trust(network: nn.Module) -> Iterator[None]:
+    """Watch one forward pass, outside of inference mode; let frozen convolutions trust bounds that stay true.
+
+    A bound that one frozen convolution notes of its maps or its outputs is true for the next one that gets the same
+    tensor, unless an operation in place has changed it in between.
+    """
+    noted: dict[int, int] = {}  # tensor -> its version
+    kept: list[Tensor] = []  # alive until the end, so that no id is used twice
+    trusted: dict[FrozenConv2d, bool] = {}
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, FrozenConv2d)  # no other layer has this hook
+        trusted[module] = trusted.get(module, True) and noted.get(id(inputs[0])) == inputs[0]._version
+        note(inputs[0])
+
+    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        note(output)
+
+    def note(maps: Tensor) -> None:
+        noted[id(maps)] = maps._version
+        kept.append(maps)
+
+    layers = [m for m in network.modules() if isinstance(m, FrozenConv2d) and m.activation != "none"]
+    handles = [h for m in layers for h in (m.register_forward_pre_hook(before), m.register_forward_hook(after))]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer, trust in trusted.items():
+        layer.trusts_bounds = trust
 
 
 def _does_nothing(module: nn.Module) -> bool:

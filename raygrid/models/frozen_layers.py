@@ -1,8 +1,10 @@
 """Layers of frozen networks on a CPU, which need fewer passes over memory than the layers they replace.
 
-`raygrid.models.folding` puts them in. They compute the same function, with gradients for the images only.
+`raygrid.models.folding` puts them in. They compute the same function, with first gradients for the images only. Values
+that are not finite pass through them as through the layers they replace.
 """
 
+import math
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -10,15 +12,23 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raygrid.errors import WeightsError
+from raygrid.models.onednn import (
+    differentiable_once,
+    has_onednn,
+    measured,
+    note_bound,
+    noted_bound,
+    stays_finite,
+    with_leading,
+)
+
 # activations that oneDNN computes together with a convolution, and whose gradient follows from their output:
 # module -> (oneDNN's name, lower and upper bound)
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, tuple[float, ...]]] = {
     nn.ReLU: ("relu", ()),
     nn.ReLU6: ("hardtanh", (0.0, 6.0)),
 }
-
-
-_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def can_freeze(module: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -40,6 +50,15 @@ class FrozenConv2d(nn.Module):
     out in every call. The gradient of the input is a convolution with the kernels flipped, laid out likewise.
     TensorFlow's one-sided padding becomes a kernel with a leading row of zeros and padding on both sides, without a
     padded copy of the maps.
+
+    oneDNN's activations turn NaN into 0, so an activation is fused only if the largest value of the maps and the
+    weights rule NaN out.
+
+    Attributes:
+        trusts_bounds: whether the maps are unchanged since another frozen convolution noted a bound of them. Otherwise
+            they are read once to find their bound.
+
+    Raises WeightsError if a weight is not finite.
     """
 
     weight: Tensor
@@ -47,37 +66,68 @@ class FrozenConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
+        if not all(t.isfinite().all() for t in conv.parameters()):
+            raise WeightsError("a convolution has weights that are not finite; train the model again or load others")
         self.register_buffer("weight", conv.weight.detach())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups
         self.padding = None if isinstance(conv, Conv2dSame) else [int(p) for p in conv.padding]
         self.activation, self.bounds = ("none", ()) if activation is None else _ACTIVATIONS[type(activation)]
         self._laid_out: dict[tuple[Any, ...], Tensor] = {}
+        self.trusts_bounds = False
+        self._reach: tuple[float, float] | None = None
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the activated outputs for maps (batch, channel, height, width)."""
         if torch.is_autocast_enabled(maps.device.type):
             maps = maps.to(torch.get_autocast_dtype(maps.device.type))
+        sums = self._largest_sum(maps)
         if maps.requires_grad and torch.is_grad_enabled():
-            return cast(Tensor, _Convolution.apply(maps, self))
-        return self.run(maps)
+            outputs = cast(Tensor, _Convolution.apply(maps, self, sums))
+        else:
+            outputs = self.run(maps, sums)
+        if stays_finite(sums):
+            note_bound(outputs, sums)
+        return outputs
 
-    def run(self, maps: Tensor) -> Tensor:
-        """Return the outputs, outside of autograd."""
+    def run(self, maps: Tensor, sums: float) -> Tensor:
+        """Return the outputs, outside of autograd.
+
+        Args:
+            sums: a bound of every partial sum, see `largest_sum`; NaN if unknown.
+        """
         rows, padding = self._geometry(maps.shape)
         bias = None if self.bias is None else self.bias.to(maps.dtype)
-        if _has_onednn(maps):
+        spread = (padding, self.stride, self.dilation, self.groups)
+        if has_onednn(maps):
+            fused = self.activation != "none" and stays_finite(sums)
+            activation = (self.activation, list(self.bounds), "") if fused else ("none", [], "")
             weight = self._layout(maps, "forward", rows, padding, self.stride)
-            spread = (padding, self.stride, self.dilation, self.groups)
-            return cast(
-                Tensor,
-                torch.ops.mkldnn._convolution_pointwise(
-                    maps, weight, bias, *spread, self.activation, list(self.bounds), ""
-                ),
-            )
-        weight = _with_leading(self.weight, rows).to(maps.dtype)
-        outputs = F.conv2d(maps, weight, bias, self.stride, padding, self.dilation, self.groups)
+            outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(maps, weight, bias, *spread, *activation)
+            if fused:
+                return outputs
+        else:
+            weight = with_leading(self.weight, rows).to(maps.dtype)
+            outputs = F.conv2d(maps, weight, bias, self.stride, padding, self.dilation, self.groups)
         return outputs.clamp_(0, self.bounds[1] if self.bounds else None) if self.activation != "none" else outputs
+
+    def largest_sum(self, bound: float) -> float:
+        """Return a bound of every partial sum over maps whose values do not exceed a bound."""
+        if self._reach is None:
+            slope = self.weight.double().abs().sum(dim=(1, 2, 3)).max().item()
+            self._reach = slope, 0.0 if self.bias is None else self.bias.double().abs().max().item()
+        return bound * self._reach[0] + self._reach[1]
+
+    def _largest_sum(self, maps: Tensor) -> float:
+        """Return a bound of every partial sum over these maps; NaN if nothing needs it."""
+        if self.activation == "none" or not has_onednn(maps):
+            return math.nan
+        sums = self.largest_sum(noted_bound(maps)) if self.trusts_bounds else math.nan
+        if not stays_finite(sums):
+            bound = measured(maps)
+            note_bound(maps, bound)
+            sums = self.largest_sum(bound)
+        return sums
 
     def pull_back(self, gradient: Tensor, outputs: Tensor | None, shape: torch.Size) -> Tensor:
         """Return the gradient of the maps, which have this shape, from the gradient of the outputs."""
@@ -88,12 +138,12 @@ class FrozenConv2d(nn.Module):
         rows, padding = self._geometry(shape)
         sizes = [n + r for n, r in zip(self.weight.shape[2:], rows, strict=True)]
         back = [d * (k - 1) - p for k, p, d in zip(sizes, padding, self.dilation, strict=True)]
-        if _has_onednn(gradient) and self.stride == [1, 1] and min(back) >= 0:
+        if has_onednn(gradient) and self.stride == [1, 1] and min(back) >= 0:
             weight = self._layout(gradient, "back", rows, back, [1, 1])
             spread = (back, [1, 1], self.dilation, self.groups)
             by_maps = torch.ops.mkldnn._convolution_pointwise(gradient, weight, None, *spread, "none", [], "")
             return cast(Tensor, by_maps)
-        weight, maps = _with_leading(self.weight, rows).to(gradient.dtype), gradient.new_empty(1).expand(shape)
+        weight, maps = with_leading(self.weight, rows).to(gradient.dtype), gradient.new_empty(1).expand(shape)
         plain = (self.stride, padding, self.dilation, False, [0, 0], self.groups)
         by_maps, _, _ = torch.ops.aten.convolution_backward(gradient, maps, weight, None, *plain, [True, False, False])
         return cast(Tensor, by_maps)
@@ -113,7 +163,7 @@ class FrozenConv2d(nn.Module):
         key = (way, maps.dtype, rows)
         if key not in self._laid_out:
             with torch.inference_mode(False), torch.no_grad():
-                weight = _with_leading(self.weight.clone(), rows)
+                weight = with_leading(self.weight.clone(), rows)
                 if way == "back":  # in each group inputs and outputs are swapped, and the kernels flipped
                     by_group = weight.view(self.groups, -1, *weight.shape[1:])
                     weight = by_group.transpose(1, 2).flatten(0, 1).flip(2, 3)
@@ -124,6 +174,7 @@ class FrozenConv2d(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "FrozenConv2d":
         self._laid_out.clear()  # the weights have moved or changed their type
+        self._reach = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -132,17 +183,19 @@ class _Convolution(torch.autograd.Function):
     """A FrozenConv2d as autograd sees it."""
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, layer: FrozenConv2d) -> Tensor:
-        outputs = layer.run(maps)
+    def forward(ctx: Any, maps: Tensor, layer: FrozenConv2d, sums: float) -> Tensor:
+        outputs = layer.run(maps, sums)
         ctx.layer, ctx.shape = layer, maps.shape
         if layer.activation != "none":
             ctx.save_for_backward(outputs)
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (outputs,) = ctx.saved_tensors or (None,)
-        return ctx.layer.pull_back(gradient, outputs, ctx.shape), None
+        with torch.no_grad():
+            by_maps = ctx.layer.pull_back(gradient, outputs, ctx.shape)
+        return differentiable_once(by_maps, gradient), None, None
 
 
 class FrozenDenseBlock(nn.Module):
@@ -173,10 +226,13 @@ class FrozenDenseBlock(nn.Module):
         outputs = torch.empty(shape, dtype=maps.dtype, device=maps.device, memory_format=torch.channels_last)
         number = maps.shape[1]
         outputs[:, :number] = maps
+        bound = measured(maps)
         for layer in self.sequence():
             activated = layer.activate(outputs[:, :number])
-            narrow = layer.narrowing.run(activated)
-            outputs[:, number : number + layer.growth] = layer.growing.run(narrow)
+            narrow = layer.narrowing.run(activated, layer.narrowing.largest_sum(bound + layer.largest_shift))
+            new = layer.growing.run(narrow, math.nan)  # without an activation
+            bound = max(bound, measured(new))  # of all maps so far, each read once for it
+            outputs[:, number : number + layer.growth] = new
             number += layer.growth
             if kept is not None:
                 kept += [activated, narrow]
@@ -224,6 +280,7 @@ class FrozenDenseLayer(nn.Module):
         self.narrowing, self.growing = narrowing, growing
         self.growth = growing.weight.shape[0]
         self._all_positive = bool((scale > 0).all())
+        self.largest_shift = self.shift.abs().max().item()
 
     def activate(self, maps: Tensor) -> Tensor:
         """Return relu(sign x + shift)."""
@@ -249,18 +306,6 @@ class _DenseBlock(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.block.pull_back(gradient, ctx.saved_tensors, ctx.number), None
-
-
-def _with_leading(weight: Tensor, rows: tuple[int, int]) -> Tensor:
-    """Return kernels with rows and columns of zeros in front."""
-    return F.pad(weight, (rows[1], 0, rows[0], 0)) if any(rows) else weight
-
-
-def _has_onednn(maps: Tensor) -> bool:
-    """Whether oneDNN has kernels for the device and type of the maps."""
-    if maps.device.type != "cpu" or not torch.backends.mkldnn.enabled:
-        return False
-    if maps.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return maps.dtype == torch.float32 and _ONEDNN
+        with torch.no_grad():
+            by_maps = ctx.block.pull_back(gradient, ctx.saved_tensors, ctx.number)
+        return differentiable_once(by_maps, gradient), None

@@ -4,6 +4,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from raygrid.errors import WeightsError
 from raygrid.hashing import keyed_seed
 from raygrid.models.architectures import Classifier, build_classifier, build_pretrained, start_from
 from raygrid.models.folding import fold
@@ -45,11 +46,16 @@ def freeze(folder: StudyFolder, model: ModelSpec, classifier: Classifier, device
     """Return a frozen copy of a model's network, still on the CPU, with its normalisation folded for `device`.
 
     Folding is part of the execution plan, which every result depends on (docs/explanation/design.md, invariant 4).
+
+    Raises WeightsError if a weight is not finite.
     """
     dataset = folder.study.modality(model.modality).dataset
     shape = (1, dataset.channels, dataset.image_size, dataset.image_size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return fold(classifier, noise, device=device)
+    try:
+        return fold(classifier, noise, device=device)
+    except WeightsError as error:
+        raise WeightsError(f"{model.modality}/{model.name}: {error}") from error
 
 
 def _weights(folder: StudyFolder, model: ModelSpec) -> dict[str, Tensor]:
