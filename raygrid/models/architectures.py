@@ -1,5 +1,6 @@
 """Architectures: images in [-1, 1] in, logits out; and the weights they start from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raygrid.errors import SpecError, WeightsError, unknown_name
-from raygrid.models.tensor_files import read_tensors
-from raygrid.store.weight_sources import HUB, MODEL, weights_path
+from raygrid.models.checkpoints import compare, fit, layers_of
+from raygrid.models.tensor_files import Tensors, sets_of_tensors
+from raygrid.store.weight_sources import HUB, MODEL, weights_entry, weights_path
+
+_COUNTER = "num_batches_tracked"  # of batch normalisation; the weights of packages often lack it
 
 
 class Classifier(nn.Module):
@@ -94,7 +98,8 @@ def build_pretrained(arch: str, weights: str, *, channels: int, num_outputs: int
             network = _from_hub(arch, weights.removeprefix(HUB).removeprefix(":"))
         else:
             network = timm.create_model(arch, pretrained=False)
-            _load_weights(network, weights_path(weights), in_order=weights.startswith("package:"))
+            path, entry = weights_path(weights), weights_entry(weights)
+            _load_weights(network, path, entry=entry, in_order=weights.startswith("package:"))
         network.reset_classifier(num_outputs)
         head = network.get_classifier()
         if isinstance(head, nn.Linear):
@@ -113,11 +118,11 @@ def start_from(classifier: Classifier, source: dict[str, Tensor]) -> None:
     own = classifier.state_dict()
     head = {f"network.{name}" for name in _head_names(classifier.network)}
     wanted = {k: v for k, v in own.items() if k not in head}
-    wrong = [k for k, v in wanted.items() if k not in source or source[k].shape != v.shape]
-    if wrong:
+    misfit = compare(source, wanted, new_head=head)
+    if misfit:
         raise WeightsError(
-            f"{len(wrong)} tensors of the source model are missing or have another shape, the first is {wrong[0]}; "
-            "use a source model of the same architecture"
+            f"tensors of the source model are missing or have another shape: {misfit.words}; use a source model of the "
+            "same architecture"
         )
     classifier.load_state_dict({**own, **{k: source[k] for k in wanted}})
 
@@ -169,21 +174,22 @@ def _require_plain(network: Any, name: str, arch: str) -> None:
         )
 
 
-def _load_weights(network: nn.Module, path: Path, *, in_order: bool) -> None:
-    state, own = read_tensors(path), network.state_dict()
-    if in_order and set(state) != set(own):
-        # the packages name the tensors of the reference implementation, in the same order as timm's
-        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-        names = [k for k in own if not k.endswith("num_batches_tracked")]
-        if len(names) == len(state):
-            state = dict(zip(names, state.values(), strict=True))
-    head = set(_head_names(network))  # the study's labels get a new head
-    wanted = {k: v for k, v in own.items() if k not in head and not k.endswith("num_batches_tracked")}
-    wrong = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
-    if wrong:
-        of_study = path.with_name("card.json").exists()
+def _load_weights(network: nn.Module, path: Path, *, entry: str, in_order: bool) -> None:
+    if path.with_name("card.json").exists():
         raise WeightsError(
-            f"{path} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}; "
-            + ("name the model by its folder, model:<folder>" if of_study else "use weights of this architecture")
+            f"{path} does not fit: it is a model of a study; name it by its folder, {MODEL}:{path.parent}"
         )
-    network.load_state_dict({k: state[k] for k in wanted}, strict=False)
+    own, head = network.state_dict(), set(_head_names(network))  # the study's labels get a new head
+    sets = sets_of_tensors(path, entry, layers_of(own))
+    if in_order and len(sets) == 1:
+        sets = {place: _in_order_of(own, tensors) for place, tensors in sets.items()}
+    network.load_state_dict(fit(path, sets, own, new_head=head), strict=False)
+
+
+def _in_order_of(own: Mapping[str, Tensor], file: Tensors) -> Tensors:
+    """Return tensors under a network's names: packages use those of the reference implementation, in timm's order."""
+    if set(file) == set(own):
+        return file
+    tensors = [tensor for name, tensor in file.items() if not name.endswith(_COUNTER)]
+    names = [name for name in own if not name.endswith(_COUNTER)]
+    return dict(zip(names, tensors, strict=True)) if len(names) == len(tensors) else file

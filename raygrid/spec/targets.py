@@ -195,6 +195,7 @@ class TargetSpec:
             for `export` and `onnx`, a URL for `http`.
         weights: file of a checkpoint's weights: .safetensors, or a state_dict that loads without running code. Empty
             for other kinds.
+        weights_entry: the set of weights in that file, if it holds several, such as `model_ema` beside `model`.
         received: the form in which the target receives an image: `exact`, or an 8-bit file: `png`, `dicom`, or `jpeg:`
             with a quality from 1 to 100, as in `jpeg:90`. For files, raygrid first rounds attacked images to whole
             grey levels, towards the clean image.
@@ -217,6 +218,7 @@ class TargetSpec:
     answer: AnswerSpec = field(default_factory=AnswerSpec)
     endpoint: EndpointSpec = field(default_factory=EndpointSpec)
     attacked_through: bool = field(default=False, metadata=ABSENT_BY_DEFAULT)
+    weights_entry: str = field(default="", metadata=ABSENT_BY_DEFAULT)
     surrogate_kind: ClassVar[SurrogateKind] = "external"
 
     def __post_init__(self) -> None:
@@ -238,6 +240,10 @@ class TargetSpec:
             f"{who}: weights is {self.weights!r}; expected {expected} for kind {self.kind!r}",
         )
         require(
+            self.traits.needs_weights or not self.weights_entry,
+            f"{who}: weights_entry is {self.weights_entry!r}, but kind {self.kind!r} has no file of weights; remove it",
+        )
+        require(
             not self.attacked_through or (self.traits.has_gradients and self.input.dtype == "float32"),
             f"{who} of kind {self.kind} and dtype {self.input.dtype} has no gradients, but attacked_through needs "
             f"them; use {' or '.join(_kinds_with_gradients())} with float32, or remove attacked_through",
@@ -255,9 +261,9 @@ class TargetSpec:
         return f"{EXTERNAL}-{self.label}"
 
     @property
-    def network(self) -> tuple[str, str, str]:
+    def network(self) -> tuple[str, str, str, str]:
         """The network that answers. Two targets can share it and differ in images and answers."""
-        return (self.kind, self.source, self.weights)
+        return (self.kind, self.source, self.weights, self.weights_entry)
 
     @property
     def surrogate_key(self) -> str:

@@ -5,7 +5,8 @@ A source (a value of `StudySpec.weights`) is one of
     hub                 timm's own weights of the architecture (with its tag, if it has one)
     hub:<org>/<repo>    a model of the Hugging Face hub that timm can load
     package:<module>    an installed Python package that ships one weights file
-    file:<path>         a .safetensors, .pth or .pt file of tensors
+    file:<path>         a .safetensors file, or one of torch.save (.pth, .pt, .bin, .ckpt, .tar), of tensors
+    file:<path>#<set>   the named set of weights in such a file, if it holds several
     model:<folder>      a model of another study: STUDY/zoo/<modality>/<name>-<signature>
 """
 
@@ -20,7 +21,8 @@ from raygrid.io.files import checksum, read_json
 HUB = "hub"
 MODEL = "model"
 SOURCES = (HUB, "hub:<org>/<repo>", "package:<module>", "file:<path>", "model:<folder>")
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")  # that a package can ship
+_FILE_SUFFIXES = (*_WEIGHT_SUFFIXES, ".bin", ".ckpt", ".tar")
 
 
 @cache
@@ -36,8 +38,17 @@ def weights_identity(arch: str, weights: str) -> str:
         return f"hub:{arch.partition('.')[0]}.{config.tag if config is not None else ''}"
     if weights.startswith("hub:"):
         return weights
+    entry = weights_entry(weights)
     with weights_path(weights).open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" + (f"#{entry}" if entry else "")
+
+
+def weights_entry(weights: str) -> str:
+    """Return the set of weights that `file:<path>#<set>` names; "" without one, or if a file has that whole name."""
+    kind, _, name = weights.partition(":")
+    if kind != "file" or Path(name).expanduser().is_file():
+        return ""
+    return name.partition("#")[2]
 
 
 def weights_path(weights: str) -> Path:
@@ -51,7 +62,8 @@ def weights_path(weights: str) -> Path:
         return _file_in_package(name)
     if kind not in ("file", MODEL):
         raise SpecError(unknown_name("source of weights", weights, SOURCES))
-    path = Path(name).expanduser()
+    entry = weights_entry(weights)
+    path = Path(name.removesuffix(f"#{entry}") if entry else name).expanduser()
     if not path.is_absolute():  # workers of a cluster have other working directories
         raise SpecError(f"weights are {weights!r}; expected an absolute path, which exists on all nodes: correct it")
     return path_of_model(path) if kind == MODEL else _file(path)
@@ -71,9 +83,9 @@ def path_of_model(folder: Path) -> Path:
 def _file(path: Path) -> Path:
     if not path.is_file():
         raise WeightsError(f"weights file {path} does not exist; correct the path")
-    if path.suffix not in _WEIGHT_SUFFIXES:
+    if path.suffix not in _FILE_SUFFIXES:
         raise WeightsError(
-            f"weights file {path}: expected the suffix {' or '.join(_WEIGHT_SUFFIXES)}, got {path.suffix!r}; convert it"
+            f"weights file {path}: expected the suffix {' or '.join(_FILE_SUFFIXES)}, got {path.suffix!r}; convert it"
         )
     return path
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.errors import SpecError, WeightsError, listed
-from raygrid.models.tensor_files import read_tensors
+from raygrid.errors import SpecError, WeightsError
+from raygrid.models.checkpoints import read_fitting
 from raygrid.spec import TargetSpec
 from raygrid.store.target_identity import data_files, module_path, target_file
 from raygrid.targets.delivery import deliver
@@ -27,7 +27,6 @@ from raygrid.targets.torch_export import load_program
 Ask = Callable[[Tensor], Any]
 
 _ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
-_MOST_NAMED = 3  # tensors in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +87,8 @@ class Checkpoint(TorchBackend):
         network = import_function(spec)()
         if not isinstance(network, nn.Module):
             raise SpecError(f"{who}: {spec.source}() returned a {type(network).__name__}; expected a torch.nn.Module")
-        tensors = read_tensors(target_file(spec, spec.weights))
-        _require_same(who, network.state_dict(), tensors)
-        network.load_state_dict(tensors)
+        own = network.state_dict()
+        network.load_state_dict(own | read_fitting(target_file(spec, spec.weights), own, entry=spec.weights_entry))
         return NetworkTarget(network.eval().requires_grad_(False), spec)
 
 
@@ -206,18 +204,3 @@ def _onnx_session(who: str, path: str) -> Any:
 def _require_input_shape(spec: TargetSpec, expected: tuple[int | None, ...], context: Context) -> None:
     who = f"target {spec.label!r}"
     require_input_shape(who, expected, spec.input, channels=context.channels, image_size=context.image_size)
-
-
-def _require_same(who: str, own: dict[str, Tensor], file: dict[str, Tensor]) -> None:
-    """Raise WeightsError unless the tensors of a file have the names and shapes of the network's."""
-    wrong = {
-        "absent from the file": [name for name in own if name not in file],
-        "not in the network": [name for name in file if name not in own],
-        "of another shape": [name for name in own if name in file and own[name].shape != file[name].shape],
-    }
-    found = [f"{len(names)} {problem} ({listed(names, _MOST_NAMED)})" for problem, names in wrong.items() if names]
-    if found:
-        raise WeightsError(
-            f"{who}: the weights do not fit the factory's network; tensors: {'; '.join(found)}. Name the factory and "
-            "the weights of one network"
-        )
