@@ -20,10 +20,18 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _MOST_LISTED = 24  # known names
+_LONGEST_LINE = 2000  # characters of a message
 
 
 class RaygridError(Exception):
-    """Base class of all errors of raygrid. The message ends with a remedy."""
+    """Base class of all errors of raygrid. The message ends with a remedy.
+
+    A message often quotes a damaged file or a reply. Control and invisible characters are therefore shown as escapes,
+    such as \\x1b, and the middle of a line of more than 2,000 characters is left out; line breaks are kept.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(_readable(line) for line in message.split("\n")))
 
 
 class SpecError(RaygridError, ValueError):
@@ -97,6 +105,12 @@ class TrackingError(RaygridError):
 
     Nothing is lost: the study folder holds all that MLflow would receive. Repeat the upload with `raygrid track`.
     """
+
+
+def _readable(line: str) -> str:
+    if len(line) > _LONGEST_LINE:  # the place is at the start, the remedy at the end
+        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

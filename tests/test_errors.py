@@ -1,11 +1,12 @@
 """The exception tree as it is drawn, and hints for misspelt names."""
 
+import pickle
 import re
 
 import pytest
 
 from raygrid import errors
-from raygrid.errors import RaygridError, did_you_mean, listed, unknown_name
+from raygrid.errors import DataError, RaygridError, did_you_mean, listed, unknown_name
 
 
 def subclasses_of(kind: type[Exception]) -> dict[str, str]:
@@ -53,3 +54,19 @@ def test_a_long_list_of_known_names_is_cut() -> None:
     assert message.endswith("label23 and 6 more")
     assert listed(["a", "b"], limit=2) == "a, b"
     assert listed(["a", "b", "c"], limit=2, separator="; ") == "a; b; …"
+
+
+def test_a_message_shows_no_control_characters() -> None:
+    quoted = "list.txt, row 2: got \0a \x1b[31mred \u202eb \ud800\nécran 眼"
+    shown = r"list.txt, row 2: got \x00a \x1b[31mred \u202eb \ud800" "\nécran 眼"
+    error = pickle.loads(pickle.dumps(DataError(quoted)))  # Ray's workers send errors as pickles
+    assert str(error) == shown
+    str(error).encode()
+
+
+def test_a_long_line_of_a_message_keeps_its_place_and_its_remedy() -> None:
+    shown = str(DataError(f"table.csv, row 2: got {'x' * 10**6}; repair the row\nsecond line"))
+    assert len(shown) < 2100
+    assert shown.startswith("table.csv, row 2: got xxx")
+    assert shown.endswith("xxx; repair the row\nsecond line")
+    assert str(DataError("x" * 2000)) == "x" * 2000
