@@ -1,9 +1,12 @@
 """A user's own table: images, patients, labels, optional division."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dicom_files import write_dicom
 from PIL import Image
@@ -174,7 +177,7 @@ def test_an_absent_table_is_missing_data(root):
         ("image,patient,mass,edema\n", r"table\.csv: expected a row for each image, got only a header"),
         ("", r"row 1: expected the columns \['image', 'patient', 'mass', 'edema'\], got \[\]"),
         ("image,patient,mass,edema\nd.png,9,yes,1\n", r"row 2: expected 0 or 1 in column 'mass', got 'yes'"),
-        ("image,patient,mass,edema\nd.png,9,,1\n", r"row 2: expected 0 or 1 in column 'mass', got ''"),
+        ("image,patient,mass,edema\nd.png,9,,1\n", r"row 2: expected 0 or 1 in column 'mass', got ''; raygrid has no"),
         ("image,patient,mass,edema\nd.png,  ,1,1\n", r"row 2: expected a patient .*'patient', got an empty cell"),
         ("image,patient,mass,edema\n,9,1,1\n", r"row 2: expected a path .* in column 'image'.*got ''"),
         ("image,patient,mass,edema\nd.png,9,1,1\n\n./d.png,9,1,1\n", r"row 4: image 'd\.png' is already in .*row 2;"),
@@ -220,3 +223,190 @@ def test_a_named_split_column_is_required(root):
 def test_options_that_do_not_fit_are_refused(root, options, message):
     with pytest.raises(SpecError, match=message):
         own(root, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("yes", "replace 'yes' by 1 and 'no' by 0 in the whole column"),
+        ("No", "replace 'yes' by 1 and 'no' by 0 in the whole column"),
+        ("negative", "replace 'positive' by 1 and 'negative' by 0 in the whole column"),
+        ("-1", "decide for 0 or 1 (-1 stands for uncertain in CheXpert, for negative elsewhere), or leave out the row"),
+        (
+            "-1.0",
+            "decide for 0 or 1 (-1 stands for uncertain in CheXpert, for negative elsewhere), or leave out the row",
+        ),
+        ("NaN", "raygrid has no unknown label: fill the cell, or leave out the row"),
+        ("", "raygrid has no unknown label: fill the cell, or leave out the row"),
+        ("1.00", "write it as 1"),
+        ("0.7", "choose a threshold: raygrid takes labels, not probabilities"),
+        ("3", "map grades or classes to 0 and 1, one column for each label"),
+        ("inf", "map grades or classes to 0 and 1, one column for each label"),
+        ("oedema", "map the values of the column to 0 and 1"),
+    ],
+)
+def test_the_error_about_a_label_says_how_to_map_its_value(root, text, remedy):
+    rewrite(root, f"image,patient,mass,edema\nd.png,9,{text},1\n")
+    with pytest.raises(DataError) as caught:
+        own(root).index()
+    place = f"{root / 'clinic' / 'table.csv'}, row 2"
+    accepted = "(accepted: 0, 1, 0.0, 1.0, false, true)"
+    assert str(caught.value) == f"{place}: expected 0 or 1 in column 'mass', got {text!r}; {remedy} {accepted}"
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("a.png", "images/a.png"),  # the prefix is lacking
+        ("old/images/a.png", "images/a.png"),
+        ("images/A.PNG", "images/a.png"),
+        ("images/a", "images/a.png"),
+        ("images/a.jpg", "images/a.png"),
+        ("images/D.png", "d.png"),
+        ("images/M%C3%BCller.png", "images/M\u00fcller.png"),
+        ("images/Mu\u0308ller.png", "images/M\u00fcller.png"),
+        ("thorax_017_fronatl.png", "thorax_017_frontal.png"),
+        ("thorax_018_frontal.png", ""),  # another image
+        ("zebra.png", ""),
+    ],
+)
+def test_an_absent_image_names_the_nearest_file(root, path, near):
+    for name in ("images/M\u00fcller.png", "thorax_017_frontal.png"):
+        (root / "clinic" / name).write_bytes(b"x")
+    rewrite(root, f"image,patient,mass,edema\nd.png,1,0,1\n{path},2,1,1\n")
+    (reject,) = own(root).index().rejects
+    assert (f"table.csv, row 3; the nearest file there is {near!r})" in reject.reason) == bool(near)
+    assert ("nearest" in reject.reason) == bool(near)
+    rewrite(root, f"image,patient,mass,edema\n{path},2,1,1\n")
+    with pytest.raises(MissingDataError) as caught:
+        own(root).index()
+    assert str(caught.value).endswith(f" The nearest file there is {near!r}." if near else "shows the layout.")
+
+
+def test_of_equal_names_the_file_in_the_most_equal_folders_is_the_nearest(root):
+    for folder in ("x/2019", "x/2020"):
+        (root / "clinic" / folder).mkdir(parents=True)
+        (root / "clinic" / folder / "scan.dcm").write_bytes(b"x")
+    rewrite(root, "image,patient,mass,edema\nd.png,1,0,1\ny/2020/scan.dcm,2,1,1\n")
+    assert "'x/2020/scan.dcm'" in own(root).index().rejects[0].reason
+
+
+@pytest.mark.parametrize(
+    "path", ["images\\a.png", "C:\\data\\images\\a.png", "/data/clinic/images/a.png", "../clinic/images/a.png"]
+)
+def test_a_path_that_leads_out_of_the_folder_names_the_file_in_it(root, path):
+    rewrite(root, f"image,patient,mass,edema\n{path},9,1,1\n")
+    with pytest.raises(DataError, match=r"row 2: expected a path relative .*got .*; write 'images/a\.png'"):
+        own(root).index()
+
+
+def test_a_path_that_begins_with_a_dot_is_the_same_image(root):
+    rewrite(root, "image,patient,mass,edema\n./d.png,1,0,1\n")
+    assert own(root).index().table["image_id"].tolist() == ["d.png"]
+
+
+FRAME = pd.DataFrame({"image": ["images/a.png", "d.png"], "patient": ["1", "2"], "mass": [0, 1], "edema": [0, 1]})
+
+
+def parquet(root: Path, frame: pd.DataFrame, **options: object) -> TableDataset:
+    frame.to_parquet(root / "clinic" / "table.parquet", **options)
+    return own(root, table="clinic/table.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        (
+            "image",
+            [b"images/a.png", b"d.png"],
+            r"text or numbers in column 'image', got binary; write it as text, such as",
+        ),
+        ("image", pd.Categorical([b"images/a.png", b"d.png"]), r"column 'image', got dictionary<values=binary"),
+        (
+            "patient",
+            [b"1", b"2"],
+            r"column 'patient', got binary; write it as text, such as table\['patient'\]\.str\.dec",
+        ),
+        (
+            "patient",
+            pd.to_datetime(["2020-01-01"] * 2),
+            r"column 'patient', got timestamp.*; write it as text or whole",
+        ),
+        ("patient", [["1"], ["2"]], r"column 'patient', got list<.*; write one value per row and column"),
+        ("mass", [{"value": 0}, {"value": 1}], r"column 'mass', got struct<.*; write one value per row and column"),
+        ("mass", [0.0, None], r"row 2: expected 0 or 1 in column 'mass', got ''; raygrid has no unknown label"),
+        ("mass", pd.array([0, None], dtype="Int64"), r"row 2: expected 0 or 1 in column 'mass', got ''; raygrid"),
+        ("mass", [-1, 1], r"row 1: expected 0 or 1 in column 'mass', got '-1'; decide for 0 or 1"),
+    ],
+)
+def test_a_parquet_column_of_another_kind_is_named_with_the_way_to_convert_it(root, column, values, message):
+    with pytest.raises(DataError, match=rf"table\.parquet.*{message}"):
+        parquet(root, FRAME.assign(**{column: values})).index()
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("image", pd.Categorical(FRAME["image"])),
+        ("patient", pd.Categorical(["1", "2"])),
+        ("patient", [1, 2]),
+        ("patient", pd.array([1, 2], dtype="Int64")),
+        ("mass", [False, True]),
+        ("mass", [0.0, 1.0]),
+        ("mass", [Decimal("0"), Decimal("1.0")]),
+        ("mass", pd.Categorical(["0", "1"])),
+    ],
+)
+def test_a_parquet_column_of_text_numbers_or_truth_values_is_read_as_in_csv(root, column, values):
+    table = parquet(root, FRAME.assign(**{column: values})).index().table
+    assert table[["image_id", "patient_id", "mass"]].to_numpy().tolist() == [
+        ["images/a.png", "1", 0],
+        ["d.png", "2", 1],
+    ]
+
+
+def test_the_index_of_a_pandas_frame_is_a_column_if_it_has_a_name(root):
+    named = FRAME.set_index("image")
+    assert parquet(root, named).index().table["image_id"].tolist() == FRAME["image"].tolist()
+    with pytest.raises(
+        DataError, match=r"lacking \['image'\]; the index of the pandas frame has no name; call reset_ind"
+    ):
+        parquet(root, named.rename_axis(None)).index()
+
+
+def test_a_repeated_parquet_column_is_an_error_if_the_table_uses_it(root):
+    arrow = pa.Table.from_pandas(FRAME)
+    pq.write_table(arrow.append_column("mass", arrow["mass"]), root / "clinic" / "table.parquet")
+    with pytest.raises(DataError, match="expected one column 'mass', got 2; remove or rename one"):
+        own(root, table="clinic/table.parquet").index()
+    pq.write_table(
+        arrow.append_column("x", arrow["mass"]).append_column("x", arrow["mass"]), root / "clinic" / "t.parquet"
+    )
+    assert len(own(root, table="clinic/t.parquet").index().table) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-20], "got one that is cut off; copy or write it again"),
+        (lambda content: b"", r"got an empty file \(0 bytes\); copy or write it again"),
+        (lambda content: b"image,patient\n", r"got text; name a table of text \.csv, or write it as Parquet"),
+        (lambda content: b"PK\x03\x04", "got an Excel workbook or another ZIP archive"),
+        (lambda content: b"PARE" + content[4:-4] + b"PARE", "got an encrypted one; write it without encryption"),
+        (lambda content: content[:4] + content[4:-30][::-1] + content[-30:], "got .*; write the file again"),
+    ],
+)
+def test_a_file_that_is_no_whole_parquet_file_is_named(root, damage, message):
+    data = parquet(root, FRAME)
+    path = root / "clinic" / "table.parquet"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=rf"table\.parquet: expected a Parquet file, {message}"):
+        data.index()
+
+
+def test_a_folder_of_parquet_files_is_named(root):
+    (root / "clinic" / "table.parquet").mkdir()
+    for part in "ab":
+        FRAME.to_parquet(root / "clinic" / "table.parquet" / f"{part}.parquet")
+    with pytest.raises(DataError, match=r"got a folder with 2 of them; write one file, such as pandas\.read_parquet"):
+        own(root, table="clinic/table.parquet").index()

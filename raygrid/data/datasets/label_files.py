@@ -9,12 +9,12 @@ from pathlib import Path
 
 from raygrid.data.damage import DamagedFileError
 from raygrid.data.datasets.base import INDEX_COLUMNS, Reject
+from raygrid.data.datasets.nearest_files import IMAGE_SUFFIXES
 from raygrid.data.datasets.text_files import lines_of, read_text
 from raygrid.errors import DataError, MissingDataError, SpecError, did_you_mean, listed, unknown_name
 from raygrid.spec import DatasetSpec
 
 _RESERVED = {*INDEX_COLUMNS, "image", "images", "patients", "split", "role"}  # columns of samples and of their counts
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 _MOST_TEXT = 200  # characters of a damaged row that an error message shows
 
 
@@ -114,7 +114,7 @@ def _hint(absent: str, header: Sequence[str]) -> str:
     for mark in ";\t|":
         if absent in (name.strip(' "') for name in line.split(mark)):
             return f" separate the values by commas instead of {mark!r}"
-    if any(Path(name).suffix.lower() in _IMAGE_SUFFIXES for name in header):
+    if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in header):
         return " insert a first row with the names of the columns"
     if "__index_level_0__" in header:
         return " the index of the pandas frame has no name; call reset_index() and name the column before you write it"

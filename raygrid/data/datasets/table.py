@@ -6,8 +6,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raygrid.data.damage import with_remedy
@@ -20,11 +18,13 @@ from raygrid.data.datasets.label_files import (
     path_inside,
     read_rows,
     require_all,
-    require_columns,
     require_some_images,
     size_of,
     unusable_file,
 )
+from raygrid.data.datasets.label_values import read_label
+from raygrid.data.datasets.nearest_files import NearestFiles
+from raygrid.data.datasets.parquet_table import read_parquet_rows
 from raygrid.data.datasets.patients import Patients, declared_different
 from raygrid.data.images.crop import crop_field_of_view
 from raygrid.data.images.decode import decode_image, image_size
@@ -51,7 +51,6 @@ _PARTS = {
     "validation": "development",
     "test": "test",
 }
-_TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _CROPS = ("field_of_view",)
 _ADVICE = "Paths in the table are relative to the table's folder; docs/how-to/own-images.md shows the layout."
 _REMEDY = "copy or export the file again"
@@ -110,8 +109,9 @@ class TableDataset:
         patients = Patients(self._different, f"a patient in column {self._patient!r}")
         first_place: dict[str, str] = {}
         rows, rejects = [], []
+        files = NearestFiles(self._path.parent)
         for place, values in self._rows():
-            image = _image_id(place, self._image, values[self._image])
+            image = _image_id(place, self._image, values[self._image], files)
             patient = patients.add(place, values[self._patient])
             row = self._parsed(place, values)
             if image in first_place:
@@ -119,13 +119,18 @@ class TableDataset:
             first_place[image] = place
             size = size_of(self._path.parent / image)
             if reason := unusable_file(self._path.parent / image, size, _REMEDY):
-                rejects.append(Reject(image, f"{reason} ({place})"))
+                near = files.nearest(image) if size is None else ""
+                rejects.append(
+                    Reject(image, f"{reason} ({place}{f'; the nearest file there is {near!r}' if near else ''})")
+                )
             else:
                 rows.append((image, image, f"image file, {size} bytes", patient, *row))
         if not first_place:
             raise DataError(f"{self._path}: expected a row for each image, got only a header; add rows")
         notes = patients.check()
-        kept = require_some_images(rejects, len(first_place), self._path.parent, _ADVICE)
+        near = files.nearest(rejects[0].image_id) if len(rejects) == len(first_place) else ""
+        advice = f"{_ADVICE} The nearest file there is {near!r}." if near else _ADVICE
+        kept = require_some_images(rejects, len(first_place), self._path.parent, advice)
         columns = ["image_id", "locator", "content", "patient_id", "part", *self._labels]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(self._labels, np.uint8))
         return Index(self._labels, table, kept, notes, different_patients=self._different)
@@ -148,7 +153,7 @@ class TableDataset:
         required = (*self._columns, *split) if self._split_is_named else self._columns
         if self._path.suffix.lower() == ".csv":
             return read_rows(self._path, required, split, exact=True)
-        return _parquet_rows(self._path, required, split)
+        return read_parquet_rows(self._path, required, split)
 
     def _parsed(self, place: str, values: Mapping[str, str]) -> tuple[str | int, ...]:
         """Return part and labels of one row. Raises DataError if one of them is invalid."""
@@ -161,40 +166,19 @@ class TableDataset:
                     "repair the row, or ignore the column with split_column=None"
                 )
             part = _PARTS[given.lower()]
-        for name in self._labels:
-            if values[name].lower() not in _TRUTH:
-                raise DataError(f"{place}: expected 0 or 1 in column {name!r}, got {values[name]!r}; repair the row")
-        return (part, *(_TRUTH[values[name].lower()] for name in self._labels))
+        return (part, *(read_label(place, name, values[name]) for name in self._labels))
 
 
-def _image_id(place: str, column: str, path: str) -> str:
+def _image_id(place: str, column: str, path: str, files: NearestFiles) -> str:
     """Return the path in its shortest form: one id per file. Raises DataError if it could leave the folder."""
     if not path or leaves_folder(path):
+        near = files.nearest(path)
+        remedy = f"write {near!r}" if near else "move the images there and repair the row"
         raise DataError(
             f"{place}: expected a path relative to the table's folder in column {column!r}, with / and without .., "
-            f"got {path!r}; move the images there and repair the row"
+            f"got {path!r}; {remedy}"
         )
     return PurePosixPath(path).as_posix()
-
-
-def _parquet_rows(
-    path: Path, columns: tuple[str, ...], optional: tuple[str, ...]
-) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            found = require_columns(str(path), file.schema_arrow.names, columns, optional)
-            table = file.read(columns=list(found)).to_pydict()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: expected a Parquet file, got {type(error).__name__}: {error}; write the file again"
-        ) from error
-    for number, cells in enumerate(zip(*table.values(), strict=True), start=1):
-        yield f"{path}, row {number}", dict(zip(table, map(_cell, cells), strict=True))
-
-
-def _cell(value: object) -> str:
-    """Return a Parquet value as text, as in a CSV file; None and not-a-number are empty."""
-    return "" if value is None or value != value else str(value).strip()
 
 
 def _text(options: Mapping[str, Json], name: str, default: str) -> str:

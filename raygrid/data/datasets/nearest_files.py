@@ -1,0 +1,78 @@
+"""The file that a wrong path in a table most likely means: another prefix, suffix, case or spelling of its name."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+_DIGITS = re.compile(r"\d+")
+_MOST_FILES = 500_000  # of a folder that are looked at
+_MOST_COMPARED = 20_000  # names, for those of similar letters; equal names are found among any number
+_MOST_SEARCHES = 20  # among similar names
+
+
+class NearestFiles:
+    """The image files below a folder, listed when the first path is looked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._searches = 0
+
+    def nearest(self, path: str) -> str:
+        """Return the path, relative to the folder, of the file that `path` may mean; "" if none is near."""
+        parts = _parts(path)
+        if not parts:
+            return ""
+        stem = _stem(parts[-1])
+        found = self._by_stem.get(stem) or self._similar(stem)
+        return min(found, key=lambda p: (-_num_equal_ends(parts, _parts(p)), p), default="")
+
+    def _similar(self, stem: str) -> list[str]:
+        """Return the files of similar names; other digits mean another image, which a user must not take for this."""
+        if self._searches == _MOST_SEARCHES or len(self._by_stem) > _MOST_COMPARED:
+            return []
+        self._searches += 1
+        near = get_close_matches(stem, self._by_stem, n=5, cutoff=0.8)
+        return next((self._by_stem[n] for n in near if _DIGITS.findall(n) == _DIGITS.findall(stem)), [])
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        count = 0
+        for folder, folders, files in os.walk(self._folder):
+            folders.sort()
+            for name in sorted(files):
+                count += 1
+                suffix = Path(name).suffix.lower()
+                if suffix in IMAGE_SUFFIXES or not suffix:
+                    path = (Path(folder) / name).relative_to(self._folder).as_posix()
+                    found[_stem(_parts(name)[-1])].append(path)
+            if count > _MOST_FILES:
+                break
+        return dict(found)
+
+
+def _parts(path: str) -> list[str]:
+    """Return the parts of a path in one spelling of slashes, encodings, letters and accents."""
+    plain = unicodedata.normalize("NFC", unquote(path.replace("\\", "/"))).casefold()
+    return [part.strip() for part in PurePosixPath(plain).parts if part.strip(" /")]
+
+
+def _stem(name: str) -> str:
+    suffix = Path(name).suffix
+    return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name
+
+
+def _num_equal_ends(one: list[str], other: list[str]) -> float:
+    """Return how many parts are equal from the end; a name of another suffix counts as half."""
+    equal = 1.0 if one[-1] == other[-1] else 0.5
+    for a, b in zip(reversed(one[:-1]), reversed(other[:-1]), strict=False):
+        if a != b:
+            break
+        equal += 1
+    return equal
