@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_files import write_dicom
+from image_files import tiff
 from PIL import Image
 from small_data import cut, flip, make_table, open_small
 
@@ -17,36 +18,6 @@ from raygrid.errors import DataError
 
 GREY = np.random.default_rng(1).integers(0, 256, (40, 40)).astype(np.uint8)
 DEEP = GREY.astype(np.uint16) * 16
-
-
-def tiff(path: Path, values: np.ndarray, **tags: int) -> None:
-    """Write an uncompressed TIFF with any header; a channel axis is stored plane by plane."""
-    planes = 1 if values.ndim == 2 else values.shape[0]
-    tag_numbers = {"width": 256, "height": 257, "bits": 258, "kind": 262, "samples": 277, "planar": 284}
-    said = {
-        "width": values.shape[-1],
-        "height": values.shape[-2],
-        "bits": 8 * values.itemsize,
-        "kind": 1,
-        "samples": planes,
-    }
-    entries = {tag_numbers[name]: (3 if value < 65536 else 4, 1, value) for name, value in (said | tags).items()}
-    size = values[..., :, :].nbytes // planes
-    entries |= {259: (3, 1, 1), 278: (4, 1, values.shape[-2])}
-    start = 8 + 2 + 12 * (len(entries) + 2) + 4
-    lists = b""
-    for number, numbers in ((273, None), (279, [size] * planes), (258, [said["bits"]] * planes)):
-        if number == 258 and planes == 1:
-            continue
-        kind = 3 if number == 258 else 4
-        if numbers is None:
-            numbers = [start + 64 + size * i for i in range(planes)]
-        packed = struct.pack(f"<{planes}{'H' if kind == 3 else 'L'}", *numbers)
-        entries[number] = (kind, planes, numbers[0] if len(packed) <= 4 else start + len(lists))
-        lists += packed if len(packed) > 4 else b""
-    ifd = b"".join(struct.pack("<HHLL", n, *entry) for n, entry in sorted(entries.items()))
-    head = b"II*\0" + struct.pack("<LH", 8, len(entries)) + ifd + bytes(4)
-    path.write_bytes((head + lists).ljust(start + 64, b"\0") + values.tobytes())
 
 
 def _truncated(name: str) -> Callable[[Path], None]:
@@ -95,22 +66,22 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (lambda p: None, COMPLETE + "no such file; copy or export the file again"),
     "folder": (lambda p: p.mkdir(), COMPLETE + "a folder; name an image file"),
     "pipe": (os.mkfifo, COMPLETE + "a pipe or device; name an image file"),
-    "text": (lambda p: p.write_text("hello, world"), COMPLETE + r"an unknown format \(it begins with b'hello"),
+    "text": (lambda p: p.write_text("hello, world"), COMPLETE + r"a text file \(it begins with b'hello"),
     "web page": (lambda p: p.write_text("<!DOCTYPE html><p>Log in"), COMPLETE + "a web page or XML text"),
     "ZIP archive": (lambda p: p.write_bytes(b"PK\3\4" + bytes(99)), COMPLETE + "a ZIP archive"),
     "GIF": (lambda p: Image.fromarray(GREY).save(p, format="GIF"), COMPLETE + "a GIF image"),
     "one byte": (lambda p: p.write_bytes(b"\x89"), COMPLETE + "an unknown format"),
     "truncated JPEG": (_truncated("x.jpg"), COMPLETE + "a JPEG image without its end"),
-    "truncated PNG": (_truncated("x.png"), COMPLETE + "OSError: .*truncated"),
+    "truncated PNG": (_truncated("x.png"), COMPLETE + "a PNG image without the end of its chunk 'IDAT'"),
     "truncated TIFF": (_truncated("x.tif"), COMPLETE),
-    "PNG with a flipped byte": (_png_with_a_flipped_byte, COMPLETE + r"(SyntaxError|OSError): .*broken"),
+    "PNG with a flipped byte": (_png_with_a_flipped_byte, COMPLETE + "a PNG image with a damaged chunk 'IDAT'"),
     "JPEG bomb": (_jpeg_bomb, r"image: expected at most 150 megapixels, got Image size \(4290250000 pixels\)"),
-    "TIFF bomb": (lambda p: tiff(p, GREY, width=13000, height=13000), "at most 150 megapixels, got 13000 x 13000 pix"),
-    "TIFF without pixels": (lambda p: tiff(p, GREY, width=0), r"image: expected .*, got "),
+    "TIFF bomb": (lambda p: tiff(p, [GREY.tobytes()], (13000, 13000)), "at most 150 megapixels, got 13000 x 13000 pix"),
+    "TIFF without pixels": (lambda p: tiff(p, [GREY.tobytes()], (0, 40)), r"image: expected .*, got "),
     "floating-point TIFF": (lambda p: Image.fromarray(GREY.astype(np.float32)).save(p, format="TIFF"), "mode F"),
     "32-bit TIFF": (lambda p: Image.fromarray(GREY.astype(np.int32)).save(p, format="TIFF"), "32-bit .*mode I"),
     "16-bit planes TIFF": (
-        lambda p: tiff(p, np.stack([DEEP] * 3), kind=2, planar=2),
+        lambda p: tiff(p, [DEEP.tobytes()] * 3, (40, 40), bits=[16] * 3, kind=[2], planar=[2]),
         COMPLETE + "16-bit colour stored plane by plane; save it with the channels interleaved",
     ),
     "TIFF of three pages": (_pages, COMPLETE + "3 pages in one file; save each page as a separate file"),

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_files import write_dicom
+from image_files import png
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_windowing
@@ -64,15 +64,6 @@ def test_16_bit_colour_gives_the_levels_of_16_bit_grey(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(png((30, 20), rows, depth=16, kind=2))
     assert np.array_equal(decode_image(path, 3), np.stack([DEEP >> 8] * 3, axis=-1))
-
-
-def png(size: tuple[int, int], rows: bytes, depth: int = 8, kind: int = 0) -> bytes:
-    """Return a PNG file of (width, height); the header may claim more rows than there are."""
-    header = b"".join(side.to_bytes(4, "big") for side in size) + bytes([depth, kind, 0, 0, 0])
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big") for name, data in chunks
-    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1"])

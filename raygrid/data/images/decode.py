@@ -28,6 +28,10 @@ from raygrid.data.images.intensity import (
     with_channels,
 )
 from raygrid.data.images.jpeg import require_whole_jpeg
+from raygrid.data.images.kinds import NUM_START_BYTES, image_kind_of, kind_of
+from raygrid.data.images.png import require_all_rows, require_whole_png
+from raygrid.data.images.refusals import refuse_unsupported
+from raygrid.data.images.tiff import describe_tiff, require_whole_tiff
 from raygrid.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
@@ -36,15 +40,6 @@ _DICOM_SUFFIXES = (".dcm", ".dicom")
 _PREFIX_END = 132  # bytes: 128 of preamble, then the letters DICM
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _WINDOWED_MODES = ("L", "I;16", "I;16L", "I;16B")
-_STARTS = {
-    b"GIF8": "a GIF image",
-    b"BM": "a BMP image",
-    b"RIFF": "a WebP image",
-    b"\x00\x00\x00\x0cjP": "a JPEG 2000 image",
-    b"PK": "a ZIP archive",
-    b"\x1f\x8b": "a gzip archive",
-    b"<": "a web page or XML text",
-}
 
 
 def decode_image(
@@ -68,9 +63,13 @@ def decode_image(
             levels = dicom_levels(path, file, window)
         else:
             with _picture(path, file) as picture:
-                if picture.format in ("JPEG", "MPO"):
-                    require_whole_jpeg(path, _content(file))
+                tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
+                refuse_unsupported(path, picture, tags)
+                content = _content(picture, file)
+                _require_whole(path, picture, file, content, tags)
                 levels = picture_levels(path, picture, channels, size, upright, window)
+                if picture.format == "PNG":
+                    require_all_rows(path, content, picture)
     image = with_channels(levels, channels)
     return image if size is None else resize_square(image, size)
 
@@ -125,13 +124,18 @@ def _bad(path: Path, got: str, remedy: str = "") -> DataError:
 
 
 def _is_dicom(path: Path, file: BinaryIO) -> bool:
-    start = file.read(_PREFIX_END)
+    start = file.read(NUM_START_BYTES)
     file.seek(0)
-    if start[128:] == b"DICM":
+    if start[_PREFIX_END - 4 : _PREFIX_END] == b"DICM":
         return True
-    if path.suffix.lower() in _DICOM_SUFFIXES:
-        raise _bad(path, "a file without the letters DICM at byte 128", "export it again as a DICOM part 10 file")
-    return False
+    if path.suffix.lower() not in _DICOM_SUFFIXES:
+        return False
+    if image := image_kind_of(start):
+        raise _bad(path, f"a {image} image named {path.suffix}", "rename it")
+    kind, remedy = kind_of(start)
+    if kind:
+        raise _bad(path, f"{kind} (it begins with {start[:16]!r})", remedy)
+    raise _bad(path, "a file without the letters DICM at byte 128", "export it again as a DICOM part 10 file")
 
 
 @contextmanager
@@ -141,9 +145,7 @@ def _picture(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
         picture = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError as error:
         file.seek(0)
-        start = file.read(16)
-        kind = next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), "an unknown format")
-        raise _bad(path, f"{kind} (it begins with {start!r})") from error
+        raise _unidentified(path, file) from error
     except Image.DecompressionBombError as error:  # Pillow's own limit is a little above ours
         raise too_large(path, str(error)) from error
     with picture:
@@ -152,8 +154,22 @@ def _picture(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
         yield picture
 
 
-def _content(file: BinaryIO) -> bytes:
-    """Return all bytes of the file, with its position unchanged."""
+def _unidentified(path: Path, file: BinaryIO) -> DataError:
+    """Return the error for a file that Pillow does not recognise."""
+    start = file.read(NUM_START_BYTES)
+    image = image_kind_of(start)
+    if image == "TIFF":
+        return _bad(path, *describe_tiff(file))
+    if image:
+        return _bad(path, f"a {image} image with an unreadable header (it begins with {start[:16]!r})")
+    kind, remedy = kind_of(start)
+    return _bad(path, f"{kind or 'an unknown format'} (it begins with {start[:16]!r})", remedy)
+
+
+def _content(picture: Image.Image, file: BinaryIO) -> bytes:
+    """Return all bytes of a PNG or JPEG file, whose position stays; of a TIFF file none, it may be long."""
+    if picture.format == "TIFF":
+        return b""
     position = file.tell()
     file.seek(0)
     content = file.read()
@@ -161,18 +177,28 @@ def _content(file: BinaryIO) -> bytes:
     return content
 
 
+def _require_whole(path: Path, picture: Image.Image, file: BinaryIO, content: bytes, tags: dict[int, Any]) -> None:
+    """Raise DamagedFileError if the file has damage that Pillow does not report."""
+    if picture.format == "TIFF":
+        require_whole_tiff(path, file, tags)
+    elif picture.format == "PNG":
+        require_whole_png(path, content)
+    else:
+        require_whole_jpeg(path, content)
+
+
 def picture_levels(
     path: Path, picture: Image.Image, channels: int, size: int | None, upright: bool, window: Window | None
 ) -> NDArray[np.uint8]:
+    """Return the pixels of a picture that `refuse_unsupported` accepts, uint8 (height, width) or (height, width, 3)."""
     tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
     bits = max(np.atleast_1d(tags.get(258, 16)))
-    _refuse_unsupported(path, picture, planar_16=bool(tags.get(284) == 2 and bits > 8))
     mode = picture.mode
     if window is not None and mode not in _WINDOWED_MODES:
         raise _bad(path, f"mode {mode} where a window is set", "a window needs grey images: remove the option window")
     turned = ImageOps.exif_transpose(picture) if upright else picture
     if not mode.startswith("I;16"):
-        wanted = "RGB" if channels == 3 else "L"
+        wanted = "RGB" if channels == 3 or mode == "LAB" else "L"  # Pillow turns LAB into RGB only
         shown = turned if turned.mode == wanted else turned.convert(wanted)
         if window is not None:
             return as_levels(np.asarray(shown), window)
@@ -183,13 +209,3 @@ def picture_levels(
         values = 2**bits - 1 - values
     # The upper 8 bits, as Pillow takes them of 16-bit colour: grey stored as colour gives the same levels.
     return (values >> (bits - 8)).astype(np.uint8) if window is None else as_levels(values, window)
-
-
-def _refuse_unsupported(path: Path, picture: Image.Image, planar_16: bool) -> None:
-    how = "save it with 8 or 16 bits per channel, unsigned"
-    if picture.mode.startswith("F") or picture.mode == "I":
-        raise _bad(path, f"signed, 32-bit or floating-point pixels (mode {picture.mode})", how)
-    if planar_16:
-        raise _bad(path, "16-bit colour stored plane by plane", "save it with the channels interleaved")
-    if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
-        raise _bad(path, f"{getattr(picture, 'n_frames', 1)} pages in one file", "save each page as a separate file")
