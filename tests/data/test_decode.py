@@ -13,6 +13,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
+from raygrid.data.damage import SuspectImageWarning
 from raygrid.data.images import decode
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import MAX_PIXELS, as_levels
@@ -96,6 +97,22 @@ def test_a_window_stretches_grey_and_refuses_colour(tmp_path):
     assert np.array_equal(levels, np.clip(np.rint((GREY.astype(float) - 50) * 2.55), 0, 255))
     with pytest.raises(DataError, match=r"y\.png: .*got mode RGB where a window is set; a window needs grey"):
         decode_image(saved(tmp_path / "y.png", COLOUR), 1, window=(50, 150))
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+@pytest.mark.parametrize("array", [GREY, DEEP], ids=["8 bits", "16 bits"])
+def test_an_image_of_one_grey_level_after_the_window_is_told(tmp_path, name, array):
+    path = saved(tmp_path / name, array)
+    with pytest.warns(SuspectImageWarning, match=rf"{name}: one grey level \(0\) after windowing, of values "):
+        assert decode_image(path, 1, window=(70_000, 80_000)).max() == 0
+
+
+def test_16_bit_values_too_small_for_8_bits_are_told_and_flat_images_are_not(tmp_path, recwarn):
+    decode_image(saved(tmp_path / "flat.png", np.full((20, 30), 7, np.uint16)), 1)
+    decode_image(saved(tmp_path / "flat.png", np.full((20, 30), 7, np.uint8)), 1, window=(100, 200))
+    assert not recwarn.list
+    with pytest.warns(SuspectImageWarning, match=r"x\.png: one grey level \(0\).* of values 0 to 255"):
+        decode_image(saved(tmp_path / "x.png", GREY.astype(np.uint16)), 1)
 
 
 def test_an_absurd_size_is_refused_before_anything_is_decoded(tmp_path, monkeypatch, recwarn):

@@ -1,8 +1,9 @@
 """Image files to grey levels: PNG, JPEG and TIFF by Pillow, DICOM in `dicom.py`; damaged or huge files raise DataError.
 
 A damaged file raises DamagedFileError, to which the data set adds its remedy (`raygrid.data.damage`). Pillow reads TIFF
-here, not tifffile: it has its own codecs (LZW, JPEG, deflate). It decodes one kind wrongly, 16-bit colour stored plane
-by plane, which is refused; it decodes rotated TIFF correctly from an open file, as here.
+here, not tifffile: it has its own codecs (LZW, JPEG, deflate), and it decodes rotated TIFF correctly from an open file,
+as here. `refusals.py` refuses the kinds that it decodes wrongly; `png.py`, `jpeg.py` and `tiff.py` find damage that it
+does not report.
 """
 
 import stat
@@ -24,6 +25,7 @@ from raygrid.data.images.intensity import (
     require_decodable,
     resize_square,
     square_picture,
+    tell_if_flat,
     too_large,
     with_channels,
 )
@@ -201,11 +203,21 @@ def picture_levels(
         wanted = "RGB" if channels == 3 or mode == "LAB" else "L"  # Pillow turns LAB into RGB only
         shown = turned if turned.mode == wanted else turned.convert(wanted)
         if window is not None:
-            return as_levels(np.asarray(shown), window)
+            return _windowed(path, np.asarray(shown), window)
         # shrunk before it becomes an array: at full size each copy costs
         return np.asarray(shown if size is None else square_picture(shown, size))
     values = np.asarray(turned)
     if tags.get(262) == 0:  # white is zero: Pillow turns that round for 8 bits only
         values = 2**bits - 1 - values
+    if window is not None:
+        return _windowed(path, values, window)
     # The upper 8 bits, as Pillow takes them of 16-bit colour: grey stored as colour gives the same levels.
-    return (values >> (bits - 8)).astype(np.uint8) if window is None else as_levels(values, window)
+    levels = (values >> (bits - 8)).astype(np.uint8)
+    tell_if_flat(path, values, levels)
+    return levels
+
+
+def _windowed(path: Path, values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
+    levels = as_levels(values, window)
+    tell_if_flat(path, values, levels)
+    return levels
