@@ -104,6 +104,11 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda root: cut(root / TRAIN_X),
         r"train_x\.h5: expected an HDF5 file, got OSErr",
     ),
+    "pcam: still packed": (
+        "pcam",
+        _replace(TRAIN_X, b"\x1f\x8b\x08"),
+        r"train_x\.h5: .*; the file is a gzip archive; unp",
+    ),
     "pcam: empty file": ("pcam", _replace(TRAIN_Y, b""), r"train_y\.h5: expected an HDF5 file, got OSError"),
     "pcam: patches of another kind": (
         "pcam",

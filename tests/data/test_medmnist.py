@@ -195,6 +195,8 @@ def test_an_absent_archive_is_missing(tmp_path):
         ({"val_labels": np.array([0.2, 0.9, 1.0])}, r"fractions, as probabilities are; save the class of each image"),
         ({"val_labels": np.array([0.0, np.nan, 1.0])}, r"not a number \(NaN\); leave these images out"),
         ({"val_labels": np.array(["benign", "x", "x"])}, r"texts such as 'benign', 'x'; number the classes 0, 1"),
+        ({"val_labels": np.array([0, 2**64 - 1, 1], np.uint64)}, r"row 1: .*from 0 to 1000, got 18446744073709551615;"),
+        ({"val_labels": np.array([-1, 1, 1])}, r"row 0: expected a class from 0 to 1000, got -1; number the classes 0"),
         ({"val_labels": np.array([0, 255, 255])}, r"expected classes numbered 0, 1, .* got 0, 1, 255; number them by"),
         (
             {f"{p}_labels": np.arange(n) % 2 + 1 for p, n in COUNTS.items()},
@@ -215,6 +217,59 @@ def test_an_absent_array_is_named(tmp_path):
     written(tmp_path, made)
     with pytest.raises(DataError, match=r"expected an array 'val_images', got \['test_images', .*; download the"):
         medmnist(tmp_path).index()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"the file is empty \(0 bytes\)"),
+        (bytes(999), "the file begins with zeros, as an unfinished copy does"),
+        (b"PK\x03\x04 and less", "the file is cut off or damaged"),
+        (b"\x93NUMPY\1\0", "the file is a NumPy array"),
+        (b"<html><body>404", "the file is a web page or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "the file is a Git LFS pointer"),
+        (b"\x1f\x8b\x08", "the file is a gzip archive"),
+        (b"\x89HDF\r\n", "the file is an HDF5 file"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, content, message):
+    written(tmp_path, arrays()).write_bytes(content)
+    with pytest.raises(DataError, match=rf"set\.npz: expected an archive .*BadZipFile: .*{message}.*; download"):
+        medmnist(tmp_path).index()
+
+
+def test_an_archive_without_arrays_or_in_another_packing_is_named(tmp_path):
+    path = written(tmp_path, arrays())
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    with pytest.raises(DataError, match=r"array 'train_images' encrypted, or packed .*; save it again with"):
+        medmnist(tmp_path).index()
+    with zipfile.ZipFile(path, "w"):
+        pass
+    with pytest.raises(DataError, match=r"an array 'train_images', got an empty archive; lacking"):
+        medmnist(tmp_path).index()
+
+
+def test_a_header_of_a_nested_type_is_damage(tmp_path):
+    path = written(tmp_path, arrays())
+    header = b"{'descr':('|u1',(2,)),'fortran_order':False,'shape':(3,)}"
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    members["val_labels.npy"] = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + bytes(6)
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    with pytest.raises(DataError, match=r"set\.npz: expected an archive .*ValueError: cannot reshape"):
+        medmnist(tmp_path).index()
+
+
+def test_an_image_of_another_shape_is_refused_without_an_index_too(tmp_path):
+    written(tmp_path, arrays((3, 28, 28)))
+    with pytest.raises(DataError, match="the channels come first"):
+        medmnist(tmp_path).read("train/0")
 
 
 def test_an_archive_smaller_than_its_header_says_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def _remedy_of_dtype(dtype: np.dtype[np.generic]) -> str:
     return "no numbers; save the pixels as uint8"
 
 
-def label_table(path: Path, part: str, values: NDArray[np.generic], num_images: int) -> NDArray[np.int64]:
+def label_table(path: Path, part: str, values: NDArray[Any], num_images: int) -> NDArray[np.int64]:
     """Return labels as whole numbers, (num_images, columns): one column of classes, or several of 0 and 1.
 
     Raises DataError, with the way to convert the array, if it has another length, shape or content.
@@ -75,8 +76,9 @@ def label_table(path: Path, part: str, values: NDArray[np.generic], num_images: 
         )
     if values.dtype.kind not in "iub":
         raise DataError(f"{place} {got}: {_of_other_kind(values)}")
-    table = values.astype(np.int64).reshape(num_images, -1)
-    many = table.shape[1] > 1
+    given = values.reshape(num_images, -1)
+    many = given.shape[1] > 1
+    table = given if given.dtype.kind != "b" else given.astype(np.uint8)
     wrong = np.argwhere((table < 0) | (many & (table > 1)) | (table > _MOST_CLASSES))
     if len(wrong):
         row, column = wrong[0]
@@ -85,7 +87,7 @@ def label_table(path: Path, part: str, values: NDArray[np.generic], num_images: 
             f"{path}, {part}_labels, row {row}: expected {expected}, got {table[row, column]}; number the classes "
             "0, 1, … and leave images of unknown label out"
         )
-    return table
+    return table.astype(np.int64)
 
 
 def check_classes(path: Path, tables: Mapping[str, NDArray[np.int64]]) -> str:
@@ -110,7 +112,7 @@ def is_one_hot(tables: Mapping[str, NDArray[np.int64]]) -> bool:
     return all(table.shape[1] > 1 and bool((table.sum(axis=1) == 1).all()) for table in tables.values())
 
 
-def _of_other_kind(values: NDArray[np.generic]) -> str:
+def _of_other_kind(values: NDArray[Any]) -> str:
     if values.dtype.kind == "f":
         numbers = values.astype(np.float64)
         if np.isnan(numbers).any():

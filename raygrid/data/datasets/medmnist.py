@@ -46,6 +46,7 @@ class MedMnist:
         self._names = check_labels(spec.options["labels"]) if "labels" in spec.options else ()
         self._positive = _positive(spec.options)
         self._channels, self._size = spec.channels, spec.image_size
+        self._checked: set[str] = set()
         self.title = f"MedMNIST, {self._path.stem}"
 
     def missing(self) -> list[str]:
@@ -76,6 +77,9 @@ class MedMnist:
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return one image, uint8 (image_size, image_size, channels). Raises DataError if the archive is damaged."""
         part, number = locator.split("/")
+        if part not in self._checked:  # a process reads many images of a part
+            self._images(part)
+            self._checked.add(part)
         return resize_square(
             with_channels(read_npz_row(self._path, f"{part}_images", int(number)), self._channels), self._size
         )

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid.data.damage import DamagedFileError
+from raygrid.data.datasets.text_files import what_is
 from raygrid.errors import DataError, RaygridError
 from raygrid.io.cache import cached_file
 
@@ -67,7 +68,7 @@ def read_npz_array(path: Path, name: str) -> NDArray[Any]:
         if info.file_size > _LARGEST_WHOLE:
             raise _damaged(path, f"array {name!r} of {info.file_size} bytes, expected at most 1 GiB")
         unpacked = archive.read(info)  # zipfile verifies the checksum
-    return np.frombuffer(unpacked, header.dtype, offset=header.offset).reshape(header.shape)
+        return np.frombuffer(unpacked, header.dtype, offset=header.offset).reshape(header.shape)
 
 
 def read_npz_row(path: Path, name: str, row: int) -> NDArray[Any]:
@@ -117,7 +118,10 @@ def _info(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
         raise DamagedFileError(f"{path}: expected an array {name!r}, got {_names(archive)}")
     info = archive.getinfo(file)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-        raise _damaged(path, "a member that is encrypted or neither stored nor deflated")
+        raise DataError(
+            f"{path}: expected an archive of numpy.savez or savez_compressed, got array {name!r} encrypted, or packed "
+            "by another method than deflate; save it again with numpy.savez"
+        )
     return info
 
 
@@ -126,9 +130,15 @@ def _parsed(path: Path, name: str, start: io.BytesIO, crc: int) -> NpzHeader:
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = reader(start)
     if dtype.hasobject:
-        raise _damaged(path, f"array {name!r} of Python objects, which would be unpickled")
+        raise DataError(
+            f"{path}: expected arrays of numbers, got array {name!r} of Python objects, which would be unpickled, and "
+            "raygrid never does that; save numbers, and all images in one size"
+        )
     if is_fortran and len(shape) > 1:
-        raise _damaged(path, f"array {name!r} in Fortran order")
+        raise DataError(
+            f"{path}: expected arrays in C order, got array {name!r} in Fortran order; save "
+            f"numpy.ascontiguousarray({name})"
+        )
     return NpzHeader(shape, dtype, crc, start.tell())
 
 
@@ -140,7 +150,8 @@ def _explained(path: Path) -> Iterator[None]:
     except RaygridError:
         raise
     except Exception as error:  # BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ...
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        got = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise _damaged(path, got + (what_is(path) if isinstance(error, zipfile.BadZipFile) else "")) from error
 
 
 def _damaged(path: Path, got: str) -> DamagedFileError:

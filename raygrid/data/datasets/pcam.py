@@ -13,6 +13,7 @@ from raygrid.data.damage import DamagedFileError, with_remedy
 from raygrid.data.datasets.base import Index
 from raygrid.data.datasets.label_files import absent_paths, check_spec, read_rows, require_all
 from raygrid.data.datasets.patients import Patients, declared_different, slide_key
+from raygrid.data.datasets.text_files import what_is
 from raygrid.data.images.intensity import resize_square
 from raygrid.errors import DataError
 from raygrid.spec import DatasetSpec
@@ -181,4 +182,4 @@ def _dataset(file: Any, name: str, path: Path) -> Any:
 
 
 def _unreadable(path: Path, expected: str, error: Exception) -> DamagedFileError:
-    return DamagedFileError(f"{path}: expected {expected}, got {type(error).__name__}: {error}")
+    return DamagedFileError(f"{path}: expected {expected}, got {type(error).__name__}: {error}{what_is(path)}")

@@ -18,6 +18,8 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (  # first bytes, kind, remedy
     (b"version https://git-lfs", "a Git LFS pointer instead of the file", "run git lfs pull"),
     (b"/annex/objects/", "a git-annex pointer instead of the file", "run git annex get"),
 )
+_START = 512  # bytes that tell one kind of file from another
+_MAGIC = {".npz": b"PK", ".h5": b"\x89HDF"}
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -41,7 +43,7 @@ def read_text(path: Path, expected: str) -> str:
 
 def text_of(content: bytes, path: Path, expected: str) -> str:
     """Return the text of `content`, the bytes of `path`, by the rules of `read_text`."""
-    kind, remedy = _kind_of(content)
+    kind, remedy = kind_of(content)
     if not kind:
         try:
             return content.decode("utf-8-sig")
@@ -54,13 +56,34 @@ def text_of(content: bytes, path: Path, expected: str) -> str:
     raise DataError(f"{path}: expected {expected}, got {kind}; {remedy}")
 
 
+def what_is(path: Path) -> str:
+    """Return the kind of a file that no reader of archives opens, for the end of a message; "" if it is not clear."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_START)
+    except OSError:
+        return ""
+    if not start:
+        return "; the file is empty (0 bytes)"
+    if not start.strip(b"\0"):
+        return "; the file begins with zeros, as an unfinished copy does"
+    if start.startswith(_MAGIC.get(path.suffix.lower(), b"\0")):
+        return "; the file is cut off or damaged"
+    kind = kind_of(start)[0]
+    return f"; the file is {kind}" if kind else ""
+
+
 def lines_of(text: str) -> list[str]:
     """Return the lines of a text, without their ends; only CR, LF or both end a line."""
     return io.StringIO(text, newline=None).read().split("\n")
 
 
-def _kind_of(content: bytes) -> tuple[str, str]:
-    """Return the kind of a file that is no UTF-8 text, and a remedy; "" and "" for any other."""
+def kind_of(content: bytes) -> tuple[str, str]:
+    """Return the kind of a file that is no UTF-8 text, and a remedy for a table; "" and "" for any other.
+
+    Args:
+        content: the bytes of the file, or the first hundreds of them.
+    """
     for start, kind, remedy in _KINDS:
         if content.startswith(start):
             return kind, remedy
