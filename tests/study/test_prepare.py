@@ -16,6 +16,7 @@ from PIL import Image
 
 from raygrid.data.datasets import Index
 from raygrid.errors import DataError, StoreError
+from raygrid.io.files import write_json
 from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.store.samples import Samples
 from raygrid.study.inspect_data import split_counts
@@ -84,6 +85,18 @@ def test_a_reject_is_named_and_left_out_of_all_counts(root, ray_session, capsys)
     assert sum(shard["rows"] for shard in manifest["shards"]) == 39
     assert manifest["source_sizes"] == {"40 x 48": 39}
     assert "left out 1 unusable images" in capsys.readouterr().out
+
+
+def test_the_meaning_of_a_label_is_kept_and_another_name_of_it_told(root, ray_session, capsys):
+    old = root.parent / "study" / "samples" / "ophthalmology-0123456789ab"
+    write_json(old / "manifest.json", {"labels": ["positive"]})
+    done = prepare(root)
+    assert Samples(done.folder).label_meanings == {"referable": "diabetic retinopathy of grade 2 or more"}
+    assert Samples(old).label_meanings == {}
+    told = (
+        "prepare: ophthalmology: the study has samples with the labels (positive); the data set now gives (referable)"
+    )
+    assert told in capsys.readouterr().out
 
 
 def test_too_many_rejects_stop_and_lose_nothing(root, ray_session):

@@ -30,6 +30,7 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")  # the official files are .jpeg; shrunken 
 _NAME = re.compile(r"([0-9]+)_(left|right)")
 _GRADES = ("0", "1", "2", "3", "4", "5")  # Kaggle grades 0 to 4; others add 5, advanced diabetic eye disease
 _REFERABLE = 2  # moderate non-proliferative retinopathy, the grade from which a patient is referred
+_MEANINGS = {"referable": f"diabetic retinopathy of grade {_REFERABLE} or more"}
 _SOURCE = "www.kaggle.com/c/diabetic-retinopathy-detection"
 _ADVICE = (
     f'Get "diabetic-retinopathy-detection" from Kaggle ({_SOURCE}), '
@@ -103,9 +104,8 @@ class KaggleDR:
         kept = require_some_images(unusable, len(rows) + len(unusable), self._root, _ADVICE)
         columns = ["patient_id", "part", "locator", "content", "referable"]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
-        return Index(
-            ("referable",), table.astype({"referable": np.uint8}), kept, notes, different_patients=self._different
-        )
+        table = table.astype({"referable": np.uint8})
+        return Index(("referable",), table, kept, notes, _MEANINGS, different_patients=self._different)
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:

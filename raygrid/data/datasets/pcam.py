@@ -81,7 +81,8 @@ class PCam:
         slides = Patients(self._different, "a slide id in column 'wsi'", slide_key) if with_slides else None
         table = pd.concat([self._table(part, slides) for part in _PARTS], ignore_index=True)
         notes = slides.check() if slides else (_NO_SLIDES,)
-        return Index(("metastasis",), table, notes=notes, different_patients=self._different)
+        meanings = {"metastasis": "metastatic tissue in the centre of the patch"}
+        return Index(("metastasis",), table, notes=notes, meanings=meanings, different_patients=self._different)
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
