@@ -111,9 +111,12 @@ class KaggleDR:
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return the field of view, cropped and padded to a square, uint8 (image_size, image_size, 3).
 
+        An image whose field is in doubt is kept whole, with a SuspectImageWarning.
+
         Raises DataError if the file is unreadable.
         """
-        field = crop_field_of_view(decode_image(self._root / locator, 3))
+        path = self._root / locator
+        field = crop_field_of_view(decode_image(path, 3), path)
         return resize_square(crop_middle(field, self._share), self._size)
 
     @with_remedy(_REMEDY)

@@ -141,7 +141,7 @@ class TableDataset:
         path = self._path.parent / locator
         size = None if self._crops else self._size
         image = decode_image(path, self._channels, size=size, upright=True, window=self._window)
-        return resize_square(crop_field_of_view(image), self._size) if self._crops else image
+        return resize_square(crop_field_of_view(image, path), self._size) if self._crops else image
 
     @with_remedy(_REMEDY)
     def source_size(self, locator: str) -> tuple[int, int]:

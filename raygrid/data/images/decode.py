@@ -212,7 +212,7 @@ def picture_levels(
     if window is not None:
         return _windowed(path, values, window)
     # The upper 8 bits, as Pillow takes them of 16-bit colour: grey stored as colour gives the same levels.
-    levels = (values >> (bits - 8)).astype(np.uint8)
+    levels: NDArray[np.uint8] = (values >> (bits - 8)).astype(np.uint8)
     tell_if_flat(path, values, levels)
     return levels
 
