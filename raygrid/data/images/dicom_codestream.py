@@ -9,6 +9,7 @@ from raygrid.errors import DataError
 
 _END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 _SIZES = (*(code for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)), 0xF7)  # starts of frame
+_HOLE = bytes(32)  # a JPEG-LS code of 16 bits has at most 64 zero bits in a row
 _SCAN, _TILE, _STYLE = 0xDA, 0x90, 0x52
 _PLAIN_START, _BOXED_START = b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 
@@ -34,6 +35,7 @@ def read_jpeg(path: Path, frame: bytes) -> Codestream:
     if not frame.startswith(b"\xff\xd8"):
         raise DamagedFileError(f"{path}: expected a JPEG frame, got bytes that begin with {frame[:4]!r}")
     found: Codestream | None = None
+    is_ls = False
     colours = {}
     for code, body in _jpeg_segments(frame):
         if code == 0xE0 and body.startswith(b"JFIF"):
@@ -44,6 +46,7 @@ def read_jpeg(path: Path, frame: bytes) -> Codestream:
             parts = [body[6 + 3 * place : 9 + 3 * place] for place in range(body[5])]
             if bytes(part[0] for part in parts if part) in (b"RGB", b"rgb"):
                 colours["letters"] = "RGB"
+            is_ls = code == 0xF7
             found = Codestream(
                 int.from_bytes(body[1:3], "big"),
                 int.from_bytes(body[3:5], "big"),
@@ -56,11 +59,18 @@ def read_jpeg(path: Path, frame: bytes) -> Codestream:
         raise DamagedFileError(f"{path}: expected a JPEG frame, got one without its size")
     if frame.rfind(_END) < frame.rfind(b"\xff\xda"):
         raise DamagedFileError(f"{path}: expected a complete JPEG frame, got one without its end")
+    if is_ls and _HOLE in frame[frame.rfind(b"\xff\xda") : frame.rfind(_END)]:
+        raise DamagedFileError(f"{path}: expected a complete JPEG-LS frame, got one with a hole of zeros")
     if found.components != 3:
         return found
     # the order of libjpeg
     colour = next((colours[name] for name in ("JFIF", "Adobe", "letters") if name in colours), "")
     return replace(found, colour=colour, is_converted="Adobe" in colours)
+
+
+def marked_as_rgb(frame: bytes) -> bytes:
+    """Return a JPEG frame with Adobe's mark of RGB: Pillow reads frames marked by the letters R, G, B only so."""
+    return frame[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00" + frame[2:]
 
 
 def _jpeg_segments(frame: bytes) -> Iterator[tuple[int, bytes]]:
@@ -103,13 +113,12 @@ def read_jpeg_2000(path: Path, frame: bytes) -> Codestream:
 
 
 def _require_tiles(path: Path, stream: bytes, position: int) -> None:
+    """Step over the parts of tiles from a position on. Raises DamagedFileError unless the end follows them."""
     while stream[position : position + 2] == bytes((0xFF, _TILE)):
         length = int.from_bytes(stream[position + 6 : position + 10], "big")
-        if length == 0:  # the last part reaches to the end
-            position = max(position, stream.rfind(_END))
-        elif length < 12:
+        if length < 12:  # 0: the last part reaches to the end; else it is damaged
+            position = max(stream.rfind(_END), position) if length == 0 else len(stream)
             break
-        else:
-            position += length
+        position += length
     if stream[position : position + 2] != _END:
         raise DamagedFileError(f"{path}: expected a complete JPEG 2000 frame, got one without its end")

@@ -82,8 +82,15 @@ def _settings(path: Path, dataset: Any, sequence: str, names: tuple[str, ...]) -
 
 def _content(path: Path, place: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(
-        decimals(path, place, name) if name in _RESCALE + _WINDOW else str(place.get(name) or "") for name in names
+        decimals(path, place, name) if name in _RESCALE + _WINDOW else _plain(place.get(name)) for name in names
     )
+
+
+def _plain(value: Any) -> str:
+    """Return a text or a sequence of tables in full, empty if there is none."""
+    if not value or isinstance(value, str):
+        return value or ""
+    return repr([[(element.tag, element.value) for element in item] for item in value])
 
 
 def _rescaled(path: Path, array: NDArray[Any], dataset: Any, header: PixelFormat) -> tuple[NDArray[Any], float]:

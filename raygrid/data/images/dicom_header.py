@@ -18,7 +18,6 @@ JPEG_8_OR_12_BIT = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{last}" for last in (90, 91, 201, 202, 203))  # the last three: HTJ2K
-RLE = "1.2.840.10008.1.2.5"
 CORRECT = "correct the header, or export the image again"
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _SQUARE_WITHIN = 0.01  # of the ratio of two spacings: they are rounded
@@ -101,8 +100,9 @@ def _require_supported(path: Path, header: PixelFormat) -> None:
             f"{path}: expected an even number of columns and PlanarConfiguration 0 for YBR_FULL_422, got "
             f"{header.columns} columns and PlanarConfiguration {header.planar}; {CORRECT}"
         )
-    if header.kind == PALETTE and header.stored > 16:
-        raise DataError(f"{path}: expected at most 16 bits for a palette, got BitsStored {header.stored}; {CORRECT}")
+    if header.kind == PALETTE and (header.stored > 16 or header.syntax in JPEG_8_OR_12_BIT):
+        got = "lossy JPEG" if header.syntax in JPEG_8_OR_12_BIT else f"BitsStored {header.stored}"
+        raise DataError(f"{path}: expected exact palette indices of at most 16 bits, got {got}; export it as RGB")
 
 
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
@@ -124,10 +124,9 @@ def require_square_pixels(path: Path, datasets: Sequence[Any]) -> None:
     Raises DataError if PixelAspectRatio or a spacing has two different values (spacings: by more than 1 %).
     """
     for dataset in datasets:
-        ratio = dataset.get("PixelAspectRatio")
-        if ratio is not None and len(ratio) and (len(ratio) != 2 or ratio[0] != ratio[1]):
-            text = "\\".join(str(value) for value in ratio) if not isinstance(ratio, str) else ratio
-            raise DataError(_not_square(path, "PixelAspectRatio", text))
+        ratio = decimals(path, dataset, "PixelAspectRatio")
+        if ratio and (len(ratio) != 2 or ratio[0] != ratio[1]):
+            raise DataError(_not_square(path, "PixelAspectRatio", "\\".join(f"{value:g}" for value in ratio)))
         for name in _SPACINGS:
             try:
                 down, across = (float(value) for value in dataset.get(name) or ())

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid.data.damage import DamagedFileError, SuspectImageWarning
-from raygrid.data.images.dicom_codestream import Codestream, read_jpeg, read_jpeg_2000
+from raygrid.data.images.dicom_codestream import Codestream, marked_as_rgb, read_jpeg, read_jpeg_2000
 from raygrid.data.images.dicom_header import (
     CORRECT,
     JPEG_8_OR_12_BIT,
     JPEG_2000,
     JPEG_LOSSLESS,
     JPEG_LS,
-    RLE,
     PixelFormat,
 )
 from raygrid.data.images.jpeg import require_whole_jpeg
@@ -57,6 +56,7 @@ def stored_values(path: Path, pydicom: Any, dataset: Any, header: PixelFormat) -
     _require_decoder(path, pydicom, syntax)
     frame = _only_frame(path, dataset)
     stream = _require_frame(path, frame, header)
+    _store_frame(dataset, frame)
     try:
         array = _decompressed(path, pydicom, dataset, header, stream)
     except (NotImplementedError, RuntimeError) as error:
@@ -107,25 +107,31 @@ def _no_decoder(path: Path, got: str) -> DataError:
 
 
 def _only_frame(path: Path, dataset: Any) -> bytes:
-    """Return the compressed frame, its fragments joined, and store it in the data set as one fragment."""
-    from pydicom.encaps import encapsulate
-
+    """Return the compressed frame, its fragments joined. Raises if there are several, or bytes are absent."""
     table, *fragments = _items(path, dataset.PixelData)
     if len(table) % 4:
         raise DamagedFileError(f"{path}: expected a basic offset table of whole numbers, got {len(table)} bytes")
-    starts = sum(fragment.startswith(_FRAME_STARTS) for fragment in fragments)
-    is_rle = dataset.file_meta.TransferSyntaxUID == RLE
-    if len(table) > 4 or len(dataset.get("ExtendedOffsetTable") or b"") > 8:
-        raise DataError(f"{path}: {_SEVERAL}")
-    if starts > 1 or (is_rle and sum(map(bool, fragments)) > 1):  # an RLE frame is one fragment (PS3.5 A.4.2)
+    starts = sum(fragment.startswith(_FRAME_STARTS) or _starts_rle(fragment) for fragment in fragments)
+    if len(table) > 4 or starts > 1 or len(dataset.get("ExtendedOffsetTable") or b"") > 8:
         raise DataError(f"{path}: {_SEVERAL}")
     frame = b"".join(fragments)
     if not frame:
         raise DamagedFileError(f"{path}: expected compressed pixels, got fragments of 0 bytes")
+    return frame
+
+
+def _store_frame(dataset: Any, frame: bytes) -> None:
+    """Store a frame in the data set as one fragment, without tables that would lead pydicom elsewhere."""
+    from pydicom.encaps import encapsulate
+
     for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         dataset.pop(name, None)
     dataset.PixelData = encapsulate([frame], has_bot=False)
-    return frame
+
+
+def _starts_rle(fragment: bytes) -> bool:
+    """Return whether a fragment begins as an RLE frame: with a number of segments, of which the first is at byte 64."""
+    return 1 <= int.from_bytes(fragment[:4], "little") <= 15 and fragment[4:8] == b"\x40\0\0\0"
 
 
 def _items(path: Path, content: bytes) -> list[bytes]:
@@ -162,7 +168,7 @@ def _require_frame(path: Path, frame: bytes, header: PixelFormat) -> Codestream 
             f"{path}: expected a frame of {said[0]} x {said[1]} pixels with {said[2]} components, got "
             f"{got[0]} x {got[1]} with {got[2]}; {CORRECT}"
         )
-    same_bytes = header.syntax in JPEG_2000 or (stream.precision > 8) == (header.allocated > 8)
+    same_bytes = header.syntax in JPEG_2000 + JPEG_LS or (stream.precision > 8) == (header.allocated > 8)
     # JPEG has no sign: pydicom would take that of the header at the wrong bit.
     lacks_sign = header.signed and header.syntax not in JPEG_2000 + JPEG_LS and stream.precision < header.stored
     if stream.precision > header.allocated or not same_bytes or lacks_sign:
@@ -216,6 +222,8 @@ def _jpeg_colour(path: Path, pydicom: Any, dataset: Any, header: PixelFormat, st
     if stream.colour and stream.colour != said:
         message = f"{path}: PhotometricInterpretation {header.kind}, but the JPEG frame is marked as {stream.colour}"
         warnings.warn(SuspectImageWarning(f"{message}; read as the frame says"), stacklevel=2)
+    if stream.colour == "RGB" and not stream.is_converted:
+        _store_frame(dataset, marked_as_rgb(_only_frame(path, dataset)))
     raw = _decoded(pydicom, dataset, raw=True, decoding_plugin="pillow")
     if stream.is_converted or (stream.colour or said) == "RGB":
         return raw
@@ -228,12 +236,20 @@ def _in_stored_bits(path: Path, array: NDArray[Any], header: PixelFormat, datase
     if shift <= 0:
         return array
     values = (array << shift) >> shift
-    beyond = (array.view(f"u{array.itemsize}") >> header.stored) != 0
+    beyond = array.view(f"u{array.itemsize}") >> header.stored
     # Unset bits are no oddity, and the sign continued is none: signed values are stored in both ways.
-    odd = int(np.count_nonzero(beyond & (values != array)))
-    if odd and not _has_overlay_in_pixels(dataset):
-        message = f"{path}: {odd} of {array.size} values have bits beyond BitsStored {header.stored}, left out"
-        warnings.warn(SuspectImageWarning(f"{message}: is BitsStored or PixelRepresentation right?"), stacklevel=2)
+    odd = (beyond != 0) & (values != array)
+    count = int(np.count_nonzero(odd))
+    if not count or _has_overlay_in_pixels(dataset):
+        return values
+    is_negative = (values >> (header.stored - 1)) == 1
+    if not header.signed and np.array_equal(odd, is_negative) and (beyond[odd] == 2**shift - 1).all():
+        raise DataError(
+            f"{path}: expected unsigned values of {header.stored} bits, as PixelRepresentation 0 says, got {count} of "
+            f"{array.size} that continue a sign; {CORRECT}"
+        )
+    message = f"{path}: {count} of {array.size} values have bits beyond BitsStored {header.stored}, left out"
+    warnings.warn(SuspectImageWarning(f"{message}: is BitsStored or PixelRepresentation right?"), stacklevel=2)
     return values
 
 
