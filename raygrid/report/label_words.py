@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-_SAYS_NOTHING = re.compile(r"(class|label)_\d+|positive")  # names that loaders give if nobody names the finding
+_SAYS_NOTHING = re.compile(r"(class|label|target)(_?\d+)?|positive|y", re.IGNORECASE)  # the finding has no name
 
 
 def words_of_label(label: str, meanings: Mapping[str, str]) -> str:

@@ -190,6 +190,11 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         _replace("table.csv", b"whole.png,2,1\n"),
         r"row 1: .*got \['whole\.png', '2', '1'\].*; insert a first row with the names of the columns",
     ),
+    "table: empty rows above": (
+        "table",
+        _replace("table.csv", b",,\nimage,patient,mass\nwhole.png,2,1\n"),
+        r"row 1: .*; delete the empty rows above the names of the columns",
+    ),
     "table: a name twice but for blanks": (
         "table",
         _replace("table.csv", b"image,patient,mass, mass \nwhole.png,2,1,0\n"),

@@ -388,6 +388,7 @@ def test_a_repeated_parquet_column_is_an_error_if_the_table_uses_it(root):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (lambda content: content.replace(b"d.png", b"e.png", 1), "got .*CRC.*; write the file again"),
         (lambda content: content[:-20], "got one that is cut off; copy or write it again"),
         (lambda content: b"", r"got an empty file \(0 bytes\); copy or write it again"),
         (lambda content: b"image,patient\n", r"got text; name a table of text \.csv, or write it as Parquet"),
@@ -397,7 +398,7 @@ def test_a_repeated_parquet_column_is_an_error_if_the_table_uses_it(root):
     ],
 )
 def test_a_file_that_is_no_whole_parquet_file_is_named(root, damage, message):
-    data = parquet(root, FRAME)
+    data = parquet(root, FRAME, compression="none", write_page_checksum=True)
     path = root / "clinic" / "table.parquet"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=rf"table\.parquet: expected a Parquet file, {message}"):

@@ -42,7 +42,16 @@ def test_one_finding_is_named_with_its_meaning():
 
 
 @pytest.mark.parametrize(
-    ("label", "unknown"), [("class_1", True), ("positive", True), ("label_3", True), ("mass", False)]
+    ("label", "unknown"),
+    [
+        ("class_1", True),
+        ("positive", True),
+        ("label_3", True),
+        ("Label", True),
+        ("y", True),
+        ("mass", False),
+        ("class_iv_lesion", False),
+    ],
 )
 def test_a_name_that_says_nothing_is_told_only_without_a_meaning(label, unknown):
     sentence = f"The data set does not say whether {label} is a disease."

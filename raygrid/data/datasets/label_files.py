@@ -108,6 +108,8 @@ def require_columns(
 
 def _hint(absent: str, header: Sequence[str]) -> str:
     """Return the remedy for a header that is no list of names separated by commas; "" if it is one."""
+    if header and not any(header):
+        return " delete the empty rows above the names of the columns"
     line = ",".join(header)
     if line.lower().startswith("sep="):
         return " delete this line, which only Excel reads, and separate the values by commas"

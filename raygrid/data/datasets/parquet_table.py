@@ -26,7 +26,7 @@ def read_parquet_rows(
     """
     _check_file(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             found = require_columns(str(path), file.schema_arrow.names, columns, optional)
             for name in found:
                 _check_column(path, name, file.schema_arrow.field(name).type)

@@ -80,7 +80,10 @@ class TableDataset:
         options = spec.options
         self._path = path_inside(data_root, "table", options.get("table"))
         if self._path.suffix.lower() not in (".csv", ".parquet"):
-            raise SpecError(f"option table is {options['table']!r}; expected a file that ends in .csv or .parquet")
+            raise SpecError(
+                f"option table is {options['table']!r}; expected a file that ends in .csv or .parquet; "
+                "unpack it, or save it as CSV UTF-8 with commas"
+            )
         self._labels = check_labels(options.get("labels"))
         self._image = _text(options, "image_column", "image")
         self._patient = _text(options, "patient_column", "patient")
