@@ -4,8 +4,10 @@ A reader describes the damage; the loader knows the origin of the file, and adds
 but is probably not as its author meant it is kept, with a warning.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from raygrid.errors import DataError
 
@@ -32,3 +34,31 @@ def with_remedy(remedy: str) -> Iterator[None]:
         yield
     except DamagedFileError as error:
         raise DataError(f"{error}; {remedy}") from error
+
+
+@contextmanager
+def suspicions() -> Iterator[list[str]]:
+    """Run the block, and yield the list that receives the message of each SuspectImageWarning.
+
+    Other warnings are shown as they would be without this block.
+    """
+    found: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SuspectImageWarning)
+        show = warnings.showwarning
+
+        def collect(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, SuspectImageWarning):
+                found.append(str(message))
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = collect  # catch_warnings restores it
+        yield found

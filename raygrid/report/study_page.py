@@ -69,6 +69,7 @@ def _provenance(results: StudyResults) -> dict[str, Any]:
         "record": results.record,
         "fingerprints": results.folder.sample_signatures,
         "counts": {name: samples.manifest["counts"] for name, samples in results.samples.items()},
+        "notes": {name: samples.manifest.get("notes", []) for name, samples in results.samples.items()},
         "zero_gradient_share": {
             name: facts["num_zero_gradients"] / facts["num_attacked"]
             for name, facts in results.transfer.items()

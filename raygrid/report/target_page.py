@@ -86,9 +86,11 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
 def _facts(results: StudyResults, one: Assessment) -> dict[str, str]:
     """The origin of the numbers: label → value."""
     modality, record = one.target.modality, results.record
-    title = results.samples[modality].manifest["title"]
+    manifest = results.samples[modality].manifest
+    notes = manifest.get("notes", [])
     return {
-        "Data": f"{title}, fingerprint {results.folder.sample_signatures[modality][:16]}",
+        "Data": f"{manifest['title']}, fingerprint {results.folder.sample_signatures[modality][:16]}",
+        **({"Notes on the data": "; ".join(notes)} if notes else {}),
         "Commit": record.git_commit or "not known",
         "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
         "Identity of the target": str(one.auc.iloc[0]["target_signature"]),

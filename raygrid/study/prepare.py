@@ -1,31 +1,30 @@
 """The prepare stage: raw data sets to prepared samples, one Ray Data pipeline over all shards of all modalities."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from raygrid.data.datasets import Dataset, Index, Reject, open_dataset
+from raygrid.data.datasets import Dataset, Index, Reject
 from raygrid.data.splits.parse import content_hashes, missing_split_files, read_split_files
 from raygrid.data.splits.resolve import splits_of
-from raygrid.errors import DataError, MissingDataError, RaygridError, StoreError
+from raygrid.errors import DataError, MissingDataError, StoreError
 from raygrid.io.files import SPACE_REMEDY, checksum, read_json, require_space, write_json, write_text
-from raygrid.io.mirror import display_path, exists, from_portable, pull, to_portable
+from raygrid.io.mirror import display_path, pull, to_portable
 from raygrid.progress import Progress, tell
-from raygrid.spec import MAX_REJECTED_SHARE, DatasetSpec, ModalitySpec, StudySpec
-from raygrid.store.samples import IMAGE_FILES, SampleBatch, samples_dir, shard_rows, write_shard
+from raygrid.spec import MAX_REJECTED_SHARE, ModalitySpec, StudySpec
+from raygrid.store.samples import IMAGE_FILES, samples_dir
 from raygrid.store.signatures import samples_signature
 from raygrid.study.cluster import ray_data
 from raygrid.study.earlier_samples import notes_on_other_labels
+from raygrid.study.findings import findings_of, refuse_contradictions, write_findings
+from raygrid.study.shards import image_bytes, is_done, open_with, prepare_in_task, report_path, shard_jobs
 
 _SHOWN = 5  # rejects in an error message
 _COMPRESSED = 0.4  # smallest size on disk of compressed photographs, as a share of their decoded bytes
-_pull_once = cache(pull)  # in a process that prepares many shards: listing raw data can take seconds
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,10 @@ class PreparedModality:
     def is_prepared(self) -> bool:
         """Whether the samples are complete."""
         return (self.folder / "manifest.json").exists()
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return one job per shard (`raygrid.study.shards`)."""
+        return shard_jobs(self.modality.dataset, self.index.labels, self.table, self.folder)
 
 
 def survey(
@@ -86,16 +89,16 @@ def prepare_missing(
     for one in todo:
         for note in (*one.index.notes, *notes_on_other_labels(one.folder, one.modality.name, one.index.labels)):
             tell(f"prepare: {one.modality.name}: {note}")
-    jobs = [job for p in todo for job in _jobs(p)]
-    open_jobs = [job for job in jobs if not _is_done(job)]
+    jobs = [job for p in todo for job in p.jobs()]
+    open_jobs = [job for job in jobs if not is_done(job)]
     progress = Progress("prepare: shards", len(jobs), done=len(jobs) - len(open_jobs))
     progress.note("reading images", always=True)
     if open_jobs:
         folder = todo[0].folder.parent
         folder.mkdir(parents=True, exist_ok=True)
-        require_space(folder, _COMPRESSED * sum(map(_image_bytes, open_jobs)), "the prepared images", SPACE_REMEDY)
+        require_space(folder, _COMPRESSED * sum(map(image_bytes, open_jobs)), "the prepared images", SPACE_REMEDY)
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
-        for row in tasks.map(_prepare_in_task, fn_args=(to_portable(data_root),)).iter_rows():
+        for row in tasks.map(prepare_in_task, fn_args=(to_portable(data_root),)).iter_rows():
             if row["error"]:
                 raise StoreError(row["error"])
             progress.advance(f"{row['file']}, {row['rows']} images")
@@ -111,14 +114,7 @@ def open_raw(modality: ModalitySpec, data_root: Path) -> Dataset:
     """
     for path in modality.splits.files.values():
         pull(data_root / path)
-    return _open(modality.dataset, data_root, pull)
-
-
-def _open(spec: DatasetSpec, data_root: Path, bring: Callable[[Path], None]) -> Dataset:
-    dataset = open_dataset(spec, data_root)
-    if not dataset.phantom:
-        bring(data_root if spec.loader == "table" else data_root / spec.loader)  # a table may name any file
-    return dataset
+    return open_with(modality.dataset, data_root, pull)
 
 
 def with_division_note(index: Index, modality: ModalitySpec) -> Index:
@@ -146,96 +142,20 @@ def survey_modality(
     return PreparedModality(modality, dataset, index, table, splits, signature, folder)
 
 
-def _jobs(prepared: PreparedModality) -> list[dict[str, Any]]:
-    """Return one job per shard, of plain values, so that Ray can send it to any worker."""
-    spec, labels = prepared.modality.dataset, prepared.index.labels
-    jobs = []
-    for part, rows in prepared.table.groupby("part", sort=True):
-        step = shard_rows(spec.image_size**2 * spec.channels, len(rows))
-        for number, start in enumerate(range(0, len(rows), step)):
-            chunk = rows.iloc[start : start + step]
-            jobs.append(
-                {
-                    "file": f"{part}-{number:05d}.parquet",
-                    "part": str(part),
-                    "folder": to_portable(prepared.folder),
-                    "dataset": {"loader": spec.loader, "image_size": spec.image_size, "channels": spec.channels},
-                    "options": dict(spec.options),
-                    "label_names": list(labels),
-                    "image_ids": chunk["image_id"].tolist(),
-                    "patient_ids": chunk["patient_id"].tolist(),
-                    "locators": chunk["locator"].tolist(),
-                    "labels": chunk[list(labels)].to_numpy(dtype=np.uint8).tolist(),
-                }
-            )
-    return jobs
-
-
-def _image_bytes(job: dict[str, Any]) -> int:
-    return len(job["image_ids"]) * int(job["dataset"]["image_size"]) ** 2 * int(job["dataset"]["channels"])
-
-
-def _prepare_in_task(job: dict[str, Any], data_root: str) -> dict[str, Any]:
-    """Prepare a shard; an error returns as text, because Ray would hide it in a long traceback of its own."""
-    try:
-        return {**_prepare_shard(job, data_root), "error": ""}
-    except RaygridError as error:
-        return {"file": str(job["file"]), "rows": 0, "error": str(error)}
-
-
-def _prepare_shard(job: dict[str, Any], data_root: str) -> dict[str, Any]:
-    """Read, prepare and write the images of one shard; unreadable images become rejects."""
-    spec = DatasetSpec(**job["dataset"], options=job["options"])
-    dataset = _open(spec, from_portable(data_root), _pull_once)
-    images, kept, rejects = [], [], []
-    sizes: Counter[str] = Counter()
-    for position, locator in enumerate(job["locators"]):
-        try:
-            height, width = dataset.source_size(str(locator))
-            images.append(dataset.read(str(locator)))
-        except DataError as error:
-            rejects.append(asdict(Reject(str(job["image_ids"][position]), str(error))))
-            continue
-        kept.append(position)
-        sizes[f"{height} x {width}"] += 1
-    report: dict[str, Any] = {"file": job["file"], "part": job["part"], "rows": len(kept)}
-    report |= {"rejects": rejects, "source_sizes": sizes}
-    if kept:
-        batch = SampleBatch(
-            image_ids=tuple(str(job["image_ids"][i]) for i in kept),
-            patient_ids=tuple(str(job["patient_ids"][i]) for i in kept),
-            labels=np.asarray(job["labels"], dtype=np.uint8)[kept],
-            images=np.stack(images),
-        )
-        path = from_portable(job["folder"]) / job["file"]
-        write_shard(path, list(job["label_names"]), batch)
-        report["sha256"] = checksum(path)  # identifies a cached shard by its pixels
-    write_json(_report_path(job), report)
-    return {"file": f"{from_portable(job['folder']).name}/{job['file']}", "rows": len(kept)}
-
-
-def _report_path(job: dict[str, Any]) -> Path:
-    """Return the path of a shard's report, its counts and rejects, which marks it as done."""
-    return from_portable(job["folder"]) / "shards" / f"{job['file']}.json"
-
-
-def _is_done(job: dict[str, Any]) -> bool:
-    """Whether a shard is complete; a shard with rejects is not, because its files may have been repaired."""
-    path = _report_path(job)
-    if not path.exists():
-        return False
-    report = read_json(path)
-    return not report["rejects"] and exists(from_portable(job["folder"]) / job["file"])
-
-
 def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
-    """Write the splits and, last, the manifest. Raises DataError if too many images were rejected."""
-    reports = [read_json(_report_path(job)) for job in _jobs(prepared)]
+    """Write the splits and, last, the manifest.
+
+    Raises DataError if too many images were rejected, or have labels that an identical image contradicts.
+    """
+    reports = [read_json(report_path(job)) for job in prepared.jobs()]
     rejects = [*prepared.index.rejects, *(Reject(**reject) for report in reports for reject in report["rejects"])]
     total = len(prepared.table) + len(prepared.index.rejects)
     refuse_many(prepared.modality.name, rejects, total, max_rejected_share, prepared.folder.parent)
     usable = _usable(prepared, rejects)
     without = _patients_without_images(prepared, usable)
+    found = findings_of(prepared.table, prepared.splits, prepared.index.labels, reports)
+    refuse_contradictions(prepared.modality.name, found, total, max_rejected_share, prepared.folder.parent)
+    notes = write_findings(found, prepared.folder)
     splits = prepared.folder / "splits.csv"
     write_text(splits, prepared.splits.to_csv(index=False))
     sizes: Counter[str] = Counter()
@@ -251,12 +171,14 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
         "splits_sha256": checksum(splits),
         "unused_patients": int((prepared.splits["part"] == "unused").sum()),
         "source_sizes": dict(sizes.most_common()),
-        "notes": list(prepared.index.notes),
+        "notes": [*prepared.index.notes, *notes],
         "label_meanings": dict(prepared.index.meanings),
         "rejects": [asdict(reject) for reject in rejects],
         "shards": [{key: r[key] for key in ("file", "part", "rows", "sha256")} for r in reports if r["rows"]],
     }
     write_json(prepared.folder / "manifest.json", manifest)
+    for note in notes:
+        tell(f"prepare: {prepared.modality.name}: {note}")
     if rejects:
         tell(
             f"prepare: {prepared.modality.name}: left out {len(rejects)} unusable images, listed in "
