@@ -156,7 +156,8 @@ def _clean_of(block: _Block, targets: Sequence[AnyTarget], test: _Test) -> _Clea
         raise StoreError(
             f"{targets[0].modality}: the clean scores of {names} are incomplete; run the study again to complete them"
         )
-    return _Clean(place, block.auc, block.logits, thresholds_of(test.labels, block.logits))
+    decided = [isinstance(target := targets[t], TargetSpec) and target.answers_decisions for t in place]
+    return _Clean(place, block.auc, block.logits, thresholds_of(test.labels, block.logits, decided))
 
 
 def perceptibility_frame(folder: StudyFolder, modality: str) -> pd.DataFrame:

@@ -2,9 +2,11 @@
 
 AUC measures how well scores order images; a clinic uses one threshold. The threshold gives each target a fixed
 specificity on the clean test images and stays the same under attack. It is chosen on the images that it is applied to,
-so clean sensitivity is slightly optimistic.
+so clean sensitivity is slightly optimistic. A target that answers with decisions has one operating point, its own: the
+threshold lies between yes and no.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +38,15 @@ class Decisions:
     mean_probability: Floats
 
 
-def thresholds_of(labels: NDArray[np.uint8], clean: NDArray[np.float32]) -> NDArray[np.float32]:
+def thresholds_of(
+    labels: NDArray[np.uint8], clean: NDArray[np.float32], decided: Sequence[bool] = ()
+) -> NDArray[np.float32]:
     """Return the logit thresholds, (targets, labels), of `SPECIFICITY` on clean images; a positive lies above.
 
     Args:
         labels: (n, labels) zeros and ones.
         clean: (targets, n, labels) logits.
+        decided: whether each target answers with decisions; its threshold is 0. Empty: none does.
     """
     thresholds = np.full((len(clean), labels.shape[1]), np.nan, dtype=np.float32)
     for label in range(labels.shape[1]):
@@ -49,6 +54,7 @@ def thresholds_of(labels: NDArray[np.uint8], clean: NDArray[np.float32]) -> NDAr
         if negative.shape[1]:
             # the smallest score with this share of negatives at or below it, ties included
             thresholds[:, label] = np.quantile(negative, SPECIFICITY, axis=1, method="inverted_cdf")
+    thresholds[[k for k, decides in enumerate(decided) if decides]] = 0
     return thresholds
 
 

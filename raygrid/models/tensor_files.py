@@ -110,7 +110,8 @@ def _load(path: Path) -> Any:
         objects = f" with objects of {words}" if kind is PICKLE and (words := pickled_in(path).words) else ""
         raise WeightsError(f"{path} is {kind.words}{objects}; expected a state_dict, tensors by name: {kind.remedy}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path, PyTorch would believe the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
         raise _unreadable(path, error) from error
 

@@ -18,13 +18,17 @@ from raygrid.analysis.number_text import fixed
 from raygrid.analysis.operating_point import SPECIFICITY
 from raygrid.analysis.results import StudyResults
 from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
-from raygrid.report import figures
-from raygrid.report.html import Picture, png_picture, render, svg_picture
+from raygrid.report.html import render
 from raygrid.report.label_words import about_sensitivity, words_of_label
+from raygrid.report.target_pictures import curve_pictures, example_pictures
 from raygrid.scoring.examples import TargetExample
 from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, DatasetSpec, TargetSpec
 
 _ARCHITECTURES = {ENSEMBLE: "several together", EXTERNAL: "not trained by raygrid"}
+_OWN_DECISIONS = (
+    "The model answers with decisions, not scores. Its AUC therefore has one operating point: it is the mean of "
+    "sensitivity and specificity at the model's own threshold. These two are exact; no threshold was chosen for them."
+)
 
 
 def page_name(target: TargetSpec) -> str:
@@ -36,11 +40,6 @@ def page_link(one: Assessment) -> dict[str, str]:
     """Return the name of a target, the file name of its page and the headline of the page."""
     target = one.target
     return {"name": f"{target.modality} {target.label}", "page": page_name(target), "headline": headline(one)}
-
-
-def attack_of_examples(one: Assessment) -> tuple[str, AttackSpec] | None:
-    """Return the surrogate, by name, and the attack of the example images; None without an attack."""
-    return (one.surrogates[0].name, one.reference[-1]) if one.surrogates else None
 
 
 def render_target_page(results: StudyResults, one: Assessment, examples: Sequence[TargetExample]) -> str:
@@ -67,6 +66,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         about_sensitivity=about_sensitivity(_with_both_classes(decided), meanings),
         decisions=_decisions(one, meanings),
         specificity=SPECIFICITY,
+        own_decisions=target.answers_decisions,
         damage=[_damage_row(d) for d in one.damage],
         reference=words_of_attacks(one.reference),
         surrogates=_surrogates(results, one),
@@ -74,8 +74,8 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         contrasts=one.paired_differences(),
         received=_received(target, one.study.modality(target.modality).dataset),
         perceptibility=one.perceptibility_of_attacks().to_dict("records"),
-        curves=_curves(one, phantom),
-        pictures=_examples(one, examples, meanings, phantom),
+        curves=curve_pictures(one, phantom),
+        pictures=example_pictures(one, examples, meanings, phantom),
         not_asked=_not_asked(one),
         kind=target.traits.words,
         facts=_facts(results, one),
@@ -140,8 +140,9 @@ def _with_both_classes(decided: pd.DataFrame) -> list[str]:
 
 def _sentences(one: Assessment, meanings: Mapping[str, str]) -> list[str]:
     """The sentences below the headline, each from the numbers of the page."""
+    own = [_OWN_DECISIONS] if one.target.answers_decisions else []
     if one.attacked is None:
-        return []
+        return own
     surrogates, attacked, digits = one.surrogates, one.attacked, _digits(one)
     many = f"{len(surrogates)} look-alikes" if len(surrogates) > 1 else "one look-alike"
     loss = mean_difference([(one.clean, attacked)])
@@ -167,7 +168,7 @@ def _sentences(one: Assessment, meanings: Mapping[str, str]) -> list[str]:
     )
     if one.white_box is not None:
         found.append(f"An attacker who has the model itself leaves {_with_interval(one.white_box)}.")
-    return [*found, *_decisions(one, meanings)[:1]]
+    return [*found, *own, *_decisions(one, meanings)[:1]]
 
 
 def _of_larger_changes(one: Assessment) -> str:
@@ -255,40 +256,6 @@ def _is_converted_last(target: TargetSpec, images: DatasetSpec) -> bool:
     size, channels = target.input.size, target.input.channels
     converts = size not in (0, images.image_size) or channels not in (0, images.channels)
     return converts and (target.traits.is_metered or target.received == "exact")
-
-
-def _curves(one: Assessment, phantom: bool) -> list[Picture]:
-    curve = one.curve()
-    if len(curve) < 2:
-        return []
-    caption = (
-        "AUC against ε, mean over the look-alikes. Solid: adversarial; dashed: the same changes shuffled; dotted: "
-        "clean; bands: 95%."
-    )
-    alt = "Line plot of the model's AUC against epsilon; its numbers are those of the table of damage."
-    return [svg_picture(figures.epsilon_curves(curve, phantom=phantom), alt, caption)]
-
-
-def _examples(
-    one: Assessment, examples: Sequence[TargetExample], meanings: Mapping[str, str], phantom: bool
-) -> list[Picture]:
-    chosen = attack_of_examples(one)
-    if chosen is None or not examples:
-        return []
-    surrogate, attack = chosen
-    rows = []
-    for e in examples:
-        name = _in_prose(e.label, meanings)
-        truth = f"with {name}" if e.truth else f"without {name}"
-        before = f"{truth}: probability {e.clean_probability:.2f}"
-        rows.append((before, f"attacked: probability {e.attacked_probability:.2f}", e.clean, e.attacked))
-    caption = (
-        "Test images before and after the attack, and the amplified change. From the top: the image with the finding "
-        "whose probability fell most, the one without it whose probability rose most, the median with the finding. "
-        f"{attack.name.upper()} at ε = {attack.epsilon:g} through {surrogate}."
-    )
-    alt = "Pairs of images: " + "; ".join(f"{before}, {after}" for before, after, *_ in rows) + "."
-    return [png_picture(figures.attacked_examples(rows, phantom=phantom), alt, caption)]
 
 
 def _not_asked(one: Assessment) -> list[str]:

@@ -1,12 +1,9 @@
 """Networks that raygrid did not train, opened for a study and checked before it starts."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch import Tensor, nn
+from torch import nn
 
 from raygrid.data.images.scale import to_unit_range
-from raygrid.errors import DataError, RaygridError, SpecError, unknown_name
+from raygrid.errors import SpecError, unknown_name
 from raygrid.io.mirror import pull
 from raygrid.models.zoo import load_frozen
 from raygrid.spec import ModelSpec, SurrogateSpec, TargetSpec
@@ -56,33 +53,6 @@ def _pulled(folder: StudyFolder, model: ModelSpec) -> nn.Module:
     return load_frozen(folder, model)
 
 
-class Guarded(nn.Module):
-    """A network that raygrid did not train; its exceptions become errors that name it."""
-
-    def __init__(self, spec: TargetSpec, target: nn.Module) -> None:
-        super().__init__()
-        self._spec, self.target = spec, target
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the network's logits (batch, labels). Raises RaygridError; other exceptions become DataError."""
-        with _named(self._spec):
-            logits: Tensor = self.target(images)
-        return logits
-
-
-@contextmanager
-def _named(target: TargetSpec) -> Iterator[None]:
-    try:
-        yield
-    except RaygridError:
-        raise
-    except Exception as error:  # foreign code can raise anything
-        raise DataError(
-            f"target {target.label!r}: {target.source} raised {type(error).__name__}: {error}; fix the target, or its "
-            "declaration"
-        ) from error
-
-
 def verify_external(folder: StudyFolder, target: TargetSpec, samples: Samples) -> None:
     """Check the answers of a target to the first test images against its declaration.
 
@@ -99,7 +69,6 @@ def verify_external(folder: StudyFolder, target: TargetSpec, samples: Samples) -
     count = max(2, min(target.endpoint.batch_size, samples.num_test))
     pull(samples.folder, without=DEVELOPMENT_FILES)
     images = samples.test_block(0, count).images
-    with _named(target):
-        check_target(target, open_external(folder, target, samples), images)
-        if target.attacked_through:
-            check_surrogate(open_external_surrogate(folder, target, samples), to_unit_range(images))
+    check_target(target, open_external(folder, target, samples), images)
+    if target.attacked_through:
+        check_surrogate(open_external_surrogate(folder, target, samples), to_unit_range(images))

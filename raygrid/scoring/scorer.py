@@ -19,7 +19,7 @@ from raygrid.models.numerics import set_numerics
 from raygrid.models.zoo import load_frozen
 from raygrid.scoring.engine import BlockScores, score_attacked, score_clean
 from raygrid.scoring.model_offload import ModelOffload
-from raygrid.scoring.networks import Guarded, open_external, open_external_surrogate
+from raygrid.scoring.networks import open_external, open_external_surrogate
 from raygrid.spec import AttackSpec, EnsembleSpec, StudySpec, SurrogateSpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import IMAGE_FILES, SampleBatch, Samples
@@ -155,9 +155,9 @@ def _opened(
         verify_card(folder, model, models[model.name], samples)
     for target in folder.study.external_targets(modality):
         if target.name in names:
-            models[target.name] = Guarded(target, open_external(folder, target, samples)).eval()
+            models[target.name] = open_external(folder, target, samples).eval()
         if target.surrogate_key in names:
-            models[target.surrogate_key] = Guarded(target, open_external_surrogate(folder, target, samples)).eval()
+            models[target.surrogate_key] = open_external_surrogate(folder, target, samples).eval()
     return models
 
 

@@ -5,7 +5,7 @@ kind has gradients, it can serve as a surrogate as well.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -64,7 +64,7 @@ TARGET_KINDS: Mapping[str, TargetKind] = {
     "callable": TargetKind(words="a Python function", source=FUNCTION),  # array of images -> array of answers
     "http": TargetKind(words="an HTTP endpoint", source=URL, is_metered=True),
 }
-ANSWERS = ("logit", "probability")
+ANSWERS = ("logit", "probability", "decision")
 RECEIVED = ("exact", "png", "dicom", "jpeg:<quality>")
 EXTERNAL = "external"  # the kind of such a target, or surrogate, in the AUC frame
 
@@ -130,16 +130,17 @@ class AnswerSpec:
     """The meaning of a target's answers.
 
     Attributes:
-        kind: `logit` or `probability`.
+        kind: `logit`, `probability`, or `decision`: the label alone, 0 or 1 for each output, without a score.
         labels: the label of each output, in order: a label of the study, or "" for an output that raygrid ignores.
             Empty: the study's labels in their order.
         exclusive: the outputs are classes of which one is right (a softmax), not independent findings. The logit of a
-            label is then its class against all others. Needs two labels or more.
+            label is then its class against all others. Needs two labels or more. An exclusive `decision` is one whole
+            number, the place of a class in `labels`, from 0.
 
     Raises SpecError if the kind is unknown, or the labels are empty names or have one twice.
     """
 
-    kind: Literal["logit", "probability"] = "logit"
+    kind: Literal["logit", "probability", "decision"] = "logit"
     labels: tuple[str, ...] = ()
     exclusive: bool = False
 
@@ -149,6 +150,10 @@ class AnswerSpec:
         require(not self.labels or bool(named), "labels has no name; name at least one label of the study")
         require(len(set(named)) == len(named), f"labels has a name twice: {named}")
         require(not self.exclusive or len(self.labels) >= 2, "exclusive needs two labels or more; name all outputs")
+
+    def num_outputs(self, labels: Sequence[str]) -> int:
+        """Return the number of values in the answer to one image; `labels` are those of the study."""
+        return 1 if self.kind == "decision" and self.exclusive else len(self.labels or labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +249,11 @@ class TargetSpec:
             f"{who}: weights_entry is {self.weights_entry!r}, but kind {self.kind!r} has no file of weights; remove it",
         )
         require(
+            not self.attacked_through or self.answer.kind != "decision",
+            f"{who} answers with decisions, which have no gradients, but attacked_through needs them; declare its "
+            "logits or probabilities, or remove attacked_through",
+        )
+        require(
             not self.attacked_through or (self.traits.has_gradients and self.input.dtype == "float32"),
             f"{who} of kind {self.kind} and dtype {self.input.dtype} has no gradients, but attacked_through needs "
             f"them; use {' or '.join(_kinds_with_gradients())} with float32, or remove attacked_through",
@@ -269,6 +279,11 @@ class TargetSpec:
     def surrogate_key(self) -> str:
         """Key of its network as a surrogate among the open networks; as a target its key is `name`."""
         return f"surrogate {self.name}"
+
+    @property
+    def answers_decisions(self) -> bool:
+        """Whether its answers are decisions at its own threshold, without scores."""
+        return self.answer.kind == "decision"
 
     @property
     def in_levels(self) -> bool:

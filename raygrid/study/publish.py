@@ -68,7 +68,8 @@ def write_target_pages(results: StudyResults) -> list[Path]:
     """
     if not results.study.targets:
         return []
-    from raygrid.report.target_page import attack_of_examples, page_link, page_name, render_target_page
+    from raygrid.report.target_page import page_link, page_name, render_target_page
+    from raygrid.report.target_pictures import attack_of_examples
     from raygrid.scoring.examples import TargetExample, craft_target_examples
 
     written = []

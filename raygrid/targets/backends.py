@@ -20,6 +20,7 @@ from raygrid.models.checkpoints import read_fitting
 from raygrid.spec import TargetSpec
 from raygrid.store.target_identity import data_files, module_path, target_file
 from raygrid.targets.delivery import deliver
+from raygrid.targets.foreign_errors import in_one_line
 from raygrid.targets.http import open_endpoint
 from raygrid.targets.preprocessing import preprocess, require_input_shape, to_array
 from raygrid.targets.torch_export import load_program
@@ -174,10 +175,10 @@ def import_function(spec: TargetSpec) -> Callable[..., Any]:
     module, _, name = spec.source.partition(":")
     try:
         function: Any = getattr(importlib.import_module(module), name)
-    except Exception as error:  # a module may raise anything when it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything when it is imported, or end as a script
         raise WeightsError(
-            f"target {spec.label!r}: {spec.source} cannot be imported ({type(error).__name__}: {error}); check that it "
-            "can be imported on every node"
+            f"target {spec.label!r}: {spec.source} cannot be imported ({in_one_line(error)}); check that it can be "
+            "imported on every node"
         ) from error
     if not callable(function):
         raise SpecError(f"target {spec.label!r}: {spec.source} is a {type(function).__name__}; expected a function")

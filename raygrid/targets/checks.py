@@ -15,6 +15,8 @@ from raygrid.targets.target import ExternalTarget
 _SUM_TOLERANCE = 0.01  # an endpoint may round its probabilities
 _NEIGHBOUR_TOLERANCE = 1e-3
 _NUM_ALONE = 2  # images that are sent again, each alone
+_ENOUGH = 8  # images of an endpoint that show whether it gives decisions; it gets only two more
+_NUM_BETWEEN, _NUM_ROUNDS = 7, 4  # images between two others, each time between nearer ones
 
 
 def check_target(spec: TargetSpec, target: ExternalTarget, images: NDArray[np.uint8], *, device: str = "cpu") -> None:
@@ -35,13 +37,83 @@ def check_target(spec: TargetSpec, target: ExternalTarget, images: NDArray[np.ui
     sent = to_unit_range(few, device)
     rows = target.answers(sent)
     to_logits(target.who, rows, spec.answer, target.columns)
+    _require_no_decisions(target, rows, sent)
     _require_sums(target.who, spec, rows)
     if (rows == rows[0]).all():
         _require_answers_to_vary(target, rows, sent)
     if spec.answer.kind == "logit" and like_probabilities(rows):
-        _require_logits(target, sent)
+        _require_logits(target, rows, sent)
     if not spec.traits.is_metered:  # kept answers are looked up by image, so they could not differ
         _require_independent(target, rows, sent)
+
+
+def _require_no_decisions(target: ExternalTarget, rows: NDArray[np.float64], sent: Tensor) -> None:
+    """Raise DataError if a target that declares scores gives decisions: 0 or 1 (-1 or 1), also between two images.
+
+    The probabilities of a sure classifier can round to exactly 0 and 1, but they pass through other values between two
+    images with different answers.
+    """
+    spec = target.spec
+    if spec.answer.kind == "decision" or not _like_decisions(rows):
+        return
+    if spec.traits.is_metered:
+        pair = _different_pair(rows)
+        if len(rows) < _ENOUGH or pair is None or spec.answer.kind == "logit":  # logits get two images elsewhere
+            return
+        seen = target.answers(_between(sent[pair[0]], sent[pair[1]], 2))
+    else:
+        seen = _answers_between(target, rows, sent)
+    if len(seen) and _like_decisions(np.concatenate([rows, seen])):
+        raise _decisions_instead_of_scores(target, rows)
+
+
+def _like_decisions(rows: NDArray[np.float64]) -> bool:
+    return bool(np.isin(rows, (0, 1)).all() or np.isin(rows, (-1, 1)).all())
+
+
+def _answers_between(target: ExternalTarget, rows: NDArray[np.float64], sent: Tensor) -> NDArray[np.float64]:
+    """Return answers to images between two with different answers, nearer and nearer to the change; or to none."""
+    pair = _different_pair(rows)
+    if pair is None:  # all the same
+        sent = torch.cat([sent[:1], _black_and_white(sent)])
+        rows = target.answers(sent)
+        pair = _different_pair(rows)
+    if pair is None:
+        return rows[:0]
+    ends, found = (sent[pair[0]], sent[pair[1]]), []
+    for _ in range(_NUM_ROUNDS):
+        path = torch.cat([ends[0][None], _between(*ends, _NUM_BETWEEN), ends[1][None]])
+        answers = target.answers(path)
+        found.append(answers)
+        changes = np.flatnonzero((answers[1:] != answers[:-1]).any(axis=1))
+        if not len(changes):  # the answers depend on the batch; another check finds this
+            break
+        ends = (path[changes[0]], path[changes[0] + 1])
+    return np.concatenate(found)
+
+
+def _different_pair(rows: NDArray[np.float64]) -> tuple[int, int] | None:
+    """Return the positions of the first row and of the first one that differs from it; None if there is none."""
+    others = np.flatnonzero((rows != rows[0]).any(axis=1))
+    return (0, int(others[0])) if len(others) else None
+
+
+def _between(one: Tensor, other: Tensor, count: int) -> Tensor:
+    """Return `count` images evenly between two, without them."""
+    shares = torch.linspace(0, 1, count + 2, device=one.device)[1:-1]
+    return torch.stack([torch.lerp(one, other, float(share)) for share in shares])
+
+
+def _decisions_instead_of_scores(target: ExternalTarget, rows: NDArray[np.float64]) -> DataError:
+    spec = target.spec
+    values = "-1 or 1" if (rows == -1).any() else "0 or 1"
+    remedy = "Declare kind='decision' in its AnswerSpec" if values == "0 or 1" else "Return 0 or 1, kind='decision'"
+    if spec.answer.exclusive:
+        remedy += ", without exclusive"
+    return DataError(
+        f"{target.who}: every answer is exactly {values}, as decisions are; expected scores ({spec.answer.kind}). "
+        f"{remedy}"
+    )
 
 
 def _require_sums(who: str, spec: TargetSpec, rows: NDArray[np.float64]) -> None:
@@ -67,7 +139,7 @@ def _require_answers_to_vary(target: ExternalTarget, rows: NDArray[np.float64], 
         )
 
 
-def _require_logits(target: ExternalTarget, sent: Tensor) -> None:
+def _require_logits(target: ExternalTarget, rows: NDArray[np.float64], sent: Tensor) -> None:
     """Raise DataError if answers to extreme images lie in [0, 1] as well.
 
     All logits of a briefly trained network can lie in [0, 1], but with extreme images only probabilities stay there.
@@ -76,7 +148,10 @@ def _require_logits(target: ExternalTarget, sent: Tensor) -> None:
     amplify = spec.received == "exact" and spec.input.dtype == "float32" and spec.traits.is_bare_network
     gains = (-EXTREME_GAIN, EXTREME_GAIN)
     extreme = torch.cat([sent[:2] * gain for gain in gains]) if amplify else _black_and_white(sent)
-    if like_probabilities(target.answers(extreme)):
+    answers = target.answers(extreme)
+    if like_probabilities(answers):
+        if _like_decisions(np.concatenate([rows, answers])) and len(rows) >= _ENOUGH:
+            raise _decisions_instead_of_scores(target, rows)
         raise DataError(
             f"{target.who}: every answer is from 0 to 1, as probabilities are; expected logits. Declare "
             "kind='probability' in its AnswerSpec (the AUC stays the same)"

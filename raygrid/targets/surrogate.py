@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from raygrid.errors import DataError, SpecError
+from raygrid.errors import DataError, SpecError, WeightsError
 from raygrid.spec import TargetSpec
 from raygrid.targets.backends import BACKENDS, Context, NetworkTarget, TorchBackend, run_in_batches
+from raygrid.targets.foreign_errors import named_errors
 from raygrid.targets.outputs import differentiable_logits, label_columns
 from raygrid.targets.preprocessing import preprocess, require_channels
 
@@ -23,17 +24,21 @@ class ExternalSurrogate(nn.Module):
         self.spec, self.network, self.batch = spec, opened.network, opened.batch
         self.who = f"surrogate {spec.label!r}"
         self.columns = label_columns(self.who, spec.answer, labels)
-        self.num_outputs = len(spec.answer.labels or labels)
+        self.num_outputs = spec.answer.num_outputs(labels)
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, labels), float32, in the study's order of labels.
 
-        Raises DataError if the network has another number of outputs.
+        Raises DataError if the network has another number of outputs, or raises an exception of its own.
         """
         # in the network's own precision, even if the study crafts in another: in bfloat16 a probability is soon 1
-        with torch.autocast(images.device.type, enabled=False):
+        with named_errors(self.spec), torch.autocast(images.device.type, enabled=False):
             answers = run_in_batches(self.network, preprocess(images.float(), self.spec.input), self.batch)
+        if not isinstance(answers, Tensor):
+            raise DataError(
+                f"{self.who} answered with a {type(answers).__name__}; expected one tensor: return the logits alone"
+            )
         if answers.shape == (len(images),) and self.num_outputs == 1:
             answers = answers[:, None]
         if answers.shape != (len(images), self.num_outputs):
@@ -62,9 +67,10 @@ def open_surrogate(spec: TargetSpec, *, labels: Sequence[str], channels: int, im
     if not isinstance(backend, TorchBackend):
         raise SpecError(f"{who} is {spec.traits.words}, which has no gradients; declare it without attacked_through")
     require_channels(who, spec.input, channels)
-    num_outputs = len(spec.answer.labels or labels)
+    num_outputs = spec.answer.num_outputs(labels)
     context = Context(channels=channels, image_size=image_size, num_outputs=num_outputs)
-    return ExternalSurrogate(spec, backend.open(spec, context), labels)
+    with named_errors(spec, WeightsError):
+        return ExternalSurrogate(spec, backend.open(spec, context), labels)
 
 
 def check_surrogate(surrogate: ExternalSurrogate, images: Tensor) -> None:
@@ -76,7 +82,7 @@ def check_surrogate(surrogate: ExternalSurrogate, images: Tensor) -> None:
     Raises SpecError if the gradient is missing, zero or not finite.
     """
     leaf = images.detach().clone().requires_grad_()
-    with torch.enable_grad():
+    with named_errors(surrogate.spec), torch.enable_grad():
         logits = surrogate(leaf)
         one = logits[:, 0].sum()  # the sum over exclusive classes can be constant
         found = torch.autograd.grad(one, leaf, allow_unused=True)[0] if logits.requires_grad else None

@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from raygrid.errors import WeightsError
 from raygrid.spec import TargetSpec
 from raygrid.targets.backends import BACKENDS, Ask, Context
+from raygrid.targets.foreign_errors import named_errors
 from raygrid.targets.outputs import label_columns, parse_answers, to_logits
 from raygrid.targets.preprocessing import require_channels
 
@@ -25,20 +27,23 @@ class ExternalTarget(nn.Module):
         self.spec, self.ask = spec, ask
         self.who = f"target {spec.label!r}"
         self.columns = label_columns(self.who, spec.answer, labels)
-        self.num_outputs = len(spec.answer.labels or labels)
+        self.num_outputs = spec.answer.num_outputs(labels)
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, labels), float32 on the CPU, in the study's order of labels.
 
-        Raises DataError if the answers do not match the declaration.
+        Raises DataError if the answers do not match the declaration, or the target raises an exception of its own.
         """
         return torch.from_numpy(to_logits(self.who, self.answers(images), self.spec.answer, self.columns))
 
     def answers(self, images: Tensor) -> NDArray[np.float64]:
-        """Return the target's answers as they are, logits or probabilities: (batch, outputs)."""
+        """Return the target's answers as they are, (batch, outputs): logits, probabilities or decisions.
+
+        Raises RaygridError, which names the target, for any exception of it.
+        """
         # in the target's own precision, even if the study scores in another
-        with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
+        with named_errors(self.spec), torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
             given = self.ask(images.float())
         return parse_answers(self.who, given, len(images), self.num_outputs)
 
@@ -61,6 +66,7 @@ def open_target(
     if kept answers cannot be read.
     """
     require_channels(f"target {spec.label!r}", spec.input, channels)
-    num_outputs = len(spec.answer.labels or labels)
+    num_outputs = spec.answer.num_outputs(labels)
     context = Context(channels=channels, image_size=image_size, num_outputs=num_outputs, answers_dir=answers_dir)
-    return ExternalTarget(spec, BACKENDS[spec.kind].open(spec, context), labels)
+    with named_errors(spec, WeightsError):
+        return ExternalTarget(spec, BACKENDS[spec.kind].open(spec, context), labels)

@@ -126,6 +126,7 @@ def test_safetensors_with_metadata_and_shared_tensors(tmp_path: Path) -> None:
     require_whole(read_tensors(tmp_path / "a.safetensors"))
     (tmp_path / "a.safetensors").rename(tmp_path / "a.pt")
     require_whole(read_tensors(tmp_path / "a.pt"))  # by its content, not its name
+    require_whole(read_tensors(written(tmp_path / "b.safetensors", WEIGHTS)))
     network = nn.ModuleDict({"one": nn.Linear(2, 2), "two": nn.Linear(2, 2)})
     network["two"].weight = network["one"].weight
     save_model(network, str(tmp_path / "tied.safetensors"))
