@@ -17,7 +17,7 @@ from raygrid.analysis.frames import MIXED
 from raygrid.analysis.tables import LEARNED_BOUND, default_epsilon
 from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.errors import DataError
-from raygrid.spec import MODEL, AttackSpec, StudySpec, TargetSpec, init_label
+from raygrid.spec import MODEL, AttackSpec, StudySpec, TargetSpec, displayed, init_label
 from raygrid.store.query_budget import QueryCell
 
 _DATA = {
@@ -291,4 +291,4 @@ def _word(column: str, level: str) -> str:
         return words_of_init(level)
     if column == "surrogate_split":
         return words_of_data(level)
-    return level.upper() if column == "attack" else level
+    return displayed(level) if column == "attack" else level

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from raygrid.spec import Margins, init_label
+from raygrid.spec import Margins, displayed, init_label
 
 Kind = Literal["above", "below", "alike"]
 Cells = Mapping[int, pd.DataFrame]  # the paper's tables by number
@@ -85,15 +85,15 @@ def _about_degree(table: pd.DataFrame, modality: str, margins: Margins) -> Itera
         mine = [e for e in epsilons if ((here["attack"] == attack) & (here["epsilon"] == e)).any()]
         if len(mine) > 1:
             first, last = (cell(w, "adversarial", attack, e) for w, e in ((1, mine[0]), (-1, mine[-1])))
-            text = f"{attack.upper()}: AUC at ε = {mine[0]:g} less AUC at ε = {mine[-1]:g}"
+            text = f"{displayed(attack)}: AUC at ε = {mine[0]:g} less AUC at ε = {mine[-1]:g}"
             yield Statement("C1", modality, text, (first, last), "above", margins.difference)
         for epsilon in mine:
             shuffled = cell(1, "control", attack, epsilon), cell(-1, "adversarial", attack, epsilon)
-            text = f"{attack.upper()}, ε = {epsilon:g}: AUC of the control less that of the attack"
+            text = f"{displayed(attack)}, ε = {epsilon:g}: AUC of the control less that of the attack"
             yield Statement("C2", modality, text, shuffled, "above", margins.difference)
         if mine:
             lost = cell(1, "clean"), cell(-1, "control", attack, mine[0])
-            text = f"{attack.upper()}, ε = {mine[0]:g}: AUC lost to the control"
+            text = f"{displayed(attack)}, ε = {mine[0]:g}: AUC lost to the control"
             yield Statement("C2", modality, text, lost, "below", margins.little)
     if {"fgsm", "pgd"} <= set(attacks):
         for epsilon in epsilons:

@@ -3,6 +3,7 @@
 from raygrid.attacks.controls import control as control
 from raygrid.attacks.controls import shuffles as shuffles
 from raygrid.attacks.crafter import Crafter as Crafter
+from raygrid.attacks.crafter import Obstacles as Obstacles
 from raygrid.attacks.ensemble import Ensemble as Ensemble
 from raygrid.attacks.gradients import Bfloat16 as Bfloat16
 from raygrid.attacks.gradients import Scaled as Scaled

@@ -21,9 +21,8 @@ share once (FGSM at any epsilon needs only PGD's first, and so does the first st
 bitwise identical to crafting each attack alone.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +30,37 @@ from torch import Tensor, nn
 from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient
 from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
 from raygrid.attacks.plugins import run_plugin
-from raygrid.data.images.scale import round_to_levels
-from raygrid.errors import SpecError
+from raygrid.attacks.steps import (
+    ball_clips,
+    direction_key,
+    finished,
+    gradient_key,
+    grouped,
+    move_key,
+    next_point,
+    per_image,
+    random_point,
+)
+from raygrid.errors import DataError, SpecError, listed
 from raygrid.spec import AttackSpec
 
-_CLIP_TOLERANCE = 1e-9  # of epsilon: 3 x 0.01 is not 0.03 in binary
-_Key = Callable[[AttackSpec], Hashable]
+
+@dataclass(frozen=True)
+class Obstacles:
+    """The images of a batch that one attack left as they were, and two of the reasons; (batch,) bool each.
+
+    raygrid does not see the gradients of a plug-in: for its attacks both reasons are False everywhere.
+
+    Attributes:
+        unmoved: the adversarial image equals the clean one.
+        zero_gradient: the first gradient is finite and zero everywhere.
+        not_finite_gradient: some gradient had a value that is not finite. Such a value counts as 0 in its step, so the
+            image can have moved all the same.
+    """
+
+    unmoved: Tensor
+    zero_gradient: Tensor
+    not_finite_gradient: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,8 @@ class _Path:
     """A point that some attacks have reached together, with their momentum, variance and random streams.
 
     Attributes:
+        zero: (batch,) bool, images whose first gradient is zero everywhere.
+        not_finite: (batch,) bool, images that had a gradient with values that are not finite. Marked in place.
         momentum: accumulated direction, None before the first step.
         variance: VMI's correction of the next gradient, None before the first step.
         draws: streams of random numbers by purpose.
@@ -51,6 +77,8 @@ class _Path:
 
     point: Tensor
     attacks: list[AttackSpec]
+    zero: Tensor
+    not_finite: Tensor
     momentum: Tensor | None = None
     variance: Scaled | None = None
     draws: dict[str, ImageDraws] = field(default_factory=dict)
@@ -61,13 +89,20 @@ class Crafter:
 
     Attributes:
         num_gradients: gradient evaluations per image so far.
-        zero_gradients: (batch,) bool of the last `craft`: images whose first gradient is zero everywhere.
+        zero_gradients: (batch,) bool of the last `craft`: images whose first gradient is finite and zero everywhere,
+            for every attack that is not a plug-in.
+        obstacles: of the last `craft`, by attack, each known when its images are.
+
+    Args:
+        name: name of the surrogate, for errors.
     """
 
-    def __init__(self, surrogate: nn.Module, *, bfloat16: bool = False) -> None:
+    def __init__(self, surrogate: nn.Module, *, bfloat16: bool = False, name: str = "") -> None:
         self.surrogate = freeze(Bfloat16(surrogate) if bfloat16 else surrogate)
         self.num_gradients = 0
         self.zero_gradients = torch.zeros(0, dtype=torch.bool)
+        self.obstacles: dict[AttackSpec, Obstacles] = {}
+        self._name = name
 
     def craft(
         self,
@@ -81,19 +116,22 @@ class Crafter:
         """Yield (attack, adversarial images) for every attack, each as soon as it is finished.
 
         A step that cannot leave the epsilon-ball is not clipped to it. Adversarial images have the shape of `images`.
+        A value of a gradient that is not finite counts as 0, and `obstacles` has the image.
 
         Args:
             images: (batch, channel, height, width) in [-1, 1].
             labels: (batch, outputs), 0 or 1.
             seed, image_ids: keys of the random numbers; attacks without random numbers need neither.
 
-        Raises SpecError if an attack draws random numbers and there is not one id per image.
+        Raises SpecError if an attack draws random numbers and there is not one id per image, and DataError, with the
+        surrogate, the attack and the images, if adversarial images are not finite.
         """
         if any(a.draws for a in attacks) and len(image_ids) != len(images):
             raise SpecError(f"{len(image_ids)} image ids for {len(images)} images; attacks that draw need one each")
         own = [a for a in attacks if not a.is_plugin]
         paths = list(_starts(images, own, seed, image_ids))
         self.zero_gradients = torch.full((len(images),), bool(own), device=images.device)
+        self.obstacles = {}
         step = 0
         while paths:
             step += 1
@@ -102,38 +140,63 @@ class Crafter:
                 for moved in self._moves(images, labels, path, step):
                     for attack in moved.attacks:
                         if attack.steps == step:
-                            yield attack, _finished(moved.point, images, attack)
+                            yield attack, self._finished(moved, images, attack, image_ids)
                     unfinished = [a for a in moved.attacks if a.steps > step]
                     if unfinished:
-                        reached.append(_Path(moved.point, unfinished, moved.momentum, moved.variance, moved.draws))
+                        reached.append(replace(moved, attacks=unfinished))
             paths = reached
         for attack in attacks:
             if attack.is_plugin:
                 adversarial, num_gradients = run_plugin(self.surrogate, images, labels, attack)
                 self.num_gradients += num_gradients
-                yield attack, adversarial
+                unseen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+                yield attack, self._finished(_Path(adversarial, [attack], unseen, unseen), images, attack, image_ids)
+
+    def _finished(self, path: _Path, images: Tensor, attack: AttackSpec, image_ids: Sequence[str]) -> Tensor:
+        """Return the adversarial images of an attack, and keep its obstacles."""
+        adversarial = finished(path.point, images, attack)
+        damaged = (~adversarial.isfinite()).any(dim=(1, 2, 3)).nonzero()[:, 0].tolist()
+        if damaged:
+            names = [repr(image_ids[k]) if image_ids else f"number {k}" for k in damaged]
+            who = f"surrogate {self._name!r}: " if self._name else ""
+            raise DataError(
+                f"{who}{attack.key}: the adversarial image of {listed(names)} is not finite; check the surrogate's "
+                "weights and that image"
+            )
+        unmoved = (adversarial == images).all(dim=(1, 2, 3))
+        self.obstacles[attack] = Obstacles(unmoved, path.zero, path.not_finite)
+        return adversarial
 
     def _moves(self, images: Tensor, labels: Tensor, path: _Path, step: int) -> Iterator[_Path]:
         """Yield the next path of each group of a path's attacks."""
-        for together in _grouped(path.attacks, lambda a: _gradient_key(a, step)):
+        for together in grouped(path.attacks, lambda a: gradient_key(a, step)):
+            here = replace(path, not_finite=path.not_finite.clone())
             numbers = _diversity_numbers(path, together[0])
-            gradient = self._gradient(path, labels, together[0], numbers)
+            gradient = self._gradient(here, labels, together[0], numbers)
             if step == 1:
-                self.zero_gradients &= gradient.values.flatten(1).eq(0).all(dim=1)
-            for alike in _grouped(together, _direction_key):
-                direction, momentum, variance = self._direction(path, labels, alike[0], gradient, numbers, step)
-                for group in _grouped(alike, lambda a: _move_key(a, step)):
-                    point = _moved(images, path.point, direction, group[0], clips=_clips(group[0], step))
-                    yield _Path(point, group, momentum, variance, path.draws)
+                zero = gradient.values.flatten(1).eq(0).all(dim=1) & ~here.not_finite
+                self.zero_gradients &= zero
+                here = replace(here, zero=zero)
+            for alike in grouped(together, direction_key):
+                there = replace(here, not_finite=here.not_finite.clone())
+                direction, momentum, variance = self._direction(there, labels, alike[0], gradient, numbers, step)
+                for group in grouped(alike, lambda a: move_key(a, step)):
+                    point = next_point(images, path.point, direction, group[0], clips=ball_clips(group[0], step))
+                    yield replace(there, point=point, attacks=group, momentum=momentum, variance=variance)
 
     def _gradient(self, path: _Path, labels: Tensor, attack: AttackSpec, numbers: Tensor | None) -> Scaled:
         point = path.point
         if attack.nesterov and path.momentum is not None:
             point = point + attack.alpha * attack.momentum * path.momentum
-        return self._gradient_at(point, labels, attack, numbers)
+        return self._gradient_at(path, point, labels, attack, numbers)
 
-    def _gradient_at(self, point: Tensor, labels: Tensor, attack: AttackSpec, numbers: Tensor | None) -> Scaled:
-        """Return the gradient at a point, summed over the scaled copies of SI-FGSM."""
+    def _gradient_at(
+        self, path: _Path, point: Tensor, labels: Tensor, attack: AttackSpec, numbers: Tensor | None
+    ) -> Scaled:
+        """Return the gradient at a point, summed over the scaled copies of SI-FGSM.
+
+        Values that are not finite are 0, before a sum spreads them; their images are marked in the path.
+        """
         shown = self.surrogate if numbers is None else _Diversified(self.surrogate, numbers, attack.diversity)
         total: Scaled | None = None
         for number in range(attack.scales):
@@ -146,6 +209,8 @@ class Crafter:
                 contrast=0.5**number,
             )
             self.num_gradients += 1
+            one, finite = one.finite_part()
+            path.not_finite.logical_or_(~finite)
             total = one if total is None else total.plus(one)
         assert total is not None  # there is at least one scale
         return total
@@ -161,7 +226,7 @@ class Crafter:
         direction = used.values if attack.smoothing == 1 else smooth(used.values, attack.smoothing)
         if not attack.momentum:
             return direction, None, variance
-        direction = _per_image(direction, direction.abs().mean(dim=(1, 2, 3)))
+        direction = per_image(direction, direction.abs().mean(dim=(1, 2, 3)))
         if path.momentum is not None:
             direction = attack.momentum * path.momentum + direction
         return direction, direction, variance
@@ -173,7 +238,7 @@ class Crafter:
         total: Scaled | None = None
         for _ in range(attack.neighbours):
             near = path.point + path.draws["neighbours"].uniform(path.point) * (attack.spread * attack.epsilon)
-            one = self._gradient_at(near, labels, attack, numbers)
+            one = self._gradient_at(path, near, labels, attack, numbers)
             total = one if total is None else total.plus(one)
         assert total is not None  # asked only of attacks with neighbours
         return total.times(1 / attack.neighbours).plus(gradient, factor=-1)
@@ -196,7 +261,7 @@ def _starts(images: Tensor, attacks: Sequence[AttackSpec], seed: int, image_ids:
 
     An attack that draws has a path of its own, so that its numbers do not depend on the other attacks.
     """
-    for together in _grouped(attacks, lambda a: a if a.draws else None):
+    for together in grouped(attacks, lambda a: a if a.draws else None):
         attack = together[0]
         purposes = {
             "start": attack.random_start,
@@ -204,77 +269,11 @@ def _starts(images: Tensor, attacks: Sequence[AttackSpec], seed: int, image_ids:
             "neighbours": attack.neighbours > 0,
         }
         draws = {purpose: ImageDraws(seed, image_ids, purpose) for purpose, wanted in purposes.items() if wanted}
-        point = _random_point(images, attack, draws["start"]) if attack.random_start else images
-        yield _Path(point, together, draws=draws)
-
-
-def _random_point(images: Tensor, attack: AttackSpec, draws: ImageDraws) -> Tensor:
-    """Return a point of the epsilon-ball around each image, uniform in volume, clipped to [-1, 1]."""
-    if attack.norm == "linf":
-        change = draws.uniform(images) * attack.epsilon
-    else:
-        direction = draws.normal(images)
-        num_values = images[0].numel()
-        radius = draws.numbers(1).to(images.device, images.dtype)[:, 0] ** (1 / num_values) * attack.epsilon
-        change = _per_image(direction, direction.flatten(1).norm(dim=1)) * radius.view(-1, 1, 1, 1)
-    return (images + change).clamp_(-1, 1)
+        point = random_point(images, attack, draws["start"]) if attack.random_start else images
+        nowhere = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        yield _Path(point, together, nowhere, nowhere, draws=draws)
 
 
 def _diversity_numbers(path: _Path, attack: AttackSpec) -> Tensor | None:
     """Return the draw of this step, which all its gradients use."""
     return path.draws["diversity"].numbers(4) if attack.diversity else None
-
-
-def _grouped(attacks: Sequence[AttackSpec], key: _Key) -> list[list[AttackSpec]]:
-    groups: dict[Hashable, list[AttackSpec]] = defaultdict(list)
-    for attack in attacks:
-        groups[key(attack)].append(attack)
-    return list(groups.values())
-
-
-def _gradient_key(attack: AttackSpec, step: int) -> Hashable:
-    """Return the fields in which gradients at one point differ."""
-    lookahead = attack.alpha * attack.momentum if attack.nesterov and step > 1 else 0.0
-    return (lookahead, attack.diversity, attack.scales, attack.targeted, attack.label_weights)
-
-
-def _direction_key(attack: AttackSpec) -> Hashable:
-    """Return the fields in which the uses of one gradient differ."""
-    return (attack.momentum, attack.smoothing, attack.neighbours)
-
-
-def _move_key(attack: AttackSpec, step: int) -> Hashable:
-    """Return the fields in which steps along one direction differ."""
-    # the lookahead of NI-FGSM separates attacks at the next gradient
-    return (attack.norm, attack.alpha, attack.epsilon if _clips(attack, step) else None)
-
-
-def _clips(attack: AttackSpec, step: int) -> bool:
-    # while step * alpha <= epsilon the ball cannot clip; clipping all the same would only round
-    return attack.random_start or step * attack.alpha > attack.epsilon * (1 + _CLIP_TOLERANCE)
-
-
-def _moved(images: Tensor, point: Tensor, direction: Tensor, attack: AttackSpec, *, clips: bool) -> Tensor:
-    """Return the next point of one attack."""
-    if attack.norm == "linf":
-        moved = point + attack.alpha * direction.sign()
-        if clips:
-            moved = torch.minimum(torch.maximum(moved, images - attack.epsilon), images + attack.epsilon)
-        return moved.clamp_(-1, 1)
-    # scaled first: squares of a tiny gradient would vanish
-    direction = _per_image(direction, direction.abs().amax(dim=(1, 2, 3)))
-    moved = point + attack.alpha * _per_image(direction, direction.flatten(1).norm(dim=1))
-    if clips:
-        change = moved - images
-        length = change.flatten(1).norm(dim=1)
-        moved = images + change * (attack.epsilon / length.clamp(min=attack.epsilon)).view(-1, 1, 1, 1)
-    return moved.clamp_(-1, 1)
-
-
-def _per_image(values: Tensor, divisor: Tensor) -> Tensor:
-    """Return each image's values divided by its divisor; an image with divisor 0 stays zero."""
-    return values / torch.where(divisor > 0, divisor, 1).view(-1, 1, 1, 1)
-
-
-def _finished(point: Tensor, images: Tensor, attack: AttackSpec) -> Tensor:
-    return round_to_levels(point, images, attack.epsilon) if attack.eight_bit else point

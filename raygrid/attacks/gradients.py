@@ -31,6 +31,19 @@ class Scaled(NamedTuple):
         """Return the gradient times a number."""
         return Scaled(self.values * factor, self.log_scale)
 
+    def finite_part(self) -> tuple["Scaled", Tensor]:
+        """Return the gradient with 0 for every value that is not finite, and the images without such values, (batch,).
+
+        A finite gradient stays the same, bit for bit.
+        """
+        values, log_scale = self.values, self.log_scale
+        # both extremes are NaN if any value is; their passes are the cheapest that find it
+        finite = values.amax(dim=(1, 2, 3)).isfinite() & values.amin(dim=(1, 2, 3)).isfinite() & log_scale.isfinite()
+        # the lowest scale gives way to that of any finite gradient added to it
+        lowest = torch.finfo(log_scale.dtype).min
+        scale = log_scale.nan_to_num(lowest, lowest, lowest)
+        return Scaled(values.nan_to_num(0.0, 0.0, 0.0), scale), finite
+
 
 class Bfloat16(nn.Module):
     """A network that computes products in bfloat16 and returns float32 logits."""

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from raygrid.analysis.number_text import fixed
 from raygrid.analysis.tables import LEARNED_BOUND
 from raygrid.report.table_text import PHANTOM_NOTICE
+from raygrid.spec import displayed
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def render(template: str, *, phantom: bool, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["fixed"] = fixed
+    environment.filters["displayed"] = displayed
     notice = PHANTOM_NOTICE if phantom else ""
     return environment.get_template(template).render(phantom_notice=notice, bound=LEARNED_BOUND, **values)
 

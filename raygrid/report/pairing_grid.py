@@ -9,7 +9,7 @@ import pandas as pd
 from raygrid.analysis.results import StudyResults
 from raygrid.report.figures import ModelFacts, models_in_order, short_name
 from raygrid.report.model_cards import anchors
-from raygrid.spec import EXTERNAL, MODEL
+from raygrid.spec import EXTERNAL, MODEL, displayed
 
 
 def pairing_grids(results: StudyResults) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def pairing_grids(results: StudyResults) -> list[dict[str, Any]]:
         models, cards = models_in_order(rows), anchors(results, modality)
         chosen = rows[(rows["condition"] == "adversarial") & np.isclose(rows["epsilon"], results.epsilon)]
         for attack, attacked in chosen.groupby("attack"):
-            title = f"{str(modality).capitalize()}, {str(attack).upper()} at ε = {results.epsilon:g}"
+            title = f"{str(modality).capitalize()}, {displayed(str(attack))} at ε = {results.epsilon:g}"
             not_asked = _not_asked(results, modality, f"{attack}@{attacked['epsilon'].iloc[0]}")
             grids.append({"title": title, **_grid(attacked, models, cards, not_asked)})
     return grids

@@ -16,6 +16,7 @@ from raygrid.report.operational import operational_tables
 from raygrid.report.pairing_grid import pairing_grids
 from raygrid.report.study_pictures import Examples, study_pictures
 from raygrid.report.target_page import page_link
+from raygrid.report.unmoved import unmoved_sentences
 from raygrid.spec import Margins
 
 TITLES = {1: "Table 1: perturbation degree", 2: "Table 2: pre-training", 3: "Table 3: disparity"}
@@ -70,6 +71,7 @@ def _provenance(results: StudyResults) -> dict[str, Any]:
         "fingerprints": results.folder.sample_signatures,
         "counts": {name: samples.manifest["counts"] for name, samples in results.samples.items()},
         "notes": {name: samples.manifest.get("notes", []) for name, samples in results.samples.items()},
+        "unmoved": {name: unmoved_sentences(results, name) for name in results.samples},
         "zero_gradient_share": {
             name: facts["num_zero_gradients"] / facts["num_attacked"]
             for name, facts in results.transfer.items()

@@ -10,6 +10,7 @@ from raygrid.analysis import tables
 from raygrid.analysis.results import StudyResults
 from raygrid.report import figures
 from raygrid.report.html import Picture, png_picture, svg_picture
+from raygrid.spec import displayed
 
 Examples = Mapping[str, Mapping[str, NDArray[Any]]]  # modality → row label → image
 
@@ -46,7 +47,7 @@ def _heat_maps(results: StudyResults) -> list[Picture]:
     for modality in results.tables[1]["modality"].unique():
         for attack in attacks:
             figure = figures.heat_map(results.zoo_auc, modality, attack, epsilon, phantom=results.record.phantom)
-            caption = f"{modality.capitalize()}, {attack.upper()} at ε = {epsilon:g}: AUC of every pairing."
+            caption = f"{modality.capitalize()}, {displayed(attack)} at ε = {epsilon:g}: AUC of every pairing."
             alt = f"{caption} Surrogates in rows, targets in columns, white-box references hatched."
             found.append(svg_picture(figure, alt, caption))
     return found

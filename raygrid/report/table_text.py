@@ -6,7 +6,7 @@ import pandas as pd
 
 from raygrid.analysis.tables.cells import LEARNED_BOUND
 from raygrid.errors import DataError
-from raygrid.spec import init_label
+from raygrid.spec import displayed, init_label
 
 PHANTOM_NOTICE = "Generated phantoms: not medical evidence"
 
@@ -27,6 +27,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "ε": r"$\varepsilon$",
     "×": r"$\times$",
+    "²": r"$^{2}$",
 }
 
 
@@ -167,7 +168,7 @@ def _place_in_table3(cell: dict[Any, Any]) -> tuple[str, str]:
 def _column(table_number: int, cell: dict[Any, Any]) -> str:
     if table_number > 1:
         return str(cell["modality"])
-    return f"{cell['attack'].upper()} ε = {cell['epsilon']:g}" if cell["attack"] else ""
+    return f"{displayed(cell['attack'])} ε = {cell['epsilon']:g}" if cell["attack"] else ""
 
 
 def _strings(table_number: int, cells: pd.DataFrame, intervals: bool) -> tuple[list[str], list[list[str]]]:

@@ -21,8 +21,9 @@ from raygrid.data.images.scale import GREY_LEVELS_PER_UNIT
 from raygrid.report.html import render
 from raygrid.report.label_words import about_sensitivity, words_of_label
 from raygrid.report.target_pictures import curve_pictures, example_pictures
+from raygrid.report.unmoved import unmoved_sentences
 from raygrid.scoring.examples import TargetExample
-from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, DatasetSpec, TargetSpec
+from raygrid.spec import ENSEMBLE, EXTERNAL, AttackSpec, DatasetSpec, TargetSpec, displayed
 
 _ARCHITECTURES = {ENSEMBLE: "several together", EXTERNAL: "not trained by raygrid"}
 _OWN_DECISIONS = (
@@ -77,6 +78,7 @@ def render_target_page(results: StudyResults, one: Assessment, examples: Sequenc
         curves=curve_pictures(one, phantom),
         pictures=example_pictures(one, examples, meanings, phantom),
         not_asked=_not_asked(one),
+        unmoved=unmoved_sentences(results, target.modality, target),
         kind=target.traits.words,
         facts=_facts(results, one),
         attacks=study.transfer.attacks,
@@ -130,7 +132,7 @@ def words_of_budget(attack: AttackSpec) -> str:
 
 def words_of_attacks(attacks: Sequence[AttackSpec]) -> str:
     """Return the names of attacks with one epsilon, and that epsilon."""
-    return f"{' and '.join(a.name.upper() for a in attacks)} at ε = {attacks[0].epsilon:g}" if attacks else "none"
+    return f"{' and '.join(displayed(a.name) for a in attacks)} at ε = {attacks[0].epsilon:g}" if attacks else "none"
 
 
 def _with_both_classes(decided: pd.DataFrame) -> list[str]:
@@ -180,7 +182,7 @@ def _of_larger_changes(one: Assessment) -> str:
     most = max(larger, key=lambda d: (d.epsilon, -d.adversarial.value))
     (attack,) = (a for a in one.study.transfer.attacks if (a.name, a.epsilon) == (most.attack, most.epsilon))
     left = _with_interval(most.adversarial, _digits(one))
-    return f" With the largest change studied, {words_of_budget(attack)}, {attack.name.upper()} leaves {left}."
+    return f" With the largest change studied, {words_of_budget(attack)}, {displayed(attack.name)} leaves {left}."
 
 
 def _in_prose(label: str, meanings: Mapping[str, str]) -> str:
@@ -205,7 +207,7 @@ def _decisions(one: Assessment, meanings: Mapping[str, str]) -> list[str]:
 
 def _damage_row(damage: Damage) -> dict[str, Any]:
     return {
-        "attack": damage.attack.upper(),
+        "attack": displayed(damage.attack),
         "epsilon": damage.epsilon,
         "grey_levels": damage.epsilon * GREY_LEVELS_PER_UNIT,
         "num_surrogates": damage.num_surrogates,
@@ -264,7 +266,7 @@ def _not_asked(one: Assessment) -> list[str]:
     for attack in one.study.transfer.attacks:
         names = sorted(surrogate for surrogate, key in one.not_asked if key == attack.key)
         if names:
-            found.append(f"{attack.name.upper()} at ε = {attack.epsilon:g} through {len(names)}: {', '.join(names)}")
+            found.append(f"{displayed(attack.name)} at ε = {attack.epsilon:g} through {len(names)}: {', '.join(names)}")
     return found
 
 

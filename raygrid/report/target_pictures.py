@@ -7,7 +7,7 @@ from raygrid.report import figures
 from raygrid.report.html import Picture, png_picture, svg_picture
 from raygrid.report.label_words import words_of_label
 from raygrid.scoring.examples import TargetExample
-from raygrid.spec import AttackSpec, TargetSpec
+from raygrid.spec import AttackSpec, TargetSpec, displayed
 
 
 def attack_of_examples(one: Assessment) -> tuple[str, AttackSpec] | None:
@@ -53,7 +53,7 @@ def example_pictures(
     )
     caption = (
         f"Test images before and after the attack, and the amplified change. From the top: {extremes}, the median with "
-        f"the finding. {attack.name.upper()} at ε = {attack.epsilon:g} through {surrogate}."
+        f"the finding. {displayed(attack.name)} at ε = {attack.epsilon:g} through {surrogate}."
     )
     alt = "Pairs of images: " + "; ".join(f"{before}, {after}" for before, after, *_ in rows) + "."
     return [png_picture(figures.attacked_examples(rows, phantom=phantom), alt, caption)]

@@ -13,7 +13,7 @@ from raygrid.io.mirror import pull
 from raygrid.models.numerics import set_numerics
 from raygrid.models.zoo import load_frozen
 from raygrid.scoring.networks import open_members
-from raygrid.spec import AttackSpec, Case, EnsembleSpec, ModelSpec, SurrogateSpec, TargetSpec
+from raygrid.spec import AttackSpec, Case, EnsembleSpec, ModelSpec, SurrogateSpec, TargetSpec, displayed
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
 from raygrid.store.scores import probabilities, read_logits
@@ -59,7 +59,7 @@ def craft_examples(
         seed=folder.study.seed,
         image_ids=block.image_ids[position],
     )
-    shown = {CLEAN_LABEL: image, **{f"{a.name.upper()} ε = {a.epsilon:g}": made for a, made in crafted}}
+    shown = {CLEAN_LABEL: image, **{f"{displayed(a.name)} ε = {a.epsilon:g}": made for a, made in crafted}}
     return {name: batch[0].permute(1, 2, 0).numpy() for name, batch in shown.items()}
 
 

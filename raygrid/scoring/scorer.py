@@ -84,7 +84,7 @@ class Scorer:
         study, unit, begun = self._folder.study, file.unit, time.monotonic()
         targets = self._models.in_turn(file.tile.names)
         if unit.surrogate is None:
-            scores = score_clean(targets, block, study.transfer, device=self._device)
+            scores = score_clean(targets, block, study.transfer, device=self._device, target_names=file.tile.names)
         else:
             transfer = replace(study.transfer, attacks=file.tile.attacks)
             scores = score_attacked(
@@ -96,6 +96,8 @@ class Scorer:
                 device=self._device,
                 at_once=self._models.swaps,
                 in_levels=_positions_in_levels(study, file),
+                surrogate_name=unit.surrogate.name,
+                target_names=file.tile.names,
             )
         spent = [file.tile.names[k] for k, error in scores.failed.items() if isinstance(error, BudgetSpentError)]
         if spent:
@@ -116,6 +118,8 @@ class Scorer:
             "num_images": len(block),
             "num_gradients": scores.num_gradients,
             "num_zero_gradients": scores.num_zero_gradients,
+            "unmoved": scores.unmoved,
+            "not_finite_gradients": scores.not_finite_gradients,
             "bfloat16_change": scores.bfloat16_change,
             "adversarial_sha256": scores.adversarial_sha256,
             "device": self._device,

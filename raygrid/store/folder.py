@@ -24,7 +24,7 @@ from raygrid.errors import StoreError
 from raygrid.hashing import digest
 from raygrid.io.files import read_json
 from raygrid.io.mirror import display_path, local_dir, pull
-from raygrid.spec import AnyTarget, ModelSpec, StudySpec, SurrogateSpec, TargetSpec
+from raygrid.spec import AnyTarget, ModelSpec, StudySpec, SurrogateSpec, TargetSpec, displayed
 from raygrid.store.log import LOG_FILE
 from raygrid.store.provenance import RECORD_FILE, StudyRecord, read_declaration, read_record
 from raygrid.store.results import Results
@@ -215,7 +215,7 @@ class StudyFolder:
             "Folder": display_path(self.path),
             "Modalities": ", ".join(m.name for m in self.study.studied),
             "Models": f"{trained} of {len(self.study.models)} trained",
-            "Attacks": ", ".join(dict.fromkeys(a.name.upper() for a in self.study.transfer.attacks)),
+            "Attacks": ", ".join(dict.fromkeys(displayed(a.name) for a in self.study.transfer.attacks)),
             "Results": "results/report.html" if self.results.has("auc") else "none yet",
         }
         cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())

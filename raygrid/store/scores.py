@@ -3,7 +3,7 @@
 One row per image, target, attack, epsilon and condition. Columns: image_id, target, attack, epsilon, condition (all
 dictionary-encoded but epsilon), logits (one float32 per output); modality and surrogate are part of the path, as hive
 partitions. The file's metadata (key `raygrid`, JSON) records its origin: signature, hashes of the adversarial batches,
-gradient counts, seconds. Every page has a checksum.
+counts of gradients and of images left unmoved, seconds. Every page has a checksum.
 
 STUDY/perceptibility/ has the same folders: the perceptibility of each change, one row per image and case, no targets.
 """
@@ -26,6 +26,7 @@ from raygrid.store.units import ScoreFile, Unit, score_files
 
 _METADATA_KEY = b"raygrid"
 _ROW_BYTES = (2, 4)  # of a score on disk, fixed and per output; measured on the demo: 5.8 with one output
+_UNMOVED = ("images", "zero_gradient", "not_finite_gradient", "in_levels")
 _PERCEPTIBILITY_BYTES = 16  # of one row on disk; measured on the demo: 15.9
 
 
@@ -194,9 +195,10 @@ def cases_of(study: StudySpec, surrogate: SurrogateSpec | None) -> list[Case]:
 
 
 def transfer_facts(units: Sequence[Unit]) -> dict[str, Any]:
-    """Return counts over the score files of these units: gradients, zero-gradient images, seconds.
+    """Return counts over the score files of these units: gradients, images that attacks left unmoved, seconds.
 
-    A unit crafted again for a new target counts its images once, but all its gradients and seconds.
+    A unit crafted again for a new target counts its images once, but all its gradients and seconds. `unmoved` has the
+    counts by attack, as `unmoved_by_attack` returns them.
     """
     done = [files for files in score_files(units) if files]
     facts = [[read_metadata(file.path) for file in files] for files in done]
@@ -206,5 +208,28 @@ def transfer_facts(units: Sequence[Unit]) -> dict[str, Any]:
         "num_attacked": sum(int(f[0]["num_images"]) for f in attacked),
         "gradients_per_image": sum(int(f["num_gradients"]) for f in attacked[0]) if attacked else 0,
         "num_zero_gradients": sum(max(int(f["num_zero_gradients"]) for f in files) for files in attacked),
+        "unmoved": unmoved_by_attack(attacked),
         "seconds": sum(float(f["seconds"]) for files in facts for f in files),
     }
+
+
+def unmoved_by_attack(units: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, int]]:
+    """Return, by the attack's key, how many images the attack left as they were, and why.
+
+    Counts: `attacked` images in all; `images` that equal the clean ones, those among them whose gradient was zero
+    everywhere (`zero_gradient`) or not finite (`not_finite_gradient`); images that reach targets of whole grey levels
+    unchanged (`in_levels`); all images with a gradient that is not finite, moved or not (`any_not_finite_gradient`).
+
+    Args:
+        units: metadata of the score files of each unit. Files of older versions lack these counts and are left out.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for files in units:
+        for key in dict.fromkeys(key for file in files for key in file.get("unmoved", {})):
+            of_key = [file for file in files if key in file.get("unmoved", {})]
+            counts = found.setdefault(key, {"attacked": 0, **dict.fromkeys(_UNMOVED, 0), "any_not_finite_gradient": 0})
+            counts["attacked"] += int(of_key[0]["num_images"])
+            for name in _UNMOVED:  # files of one unit hold the same images, so their counts are not added
+                counts[name] += max(int(file["unmoved"][key].get(name, 0)) for file in of_key)
+            counts["any_not_finite_gradient"] += max(int(file["not_finite_gradients"][key]) for file in of_key)
+    return found

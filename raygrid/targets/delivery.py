@@ -33,7 +33,16 @@ def deliver(images: Tensor, spec: TargetSpec) -> Tensor:
 
 
 def to_levels(images: Tensor) -> NDArray[np.uint8]:
-    """Return images in [-1, 1] as grey levels, rounded to nearest: uint8 (batch, height, width, channel)."""
+    """Return images in [-1, 1] as grey levels, rounded to nearest: uint8 (batch, height, width, channel).
+
+    Raises DataError if a value is not finite: as a byte it would be black.
+    """
+    damaged = (~images.isfinite()).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+    if damaged:
+        raise DataError(
+            f"image number {damaged[0]} of a batch has values that are not finite, so no file can hold it; check the "
+            "surrogate that it was crafted through"
+        )
     levels = ((images + 1) * GREY_LEVELS_PER_UNIT).round_().clamp_(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

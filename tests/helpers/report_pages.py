@@ -28,7 +28,9 @@ class PageResults(StudyResults):
 
     not_asked: NotAsked = field(default_factory=dict)
     transfer: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=lambda: {"eye": {"num_attacked": 10000, "num_zero_gradients": 123, "seconds": 77.0}}
+        default_factory=lambda: {
+            "eye": {"num_attacked": 10000, "num_zero_gradients": 123, "unmoved": {}, "seconds": 77.0}
+        }
     )
 
 

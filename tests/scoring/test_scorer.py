@@ -77,7 +77,10 @@ def test_each_image_is_crafted_once_per_surrogate_whatever_the_number_of_targets
     assert seen[b"gradients"] == 52 * samples.num_test * num_surrogates
     images = to_unit_range(samples.test_block(0, samples.num_test).images)
     assert {seen[image.numpy().tobytes()] for image in images} == {num_surrogates}
-    assert transfer_facts(zoo.units("toy"))["gradients_per_image"] == 52
+    facts = transfer_facts(zoo.units("toy"))
+    assert facts["gradients_per_image"] == 52
+    assert set(facts["unmoved"]) == {a.key for a in TRANSFER.attacks}
+    assert {counts["attacked"] for counts in facts["unmoved"].values()} == {samples.num_test * num_surrogates}
 
 
 def test_decisions_and_perceptibility_accompany_the_aucs(zoo: StudyFolder, crafted) -> None:

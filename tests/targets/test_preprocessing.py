@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raygrid.data.images.decode import decode_image
 from raygrid.data.images.scale import round_towards, to_unit_range
+from raygrid.errors import DataError
 from raygrid.spec import AnswerSpec, InputSpec
 from raygrid.targets.delivery import deliver, encode, to_levels
 from raygrid.targets.outputs import to_logits
@@ -75,6 +76,15 @@ def test_rounding_leaves_whole_grey_levels_unchanged() -> None:
     moved = np.clip(levels.astype(int) + np.random.default_rng(2).integers(-8, 9, levels.shape), 0, 255)
     clean, changed = to_unit_range(levels), to_unit_range(moved.astype(np.uint8))
     assert torch.equal(to_levels_of(round_towards(clean, changed)), to_levels_of(changed))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_value_that_is_not_finite_becomes_no_grey_level(value: float) -> None:
+    images = torch.zeros(3, 1, 4, 4)
+    assert to_levels(images).max() == 128
+    images[1, 0, 2, 2] = value
+    with pytest.raises(DataError, match="image number 1 of a batch has values that are not finite"):
+        to_levels(images)
 
 
 def to_levels_of(images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from raygrid.report.figures.canvas import COLOURS, CYCLE, GREY, INK, legend_below, new_figure
+from raygrid.spec import displayed
 
 
 def epsilon_curves(cells: pd.DataFrame, *, phantom: bool = False) -> Figure:
@@ -48,7 +49,7 @@ def damage_against_perceptibility(table: pd.DataFrame, *, phantom: bool = False)
             style: dict[str, Any] = {"color": colours[str(attack)]}
             adversarial = condition == "adversarial"
             style |= {"linestyle": "-" if adversarial else "--", "marker": "o" if adversarial else "x"}
-            axes.plot(line["ssim"], 100 * line["relative_auc"], label=f"{str(attack).upper()}, {condition}", **style)
+            axes.plot(line["ssim"], 100 * line["relative_auc"], label=f"{displayed(str(attack))}, {condition}", **style)
         axes.set(title=modality, xlabel="SSIM to the clean image\n(1 = identical)")
         axes.invert_xaxis()
         axes.grid(alpha=0.3)
@@ -98,6 +99,6 @@ def _curve_legend(cells: pd.DataFrame) -> list[Line2D]:
         colour, marker = COLOURS.get(attack, GREY), "o" if attack == "fgsm" else "s"
         dashes: list[tuple[str, Literal["-", "--"]]] = [("adversarial", "-"), ("control (shuffled)", "--")]
         for condition, dash in dashes:
-            label = f"{attack.upper()}, {condition}"
+            label = f"{displayed(attack)}, {condition}"
             handles.append(Line2D([], [], color=colour, linestyle=dash, marker=marker, markersize=4, label=label))
     return [*handles, Line2D([], [], color=INK, linestyle=":", label="clean (bands: 95% intervals)")]

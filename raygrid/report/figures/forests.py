@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from raygrid.analysis.tables import LEARNED_BOUND
 from raygrid.report.figures.canvas import COLOURS, CYCLE, GREY, INK, legend_below, new_figure
 from raygrid.report.figures.model_order import models_in_order, short_name
-from raygrid.spec import EXTERNAL
+from raygrid.spec import EXTERNAL, displayed
 
 
 def beside_published(beside: pd.DataFrame, table: int, *, phantom: bool = False) -> Figure:
@@ -110,7 +110,7 @@ def _words_of(cell: Mapping[Any, Any]) -> str:
     if cell["condition"] == "clean":
         return f"clean, {cell['target_init']}"
     parts = {
-        1: (cell["attack"].upper(), f"ε {cell['epsilon']:g}", cell["condition"]),
+        1: (displayed(cell["attack"]), f"ε {cell['epsilon']:g}", cell["condition"]),
         2: (f"{cell['target_init']} ← {cell['surrogate_init']}",),
         3: (cell["architecture"], cell["surrogate_split"]),
     }

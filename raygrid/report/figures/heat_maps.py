@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raygrid.report.figures.canvas import GREY, OUTLINE, legend_below, new_figure
 from raygrid.report.figures.model_order import ModelFacts, models_in_order, short_name
-from raygrid.spec import EXTERNAL, MODEL
+from raygrid.spec import EXTERNAL, MODEL, displayed
 
 
 def heat_map(
@@ -41,7 +41,7 @@ def heat_map(
     marked |= {*zip(holding["surrogate"].astype(str), holding["target"].astype(str), strict=True)}
     width, height = (3.6 + 0.52 * max(len(models), 4) for models in (targets, surrogates))
     figure = new_figure(
-        width + 1.2, height + 0.5, phantom, title=f"{modality}: {attack.upper()} at ε = {epsilon:g}, {condition}"
+        width + 1.2, height + 0.5, phantom, title=f"{modality}: {displayed(attack)} at ε = {epsilon:g}, {condition}"
     )
     axes = figure.subplots()
     values = matrix.to_numpy(dtype=float)
