@@ -141,6 +141,23 @@ def test_a_hole_of_zeros_is_found_wherever_it_is(kind: str, length: int) -> None
             require_whole_jpeg(Path("x"), content[:start] + bytes(length) + content[start + length :])
 
 
+@pytest.mark.parametrize(("length", "least"), [(1, 0.2), (20, 0.6), (200, 0.9)])
+def test_the_documented_share_of_changed_passages_is_found(length: int, least: float) -> None:
+    found, tried = 0, 0
+    for options in KINDS.values():
+        content = stream(**options)
+        generator = np.random.default_rng(length)
+        for start in generator.integers(800, len(content) - length - 2, 40):
+            damaged = bytearray(content)
+            damaged[start : start + length] = generator.integers(1, 200, length, np.uint8).tobytes()
+            tried += 1
+            try:
+                require_whole_jpeg(Path("x"), bytes(damaged))
+            except DamagedFileError:
+                found += 1
+    assert found / tried >= least
+
+
 def test_a_progressive_file_without_its_last_scans_is_found() -> None:
     content = stream(progressive=True)
     scans = [place for place in range(len(content)) if content[place : place + 2] == SCAN]
