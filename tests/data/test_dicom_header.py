@@ -60,7 +60,7 @@ def test_bits_beyond_bits_stored_are_left_out_and_told(tmp_path, values, rle):
 @pytest.mark.parametrize("values", [RAMP, SIGNED], ids=["unsigned", "signed"])
 def test_bits_beyond_bits_stored_are_left_out_after_any_decoder(tmp_path, values, syntax):
     stored = ((values.view(np.uint16) & 0x0FFF) | GARBAGE).view(values.dtype)
-    # What the decoder is given, and gives, is the same here: none is installed for every transfer syntax.
+    # A decoder that gives the same values for every transfer syntax: not every one has a decoder installed.
     path = write_dicom(tmp_path / "x.dcm", stored, syntax=syntax, frames=[_frame(syntax, 8, 8)], **TWELVE)
     decoder = SimpleNamespace(is_available=True, as_array=lambda dataset, **options: (stored, {}))
     pretended = SimpleNamespace(pixels=SimpleNamespace(get_decoder=lambda syntax: decoder))

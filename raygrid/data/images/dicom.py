@@ -3,8 +3,8 @@
 Steps, in this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or else the file's first window or else the range
 from the darkest to the brightest pixel; inversion of MONOCHROME1. A user's window replaces the file's.
 
-`dicom_header` checks what the header says, `dicom_pixels` decodes and holds the bytes against it, `dicom_grey` and
-`dicom_tables` turn stored values into levels.
+`dicom_header` checks the header against itself, `dicom_pixels` decodes and holds the bytes against the header,
+`dicom_grey` and `dicom_tables` turn stored values into levels.
 """
 
 import logging

@@ -16,7 +16,7 @@ _PLAIN_START, _BOXED_START = b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 
 @dataclass(frozen=True)
 class Codestream:
-    """What a compressed frame says of itself; `colour` is RGB, YBR or empty where it has no mark of it.
+    """The header of a compressed frame; `colour` is RGB, YBR or empty where the frame has no mark of it.
 
     `is_converted` is true if Pillow gives RGB, whatever the frame stores: it does so for frames with an Adobe mark.
     """

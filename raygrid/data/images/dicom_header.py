@@ -1,4 +1,4 @@
-"""What a DICOM header says about its pixels, checked before anything is decoded.
+"""The elements of a DICOM header that describe its pixels, checked before anything is decoded.
 
 A header is a claim: each element that decides how values are read is either usable or refused by name here.
 """
@@ -20,7 +20,7 @@ JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{last}" for last in (90, 91, 201, 202, 203))  # the last three: HTJ2K
 CORRECT = "correct the header, or export the image again"
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-_SQUARE_WITHIN = 0.01  # of the ratio of two spacings: they are rounded
+_SQUARE_WITHIN = 0.02  # of the ratio of two spacings: they are rounded
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 
@@ -121,7 +121,7 @@ def _require_one_inversion(path: Path, dataset: Any, kind: str) -> None:
 def require_square_pixels(path: Path, datasets: Sequence[Any]) -> None:
     """Check the proportions of a pixel in a file's data set and its functional groups.
 
-    Raises DataError if PixelAspectRatio or a spacing has two different values (spacings: by more than 1 %).
+    Raises DataError if PixelAspectRatio or a spacing has two different values (spacings: by more than 2 %).
     """
     for dataset in datasets:
         ratio = decimals(path, dataset, "PixelAspectRatio")

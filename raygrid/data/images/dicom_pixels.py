@@ -1,7 +1,7 @@
 """The stored values of a DICOM image, after a check of the bytes against the header.
 
-pydicom decodes. What its decoders do not check is checked here: the number of bytes, the fragments of a compressed
-frame, the frame's own size, depth and colour, and bits beyond BitsStored.
+pydicom decodes. This module checks the rest: the number of bytes, the fragments of a compressed frame, the frame's own
+size, depth and colour, and bits beyond BitsStored.
 """
 
 import re
@@ -152,7 +152,7 @@ def _items(path: Path, content: bytes) -> list[bytes]:
 
 
 def _require_frame(path: Path, frame: bytes, header: PixelFormat) -> Codestream | None:
-    """Return what the frame says of itself, None for RLE, which says nothing. Raises if it contradicts the header."""
+    """Return the frame's own header, None for RLE, which has none. Raises DataError if it contradicts the file's."""
     if header.syntax in JPEG_2000:
         stream = read_jpeg_2000(path, frame)
     elif header.syntax in JPEG_8_OR_12_BIT + JPEG_LOSSLESS + JPEG_LS:
@@ -198,7 +198,7 @@ def _decompressed(
 
 
 def _require_colour(path: Path, header: PixelFormat, stream: Codestream) -> None:
-    """Raise DataError if the colour of a frame cannot be what the header says."""
+    """Raise DataError if the colour of a frame contradicts the header, and neither can be preferred."""
     is_rgb, in_rgb = header.kind == "RGB", stream.colour == "RGB"
     got = ""
     if header.syntax in JPEG_2000:
