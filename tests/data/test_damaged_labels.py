@@ -195,6 +195,16 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         _replace("table.csv", b",,\nimage,patient,mass\nwhole.png,2,1\n"),
         r"row 1: .*; delete the empty rows above the names of the columns",
     ),
+    "table: blanks between the values": (
+        "table",
+        _replace("table.csv", b"image patient mass\nwhole.png 2 1\n"),
+        r"row 1: .*; separate the values by commas instead of ' '",
+    ),
+    "table: comment above": (
+        "table",
+        _replace("table.csv", b"# of 2019\nimage,patient,mass\nwhole.png,2,1\n"),
+        r"row 1: .*got \['# of 2019'\].*; delete the lines above the names of the columns",
+    ),
     "table: a name twice but for blanks": (
         "table",
         _replace("table.csv", b"image,patient,mass, mass \nwhole.png,2,1,0\n"),
@@ -349,7 +359,7 @@ def test_damage_inside_a_pcam_chunk_is_found_when_it_is_read(data_root):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_line_ends_and_empty_rows_after_the_last_one_are_harmless(data_root, end):
-    rows = [b"\xef\xbb\xbfimage , patient,mass", b"", b"whole.png, 2 , 1", b",,", b" , ,", b"", b",,", b""]
+    rows = [b"\xef\xbb\xbf\xef\xbb\xbfimage , patient,mass", b"", b"whole.png, 2 , 1", b",,", b" , ,", b"", b",,", b""]
     (data_root / "table.csv").write_bytes(end.join(rows))
     table = open_small("table", data_root, 1, **OPTIONS["table"]).index().table
     assert table[["image_id", "patient_id", "mass"]].to_numpy().tolist() == [["whole.png", "2", 1]]

@@ -64,7 +64,7 @@ def rows_of(
     number, empty = 1, 0
     reader = csv.reader(lines, strict=True)  # else a stray quote swallows rows in silence
     try:
-        header = [name.strip() for name in next(reader, [])]
+        header = [name.replace("\ufeff", "").strip() for name in next(reader, [])]  # joined files have a second mark
         places = {name: header.index(name) for name in require_columns(f"{path}, row 1", header, columns, optional)}
         while True:
             number = reader.line_num + 1
@@ -113,7 +113,9 @@ def _hint(absent: str, header: Sequence[str]) -> str:
     line = ",".join(header)
     if line.lower().startswith("sep="):
         return " delete this line, which only Excel reads, and separate the values by commas"
-    for mark in ";\t|":
+    if line.startswith("#"):
+        return " delete the lines above the names of the columns"
+    for mark in ";\t| " if len(header) == 1 else ";\t|":
         if absent in (name.strip(' "') for name in line.split(mark)):
             return f" separate the values by commas instead of {mark!r}"
     if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in header):

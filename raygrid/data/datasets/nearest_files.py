@@ -5,11 +5,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+_NFC = partial(unicodedata.normalize, "NFC")
 _DIGITS = re.compile(r"\d+")
 _MOST_FILES = 500_000  # of a folder that are looked at
 _MOST_COMPARED = 20_000  # names, for those of similar letters; equal names are found among any number
@@ -31,6 +32,14 @@ class NearestFiles:
         stem = _stem(parts[-1])
         found = self._by_stem.get(stem) or self._similar(stem)
         return min(found, key=lambda p: (-_num_equal_ends(parts, _parts(p)), p), default="")
+
+    def sentence(self, path: str) -> str:
+        """Return "the nearest file there is ..." for a message; "" if none is near."""
+        near = self.nearest(path)
+        if not near:
+            return ""
+        looks_equal = near != path and _NFC(near) == _NFC("".join(c for c in path if unicodedata.category(c) != "Cf"))
+        return f"the nearest file there is {near!r}" + ", in another encoding of its letters" * looks_equal
 
     def _similar(self, stem: str) -> list[str]:
         """Return the files of similar names; other digits mean another image, which a user must not take for this."""
@@ -59,7 +68,8 @@ class NearestFiles:
 
 def _parts(path: str) -> list[str]:
     """Return the parts of a path in one spelling of slashes, encodings, letters and accents."""
-    plain = unicodedata.normalize("NFC", unquote(path.replace("\\", "/"))).casefold()
+    visible = "".join(c for c in unquote(path.replace("\\", "/")) if unicodedata.category(c) != "Cf")
+    plain = _NFC(visible).casefold()
     return [part.strip() for part in PurePosixPath(plain).parts if part.strip(" /")]
 
 

@@ -122,17 +122,15 @@ class TableDataset:
             first_place[image] = place
             size = size_of(self._path.parent / image)
             if reason := unusable_file(self._path.parent / image, size, _REMEDY):
-                near = files.nearest(image) if size is None else ""
-                rejects.append(
-                    Reject(image, f"{reason} ({place}{f'; the nearest file there is {near!r}' if near else ''})")
-                )
+                near = files.sentence(image) if size is None else ""
+                rejects.append(Reject(image, f"{reason} ({place}{'; ' * bool(near)}{near})"))
             else:
                 rows.append((image, image, f"image file, {size} bytes", patient, *row))
         if not first_place:
             raise DataError(f"{self._path}: expected a row for each image, got only a header; add rows")
         notes = patients.check()
-        near = files.nearest(rejects[0].image_id) if len(rejects) == len(first_place) else ""
-        advice = f"{_ADVICE} The nearest file there is {near!r}." if near else _ADVICE
+        near = files.sentence(rejects[0].image_id) if len(rejects) == len(first_place) else ""
+        advice = f"{_ADVICE} For {rejects[0].image_id}, {near}." if near else _ADVICE
         kept = require_some_images(rejects, len(first_place), self._path.parent, advice)
         columns = ["image_id", "locator", "content", "patient_id", "part", *self._labels]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(self._labels, np.uint8))
