@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid.data.datasets.image_arrays import check_classes, is_one_hot
-from raygrid.data.datasets.medmnist_classes import CLASSES, DISEASE, set_of
+from raygrid.data.datasets.medmnist_classes import CLASSES, DISEASE, OF_COLUMNS, set_of
 from raygrid.errors import DataError, SpecError, listed
 
 Labels = Mapping[str, NDArray[np.int64]]  # part -> (n, columns)
@@ -47,18 +47,30 @@ def task_of(path: Path, labels: Labels, names: tuple[str, ...], positive: tuple[
     groups, columns, notes = _columns(path, labels, positive, width) if width > 1 else _classes(path, labels, positive)
     names = _names(path, names, groups, positive, "label" if width > 1 else "class")
     of_set = set_of(path)
-    known = CLASSES.get(of_set, ())
-    if max(max(group) for group in groups) >= len(known):  # not the published archive
-        known = ()
+    known, note = _known(of_set, labels, width)
     if known:
         _check_names(of_set, known, names, groups)
     meanings = {n: _meaning(group, known, width > 1) for n, group in zip(names, groups, strict=True)}
-    notes += (_note(of_set, known, meanings, groups, positive),)
+    notes += (
+        note,
+        _note(of_set, known, meanings, groups, positive),
+    )
     told = {name: meaning for name, meaning in meanings.items() if meaning and meaning != name.replace("_", " ")}
     return Task(names, columns, told, tuple(note for note in notes if note))
 
 
 _Groups = tuple[tuple[int, ...], ...]  # per output, the classes (or the column) that it is 1 for
+
+
+def _known(of_set: str, labels: Labels, width: int) -> tuple[tuple[str, ...], str]:
+    """Return the meanings of the classes of a set; none, and a note, if the archive is not as published."""
+    meanings = CLASSES.get(of_set, ())
+    count = width if width > 1 else 1 + max(int(table.max()) for table in labels.values())
+    if not meanings or (count == len(meanings) and (width > 1 or of_set != OF_COLUMNS)):
+        return meanings, ""
+    has = f"{count} {'label columns' if width > 1 else 'classes'}"
+    wanted = f"{len(meanings)} {'label columns' if of_set == OF_COLUMNS else 'classes'}"
+    return (), f"the archive has the name of {of_set}, but {has} instead of {wanted}, so their meanings are not known"
 
 
 def _columns(

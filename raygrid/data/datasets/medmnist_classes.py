@@ -38,6 +38,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "OrganCMNIST": _ORGANS,
     "OrganSMNIST": _ORGANS,
 }
+OF_COLUMNS = "ChestMNIST"  # the set whose labels are columns, since an image can have several findings
 # the class with the disease in the sets of two classes
 DISEASE = {"PneumoniaMNIST": 1, "BreastMNIST": 0}
 
