@@ -10,10 +10,12 @@ With the gradient G(x) = grad_x J(f(x), y) of the loss J of the surrogate f, the
     PGD      g_t = G(x_t)                                                   Madry et al. 2018
     MI-FGSM  g_t = mu g_{t-1} + G(x_t) / mean |G(x_t)|                      Dong et al. 2018, with the sum for the mean
     NI-FGSM  MI-FGSM with G(x_t + alpha mu g_{t-1})                         Lin et al. 2020
-    SI-FGSM  sum over i of the gradients of J(f(x_t / 2^i), y) for G(x_t)   Lin et al. 2020
+    SI-NI-FGSM  sum over i of the gradients of J(f(x / 2^i), y) for G(x)    Lin et al. 2020
     VMI-FGSM G(x_t) + v_{t-1} for G(x_t) in MI-FGSM,                        Wang and He 2021
              v_t = mean over i of G(x_t + r_i) - G(x_t), r_i uniform in a box of half side `spread` * epsilon
-    DI-FGSM, TI-FGSM                                                        see raygrid.attacks.input_transforms
+    M-DI²-FGSM, TI-MI-FGSM                                                  see raygrid.attacks.input_transforms
+
+docs/reference/attacks.md lists where each differs from its paper and from its authors' code.
 
 Attacks that start at the image itself share one path until they differ: in the kind of gradient, in its use, in the
 step size, or at the first step at which a budget clips. Crafter computes a gradient that several attacks
@@ -193,7 +195,7 @@ class Crafter:
     def _gradient_at(
         self, path: _Path, point: Tensor, labels: Tensor, attack: AttackSpec, numbers: Tensor | None
     ) -> Scaled:
-        """Return the gradient at a point, summed over the scaled copies of SI-FGSM.
+        """Return the gradient at a point, summed over the scaled copies of SI-NI-FGSM.
 
         Values that are not finite are 0, before a sum spreads them; their images are marked in the path.
         """

@@ -84,7 +84,7 @@ def loss_gradient(
         images: x, (batch, channel, height, width) in [-1, 1].
         labels: y, (batch, outputs), 0 or 1.
         targeted, label_weights: as for `logit_seed`.
-        contrast: factor of the images; SI-FGSM's 1 / 2^i.
+        contrast: factor of the images; SI-NI-FGSM's 1 / 2^i.
     """
     images = images.detach().requires_grad_(True)
     logits = surrogate(images if contrast == 1 else images * contrast)

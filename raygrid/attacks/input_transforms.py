@@ -45,7 +45,7 @@ def diversify(images: Tensor, numbers: Tensor, probability: float) -> Tensor:
         numbers: (batch, 4) in [0, 1): whether to shrink, how much, how far right, how far down.
         probability: p.
 
-    Source: DI-FGSM, Xie et al. 2019, which takes the gradient of J(T(x; p), y).
+    Source: DI²-FGSM, Xie et al. 2019, which takes the gradient of J(T(x; p), y).
     """
     numbers = numbers.to(images.device, images.dtype)
     shrinks = numbers[:, 0] < probability

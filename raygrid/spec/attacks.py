@@ -84,7 +84,7 @@ class AttackSpec:
         momentum: decay of the accumulated direction, at least 0; 0 accumulates nothing (MI-FGSM: Dong et al. 2018).
         nesterov: take the gradient at the point that momentum leads to; needs `momentum` (NI-FGSM: Lin et al. 2020).
         diversity: probability, 0 to 1, of shrinking an image by up to a tenth and moving it before a gradient
-            (DI-FGSM: Xie et al. 2019).
+            (DI²-FGSM: Xie et al. 2019).
         smoothing: side of the Gaussian kernel that smooths the gradient, an odd number of pixels; 1 does not smooth
             (TI-FGSM: Dong et al. 2019).
         scales: number of copies of the image, with 1, 1/2, 1/4, ... of its contrast, whose gradients are added; at

@@ -94,7 +94,7 @@ def test_files_written_before_the_counts_existed_give_a_page() -> None:
 
 @pytest.fixture
 def momentum() -> StudySpec:
-    """Return a study whose second attack is DI-FGSM with momentum, under its persisted name."""
+    """Return a study with attacks whose persisted names leave out their momentum."""
     attacks = (attack("fgsm", 0.02), attack("di_fgsm", 0.02), attack("ti_fgsm", 0.02, suffix="8bit", eight_bit=True))
     return replace(small_study(MODELS), transfer=TransferSpec(attacks=attacks))
 
