@@ -12,6 +12,7 @@ from PIL import Image
 from raygrid.data.damage import DamagedFileError
 from raygrid.data.images.decode import decode_image
 from raygrid.data.images.jpeg import require_whole_jpeg
+from raygrid.errors import DataError
 
 RNG = np.random.default_rng(1)
 SMOOTH = np.asarray(
@@ -170,8 +171,30 @@ def test_a_progressive_file_without_its_last_scans_is_found() -> None:
     require_whole_jpeg(Path("x"), content)
 
 
-def test_a_stream_that_the_second_decoder_cannot_read_must_have_its_end() -> None:
-    content = stream().replace(b"\xff\xc0", b"\xff\xc5", 1)  # hierarchical: no decoder reads it
+@pytest.mark.parametrize("kind", [0xC3, 0xC5, 0xC7, 0xCB, 0xF7], ids=lambda kind: f"{kind:x}")
+def test_of_a_stream_that_cannot_be_decoded_here_the_end_is_checked(monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
+    content = stream().replace(b"\xff\xc0", bytes([0xFF, kind]), 1)  # lossless, hierarchical, JPEG-LS
+    monkeypatch.setattr("simplejpeg.decode_jpeg", None)  # it writes behind its buffer for lossless streams
     require_whole_jpeg(Path("x"), content)
     with pytest.raises(DamagedFileError, match="got a JPEG image without its end"):
         require_whole_jpeg(Path("x"), content[:-2])
+
+
+def test_a_stream_of_12_bits_is_checked() -> None:
+    content = stream(mode="L").replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc1\0\x0b\x0c", 1)
+    assert b"\xff\xc1" in content
+    require_whole_jpeg(Path("x"), content)
+    with pytest.raises(DamagedFileError, match="got damaged JPEG data"):
+        require_whole_jpeg(Path("x"), DAMAGE["hole of zeros"](content))
+
+
+def test_a_stream_that_claims_too_many_pixels_is_not_decoded() -> None:
+    content = stream(progressive=True)
+    frame = content.index(b"\xff\xc2") + 5
+    with pytest.raises(DataError, match=r"x: expected at most 150 megapixels, got 65500 x 65500 pixels in the header"):
+        require_whole_jpeg(Path("x"), content[:frame] + (65500).to_bytes(2, "big") * 2 + content[frame + 4 :])
+
+
+@pytest.mark.parametrize("content", [b"", START, b"\xff\x4f\xff\x51" + bytes(90) + END, b"not JPEG"])
+def test_other_content_is_left_to_its_decoder(content: bytes) -> None:
+    require_whole_jpeg(Path("x"), content)

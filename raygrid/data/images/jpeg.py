@@ -8,21 +8,23 @@ parameters of a sequential scan, and bytes after the end.
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import simplejpeg
 
 from raygrid.data.damage import DamagedFileError
+from raygrid.data.images.intensity import MAX_PIXELS, too_large
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _END_MARKER, _SCAN_MARKER = b"\xff\xd9", b"\xff\xda"
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))  # restart markers among them
 _END, _SCAN, _HUFFMAN = 0xD9, 0xDA, 0xC4
 _METADATA = (*range(0xE0, 0xF0), 0xFE)
-_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB)
-_PROGRESSIVE, _LOSSLESS = (0xC2, 0xCA), (0xC3, 0xCB)
+_FRAMES = tuple(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
+_BASELINE, _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
+_DECODED = _SEQUENTIAL + _PROGRESSIVE  # not lossless: simplejpeg writes behind its buffer, as these cannot be shrunk
 _WHOLE_SPECTRUM = bytes((0, 63, 0))  # first and last coefficient of a sequential scan, and bits left out
 
-_BASELINE = (0xC0, 0xC1)
 _ZEROS, _ONES = bytes(64), b"\xff" * 64  # longer than any code, than a block of equal values, and than alignment
 
 # how libjpeg's warnings about pixels begin
@@ -32,14 +34,30 @@ _FILLED = "extraneous bytes before marker 0xd9"
 _EXPECTED = "a complete PNG, JPEG, TIFF or DICOM image"
 
 
+class _Frame(NamedTuple):
+    """Kind (marker) and size in pixels, from the header of a JPEG stream."""
+
+    kind: int
+    height: int
+    width: int
+
+
 def require_whole_jpeg(path: Path, content: bytes) -> None:
     """Check the coded pixels of a JPEG stream: a file, or a frame of a DICOM file that may be followed by padding.
 
-    Changed bytes are not found if the decoder comes back into step before the end, with all pixels decoded.
+    Changed bytes are not found if the decoder comes back into step before the end, with all pixels decoded. Of lossless
+    streams, and of kinds that no decoder here reads, the end marker alone is checked.
 
-    Raises DamagedFileError if the end marker or scans are absent, or if the decoder reports damaged data.
+    Raises DamagedFileError if the end marker or scans are absent, or if the decoder reports damaged data; DataError if
+    the image is too large.
     """
-    cleared = _cleared(content)
+    cleared, frame = _cleared(content)
+    if frame is None or frame.kind not in _DECODED:
+        if cleared.rfind(_END_MARKER) < cleared.rfind(_SCAN_MARKER):
+            raise _damaged(path, "a JPEG image without its end")
+        return
+    if frame.height * frame.width > MAX_PIXELS:
+        raise too_large(path, f"{frame.height} x {frame.width} pixels in the header of a JPEG image")
     warning = _warning(cleared)
     if _FILLED in warning:  # some cameras fill up the scan with zeros; a hole of zeros stands in place of pixels
         scan = cleared.removesuffix(_END_MARKER).rstrip(b"\0")
@@ -86,26 +104,27 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
             return
 
 
-def _cleared(content: bytes) -> bytes:
-    """Return the stream without harmless causes of warnings, and with 8 bits per value.
+def _cleared(content: bytes) -> tuple[bytes, _Frame | None]:
+    """Return the stream without harmless causes of warnings, and its frame; no frame if a stream has none or no scan.
 
-    The coding of 12- and 16-bit values is that of 8 bits, with wider differences; simplejpeg reads 8 bits only.
+    All values then have 8 bits: the coding of 12 bits is the same, with wider differences, and simplejpeg reads 8 only.
     """
-    header = bytearray(content[:2])
-    frame = scan_start = end = 0
+    header, frame = bytearray(content[:2]), None
+    scan_start = end = 0
     for marker, start, stop in _segments(content):
         end = stop if marker == _END else len(content)
         if scan_start or marker in _METADATA:
             continue
         segment = bytearray(content[start:stop])
         if marker in _FRAMES:
-            frame, segment[4:5] = marker, b"\x08"
+            frame = _Frame(marker, int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big"))
+            segment[4:5] = b"\x08"
         if marker == _SCAN:
             scan_start = stop
-            if frame not in _PROGRESSIVE + _LOSSLESS:
+            if frame is not None and frame.kind in _SEQUENTIAL:
                 segment[-3:] = _WHOLE_SPECTRUM
         header += segment
-    return bytes(header) + content[scan_start:end] if scan_start else content
+    return (bytes(header) + content[scan_start:end], frame) if scan_start else (content, None)
 
 
 def _lacks_scans(content: bytes) -> bool:
