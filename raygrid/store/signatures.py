@@ -1,8 +1,10 @@
 """Signatures: hashes of everything that a result depends on (data, code version, study), but not of resources."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
+from raygrid.data.datasets.patients import OPTION
 from raygrid.hashing import Json, digest
 from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
 from raygrid.spec.serialization import to_plain
@@ -30,12 +32,18 @@ def samples_signature(
     return digest(
         {
             "version": SAMPLES_VERSION,
-            "dataset": to_plain(dataset),
+            "dataset": _without_declaration(dataset),
             "splits": {"files": split_files} if split_files else to_plain(splits),
             "seed": seed,
             "index": index_fingerprint,
         }
     )
+
+
+def _without_declaration(dataset: DatasetSpec) -> Json:
+    """Return the data set without `different_patients`, which permits ids and changes none."""
+    options = {name: value for name, value in dataset.options.items() if name != OPTION}
+    return to_plain(replace(dataset, options=options))
 
 
 def model_signature(study: StudySpec, model: ModelSpec, *, samples: str, start: str) -> str:

@@ -15,7 +15,7 @@ from raygrid.study.shards import BLANK
 
 SUSPECTS = "suspect-images.csv"
 _SHOWN = 5  # contradictions in an error message, kinds of observation on the terminal
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)

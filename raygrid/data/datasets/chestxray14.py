@@ -123,7 +123,7 @@ class ChestXray14:
                 continue
             labels = (int(label in found) for label in self._labels)
             rows[name] = (patient, part_of[name], path, f"image file, {size} bytes", *labels)
-        notes = patients.check()
+        patients.check()
         unlabelled = [name for name in part_of if name not in rows and name not in rejects]
         if unlabelled:
             raise DataError(
@@ -138,7 +138,7 @@ class ChestXray14:
             self._labels,
             table.astype(dict.fromkeys(self._labels, np.uint8)),
             kept,
-            notes,
+            patients.notes(),
             different_patients=self._different,
         )
 

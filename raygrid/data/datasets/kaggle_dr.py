@@ -99,13 +99,13 @@ class KaggleDR:
                     rejects[name] = reason
                     continue
                 rows[name] = (patient, "", f"{part}/{file}", f"image file, {size} bytes", int(grade >= _REFERABLE))
-        notes = patients.check()
+        patients.check()
         unusable = [Reject(name, reason) for name, reason in rejects.items()]
         kept = require_some_images(unusable, len(rows) + len(unusable), self._root, _ADVICE)
         columns = ["patient_id", "part", "locator", "content", "referable"]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("image_id").reset_index()
         table = table.astype({"referable": np.uint8})
-        return Index(("referable",), table, kept, notes, _MEANINGS, different_patients=self._different)
+        return Index(("referable",), table, kept, patients.notes(), _MEANINGS, different_patients=self._different)
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ several splits. raygrid does not guess whether such ids are one person. It raise
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from raygrid.errors import DataError, SpecError, listed, unknown_name
 from raygrid.hashing import Json
@@ -28,6 +28,7 @@ _ALIKE = str.maketrans(
 )
 _QUOTED = re.compile("=?\"(.*)\"|'(.*?)'?")  # ="00012" and '00012 make a spreadsheet keep the zeros
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:e([+-]?\d{1,3}))?", re.ASCII)
+_DIGIT = re.compile(r"\d")
 _SEPARATORS = re.compile(r"[\s_\-./\\:,;]+")
 _PADDING = re.compile(r"(?<!\d)0+(?=\d)|(?<=[^\W\d_])-(?=\d)")  # P007, P-7 and P7
 _FILE_SUFFIX = re.compile(r"(?:\.(?:tiff?|ome|svs|ndpi|mrxs|vms|scn|bif|png|jpe?g|dcm|nii|gz|h5|npy))+$")
@@ -48,15 +49,9 @@ def person_key(patient: str) -> str:
     blanks, hyphens, apostrophes and quotes, in characters that no font shows, and, if the id is a whole number, in
     leading zeros and the notations of spreadsheets and floating-point columns: 00012, 12, 12.0, +12, 1.2e1, ="00012".
     """
-    text = patient
-    for _ in range(2):  # letter case can make new sequences to compose, and removed characters can join others
-        text = unicodedata.normalize("NFKC", text).casefold()
-        if not text.isascii():
-            text = "".join(_ascii_digit(c) for c in _INVISIBLE.sub("", text) if unicodedata.category(c) != "Cf")
-            text = unicodedata.normalize("NFKC", text).translate(_ALIKE)
+    text = patient.casefold() if patient.isascii() else _plain(patient)
     text = " ".join(text.split())
-    quoted = _QUOTED.fullmatch(text)
-    if quoted:
+    if text.startswith(("=", '"', "'")) and (quoted := _QUOTED.fullmatch(text)):
         text = (quoted[1] or quoted[2] or "").strip()
     return _whole_number(text) or text
 
@@ -69,12 +64,15 @@ def slide_key(slide: str) -> str:
 
 def is_placeholder(patient: str) -> bool:
     """Return whether an id stands for no person: a word such as `nan`, `N/A` or `unknown`, or only marks."""
-    text = person_key(patient)
-    if text.isalnum() and not text.isalpha():
-        return False  # with a digit: the quick answer for most ids
-    if text in _SHEET_ERRORS or not any(c.isalnum() for c in text):
+    return _is_placeholder(person_key(patient))
+
+
+def _is_placeholder(key: str) -> bool:
+    if _DIGIT.search(key) and "#" not in key:
+        return False  # the quick answer for most ids
+    if key in _SHEET_ERRORS or not any(c.isalnum() for c in key):
         return True
-    return re.sub(r"[\s_\-]", "", text).strip(_MARKS) in _PLACEHOLDERS
+    return re.sub(r"[\s_\-]", "", key).strip(_MARKS) in _PLACEHOLDERS
 
 
 def written_apart(*names: str) -> list[str]:
@@ -116,6 +114,7 @@ class Patients:
         self._named = frozenset(() if declared is True else declared or ())
         self._expected, self._key = expected, key
         self._places: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
 
     def add(self, place: str, patient: str) -> str:
         """Return the id, after its place is noted. Raises DataError if it is empty or a placeholder."""
@@ -123,44 +122,34 @@ class Patients:
             return patient
         if not patient:
             raise DataError(f"{place}: expected {self._expected}, got an empty cell; repair the row")
-        if patient not in self._named and is_placeholder(patient):
+        key = person_key(patient)
+        if patient not in self._named and _is_placeholder(key):
             raise DataError(
                 f"{place}: expected {self._expected}, got {patient!r}, which stands for no person; repair the row, or "
                 f"declare it an id with {OPTION}=[{patient!r}]"
             )
         self._places[patient] = place
+        self._keys[patient] = key if self._key is person_key else self._key(patient)
         return patient
 
-    def check(self) -> tuple[str, ...]:
-        """Return notes about ids that could be one person, such as `P7` and `P007`.
+    def check(self) -> None:
+        """Check that every id is a person of its own.
 
         Raises DataError, with the places of both, if two ids are spellings of one person and neither is declared
         different; SpecError if a declared id does not occur.
         """
         for name in sorted(self._named - self._places.keys()):
             raise SpecError(f"option {OPTION}: {unknown_name('patient', name, self._places)}")
-        if self._declared is True:
-            return ()
-        undeclared = [name for name in self._places if name not in self._named]
-        persons: dict[str, list[str]] = defaultdict(list)
-        for name in undeclared:
-            persons[self._key(name)].append(name)
-        twice = [names for names in persons.values() if len(names) > 1]
-        if twice:
+        if twice := _groups(self._undeclared()):
             raise DataError(
                 f"{len(twice)} {'person has' if len(twice) == 1 else 'persons have'} more than one spelling of their "
                 f"id, and each spelling would be a patient: {self._shown(twice)}; write one spelling for each person, "
                 f"or, if they are different people, name their ids in the option {OPTION}"
             )
-        return self._notes(persons)
 
-    def _notes(self, persons: Iterable[str]) -> tuple[str, ...]:
-        resembling: dict[str, list[str]] = defaultdict(list)
-        spelling = {self._key(name): name for name in self._places}
-        for key in persons:
-            if not key.isdecimal():
-                resembling[_loose(key)].append(spelling[key])
-        pairs = [names for names in resembling.values() if len(names) > 1]
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence about ids that resemble each other less than two spellings do, such as `P7` and `P007`."""
+        pairs = _groups({name: _loose(key) for name, key in self._undeclared().items() if not key.isdecimal()})
         if not pairs:
             return ()
         return (
@@ -168,12 +157,35 @@ class Patients:
             f"{self._shown(pairs)}; if they are one person, write one spelling",
         )
 
+    def _undeclared(self) -> dict[str, str]:
+        """Return id -> key of the ids that are not declared different."""
+        if self._declared is True:
+            return {}
+        return {name: key for name, key in self._keys.items() if name not in self._named}
+
     def _shown(self, groups: Sequence[Sequence[str]]) -> str:
         placed = [
             [f"{text} ({self._places[name]})" for name, text in zip(names, written_apart(*names), strict=True)]
             for names in groups[: _SHOWN + 1]
         ]
         return listed([" and ".join(names) for names in placed], limit=_SHOWN, separator="; ")
+
+
+def _groups(keys: Mapping[str, str]) -> list[list[str]]:
+    """Return the names that share a key, together, in their order."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, key in keys.items():
+        groups[key].append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _plain(text: str) -> str:
+    """Return a text in lower case without invisible characters, in Unicode's shortest form."""
+    for _ in range(2):  # letter case can make new sequences to compose, and removed characters can join others
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text).casefold())
+        text = "".join(_ascii_digit(c) for c in text if unicodedata.category(c) != "Cf")
+        text = unicodedata.normalize("NFKC", text).translate(_ALIKE)
+    return text
 
 
 def _ascii_digit(character: str) -> str:
@@ -197,6 +209,8 @@ def _whole_number(text: str) -> str:
 
 def _loose(key: str) -> str:
     """Return a weaker key: without accents, file suffixes, kinds of separators and padding zeros of any number."""
-    text = "".join(c for c in unicodedata.normalize("NFD", key) if not unicodedata.combining(c))
+    text = key
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
     text = _SEPARATORS.sub("-", _FILE_SUFFIX.sub("", text)).strip("-")
     return _PADDING.sub("", _PADDING.sub("", text))  # the second pass: zeros behind a separator

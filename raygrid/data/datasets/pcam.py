@@ -80,7 +80,9 @@ class PCam:
             )
         slides = Patients(self._different, "a slide id in column 'wsi'", slide_key) if with_slides else None
         table = pd.concat([self._table(part, slides) for part in _PARTS], ignore_index=True)
-        notes = slides.check() if slides else (_NO_SLIDES,)
+        if slides:
+            slides.check()
+        notes = slides.notes() if slides else (_NO_SLIDES,)
         meanings = {"metastasis": "metastatic tissue in the centre of the patch"}
         return Index(("metastasis",), table, notes=notes, meanings=meanings, different_patients=self._different)
 

@@ -128,13 +128,13 @@ class TableDataset:
                 rows.append((image, image, f"image file, {size} bytes", patient, *row))
         if not first_place:
             raise DataError(f"{self._path}: expected a row for each image, got only a header; add rows")
-        notes = patients.check()
+        patients.check()
         near = files.sentence(rejects[0].image_id) if len(rejects) == len(first_place) else ""
         advice = f"{_ADVICE} For {rejects[0].image_id}, {near}." if near else _ADVICE
         kept = require_some_images(rejects, len(first_place), self._path.parent, advice)
         columns = ["image_id", "locator", "content", "patient_id", "part", *self._labels]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(self._labels, np.uint8))
-        return Index(self._labels, table, kept, notes, different_patients=self._different)
+        return Index(self._labels, table, kept, patients.notes(), different_patients=self._different)
 
     @with_remedy(_REMEDY)
     def read(self, locator: str) -> NDArray[np.uint8]:
