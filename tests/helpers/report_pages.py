@@ -52,6 +52,7 @@ def page_results(
         made_by = {"versions": {"torch": "9.9"}, "git_commit": "c0ffee" * 6}
         write_json(folder.path / "study.json", {"phantom": phantom, **made_by})
         manifest = {"title": "eyes", "labels": ["finding"], "counts": {"test": {"images": 1234}}, "shards": []}
+        manifest["notes"] = ["2 of 9 test images are <also> in development"]
         manifest |= {} if meanings is None else {"label_meanings": dict(meanings)}
         write_json(folder.samples_dir("eye") / "manifest.json", manifest)
         _write_model(folder, trained)

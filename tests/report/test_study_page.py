@@ -149,6 +149,7 @@ def test_provenance_is_shown(page):
         "77 s",
         f"zoo/eye/{MODELS[0].name}-",
         "FGSM",
+        "eye: 2 of 9 test images are <also> in development",
     ):
         assert fact in text
 

@@ -129,6 +129,7 @@ def test_the_page_says_what_was_received_seen_and_not_said(shown: str) -> None:
     assert "A good result does not show that the system is safe" in shown
     assert "clinic.model:predict" in shown
     assert "feedfeed" in shown
+    assert "Notes on the data 2 of 9 test images are <also> in development" in shown
     assert "with lesion: probability 0.93, attacked: probability 0.12" in page()
 
 
