@@ -24,6 +24,16 @@ _SHOWN = 200  # characters of a reply in a message
 _KEPT = "every answer is kept; run the same command again"
 
 
+class _Session(requests.Session):
+    """A session that never looks behind a redirect: requests would read its whole body, without a limit, and unpack it.
+
+    The URL of a redirect is read from the headers of the reply, like any other header.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None, that is, no target."""
+
+
 class HttpClient:
     """Sends requests to the URL of a target. Raises SpecError if the variable of the token is not set."""
 
@@ -34,7 +44,7 @@ class HttpClient:
         self._rate_limiter = RateLimiter(spec.source, spec.endpoint.requests_per_second, sleep=sleep)
         self._sleep = sleep
         self._jitter = random.Random()  # no result depends on it
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.headers["Accept-Encoding"] = "identity"  # so that the size limit counts the bytes received
         self._session.auth = self._authorise  # without a token too, or requests would send credentials from ~/.netrc
 
@@ -93,7 +103,7 @@ class HttpClient:
     def _parsed(self, text: str, kind: str) -> Any:
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: brackets in thousands of brackets
             raise DataError(
                 f"{self._who}: expected JSON, got {self.excerpt(kind)} that begins with {self.excerpt(text)!r}; "
                 "check the URL, and any proxy between this machine and the endpoint"
@@ -158,9 +168,9 @@ def _retry_after(value: str | None) -> float | None:
     """Return the seconds of a Retry-After header, a number or a date; None if it is absent or neither."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():  # "²" is a digit, too
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -16,6 +16,7 @@ from raygrid.spec import AnswerSpec
 DECISION_LOGIT = 40.0  # its sigmoid is 1 in float64, and that of its negative is 4e-18
 _SHOWN = 30  # characters of a key in a message
 _ROUNDING = 1e-5  # a probability may exceed 0 to 1 by this much; a float32 softmax exceeds it by 1e-7
+_LARGEST = 1e38  # of an answer; scores are float32, and a larger logit would become infinite there
 _LEAST, _MOST = np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0)  # the outermost values whose logit is finite
 
 
@@ -36,7 +37,7 @@ def label_columns(who: str, answer: AnswerSpec, labels: Sequence[str]) -> list[i
 def parse_answers(who: str, answers: Any, num_images: int, num_outputs: int) -> NDArray[np.float64]:
     """Return answers, an array, tensor or nested list of numbers, as float64 (images, outputs).
 
-    Raises DataError if they are something else, the shape differs, or a value is not a finite number.
+    Raises DataError if they are something else, the shape differs, or a value is not a finite number up to 1e38.
     """
     expected = f"expected {num_images} rows of {num_outputs} numbers"
     try:
@@ -50,11 +51,12 @@ def parse_answers(who: str, answers: Any, num_images: int, num_outputs: int) -> 
             f"{who} answered with an array of shape {list(rows.shape)}; {expected}, one per image and output. "
             + _remedy_of_shape(rows, num_images, num_outputs)
         )
-    if not np.isfinite(rows).all():
-        image, output = np.argwhere(~np.isfinite(rows))[0]
+    wrong = np.argwhere(~(np.abs(rows) <= _LARGEST))  # NaN, too
+    if len(wrong):
+        image, output = wrong[0]
         raise DataError(
-            f"{who} answered {rows[image, output]} for image {image}, output {output}; {expected}. Check its "
-            "arithmetic and the range of its images"
+            f"{who} answered {rows[image, output]} for image {image}, output {output}; {expected}, each at most "
+            f"{_LARGEST:g}. Check its arithmetic and the range of its images"
         )
     return rows
 

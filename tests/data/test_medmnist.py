@@ -202,6 +202,7 @@ def test_an_absent_archive_is_missing(tmp_path):
             {f"{p}_labels": np.arange(n) % 2 + 1 for p, n in COUNTS.items()},
             r"expected classes numbered .* got 1, 2; num",
         ),
+        ({"val_labels": np.zeros((3, 25_000_000), np.uint8)}, "75000128 bytes, expected at most 64 MiB"),
         ({"test_images": np.asfortranarray(np.zeros((4, 28, 28), np.uint8))}, r"in Fortran order"),
     ],
 )

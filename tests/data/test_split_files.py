@@ -271,7 +271,7 @@ MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "d1 smaller than d2": (
         lambda t: t.replace(f"- {TRAIN[0]}\n- {TRAIN[1]}\n", ""),
-        r"d1 has \(\d+, \d+\) .* patients and d2 \(\d+, \d+\), expected equal(.|\n)*splits read from .*d1\.yml",
+        r"d1 has \(\d+, \d+\) .* patients and d2 \(\d+, \d+\), expected equal.*splits read from .*d1\.yml",
     ),
     "other test patients than d2": (
         lambda t: t.replace(f"- {TEST[0]}\n- {TEST[1]}\n", ""),
@@ -290,6 +290,10 @@ MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
     "a list twice": (lambda t: f"{t}valIDs:\n- {TRAIN[0]}\n", r"line \d+: expected one list valIDs, got a second one"),
     "a name for a list": (lambda t: t[: t.index("valIDs:")] + "valIDs: 7\n", "expected a list under valIDs, got '7'"),
     "a structure in a list": (lambda t: f"{t}- a: b\n", r"line \d+: expected the name of an image, got a structure"),
+    "a structure for the name of a list": (lambda t: f"? [a]\n: b\n{t}", "line 1: .*unknown list 'a structure'"),
+    "a structure for a list": (lambda t: f"trainIDs: {{a: b}}\n{t}", "a list under trainIDs, got another structure"),
+    "brackets that never close": (lambda t: "[" * 100_000, "line 1: expected lists .*, got 9 structures in each other"),
+    "lists of lists of lists": (lambda t: t + "- " * 50_000, r"line \d+: expected lists .*, got 9 structures in each"),
     "a list at the top": (lambda t: f"- {TRAIN[0]}\n", "expected lists named trainIDs, valIDs, testIDs"),
     "an empty file": (lambda t: "", "got an empty file"),
     "broken YAML": (lambda t: t + "- 'a\n", "expected YAML, got .*line"),
@@ -359,7 +363,7 @@ def test_rejected_images_are_allowed_in_files_but_a_lost_patient_is_named(tmp_pa
         return Index(LABELS, left, rejects=tuple(Reject(name, "is empty") for name in names))
 
     pd.testing.assert_frame_equal(read(tmp_path, files, without(f"{TRAIN[0]}.png")), DRAWN)
-    with pytest.raises(DataError, match=rf"expected equal.*\n2 images .* rejected .*: {TRAIN[0]}, {TRAIN[1]}; repair"):
+    with pytest.raises(DataError, match=rf"expected equal.*; 2 images .* rejected .*: {TRAIN[0]}, {TRAIN[1]}; repair"):
         read(tmp_path, files, without(f"{TRAIN[0]}.png", f"{TRAIN[1]}.png"))
 
 
@@ -413,6 +417,8 @@ def test_files_without_test_images_need_an_official_test_part_without_their_pati
         ),
         ("d1.yml.gz", b"no gzip", "expected UTF-8 text, got BadGzipFile"),
         ("d1.csv.gz", gzip.compress(b"image,role\n" * 99, mtime=0)[:-9], "expected UTF-8 text, got EOFError"),
+        ("d1.txt.gz", gzip.compress(bytes(40 * 2**20), mtime=0), "expected at most 32 MiB of names, got more"),
+        ("d1.txt", b"a\n" * 17 * 2**20, "expected at most 32 MiB of names, got more"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):

@@ -1,6 +1,7 @@
 """A user's own table: images, patients, labels, optional division."""
 
 import re
+import tracemalloc
 import unicodedata
 from decimal import Decimal
 from pathlib import Path
@@ -418,3 +419,21 @@ def test_a_folder_of_parquet_files_is_named(root):
         FRAME.to_parquet(root / "clinic" / "table.parquet" / f"{part}.parquet")
     with pytest.raises(DataError, match=r"got a folder with 2 of them; write one file, such as pandas\.read_parquet"):
         own(root, table="clinic/table.parquet").index()
+
+
+def test_millions_of_equal_rows_of_a_small_parquet_table_are_not_unpacked_at_once(root):
+    path = root / "clinic" / "table.parquet"
+    rows = 3_000_000
+    text = {name: pa.array([value]).dictionary_encode() for name, value in (("image", "d.png"), ("patient", "1"))}
+    same = {
+        name: pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), one.dictionary) for name, one in text.items()
+    }
+    pq.write_table(pa.table(same | {name: np.zeros(rows, np.int8) for name in ("mass", "edema")}), path)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"row 2: image 'd\.png' is already in"):
+            own(root, table="clinic/table.parquet").index()
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()

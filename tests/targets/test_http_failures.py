@@ -52,6 +52,13 @@ def test_retry_after_is_respected(server: TargetServer, tmp_path: Path) -> None:
         found(IMAGES)
 
 
+@pytest.mark.parametrize("value", ["²", "soon", "Mon, 01 Jan 0001 00:00:00 +2359", "-5"])
+def test_a_retry_after_that_is_no_time_is_ignored(value: str, server: TargetServer, tmp_path: Path) -> None:
+    server.replies = [Reply(503, Retry_After=value)]
+    found, _ = patient(spec_of(server), tmp_path)
+    assert found(IMAGES) == pytest.approx(EXPECTED)
+
+
 def test_a_slow_server_times_out(server: TargetServer, tmp_path: Path) -> None:
     server.hold = 0
     found, _ = patient(spec_of(server, timeout_s=0.2, retries=0), tmp_path)
@@ -106,6 +113,19 @@ def test_a_redirect_is_not_followed(server: TargetServer, tmp_path: Path) -> Non
         assert not other.requests
 
 
+@pytest.mark.parametrize("location", ["http://[", "\xff\xfe", "http://a:b/"])
+def test_a_redirect_to_no_url_is_a_refusal(location: str, server: TargetServer, tmp_path: Path) -> None:
+    server.replies = [Reply(302, Location=location)]
+    with pytest.raises(EndpointError, match="refused the request with status 302"):
+        asked(spec_of(server), tmp_path)
+
+
+def test_the_body_of_a_redirect_is_read_up_to_the_limit_only(server: TargetServer, tmp_path: Path) -> None:
+    server.replies = [Reply(302, " " * (17 * 2**20), Location=server.url)]
+    with pytest.raises(DataError, match="expected a few rows"):
+        asked(spec_of(server), tmp_path)
+
+
 NAN = '{"answers": [[NaN], [1], [2], [3]]}'
 
 
@@ -125,6 +145,12 @@ NAN = '{"answers": [[NaN], [1], [2], [3]]}'
         (Reply(body='{"scores": [[1]]}'), r'expected \{"answers": .* with 4 rows, got .*scores'),
         (Reply(body="[]"), r"expected \{.*got \[\]"),
         (Reply(body=""), "expected JSON"),
+        (Reply(body="[" * 100_000), r"expected JSON, got application/json that begins with '\[\[\["),
+        (Reply(body=f'{{"answers": [[1{"0" * 400}], [1], [2], [3]]}}'), "not an array of numbers"),
+        (
+            Reply(body='{"answers": [[0], [1e39], [2], [3]]}'),
+            r"answered 1e\+39 for image 1, output 0; .* each at most 1e\+38",
+        ),
     ],
 )
 def test_a_bad_reply_is_named_and_not_kept(reply: Reply, message: str, server: TargetServer, tmp_path: Path) -> None:

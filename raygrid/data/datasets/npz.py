@@ -24,7 +24,7 @@ from raygrid.errors import DataError, RaygridError
 from raygrid.io.cache import cached_file
 
 _LARGEST_HEADER = 10_000  # bytes, as in numpy
-_LARGEST_WHOLE = 2**30  # bytes of an array that is read whole
+_LARGEST_WHOLE = 2**26  # bytes of an array that is read whole; labels become eight times as large
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def read_npz_header(path: Path, name: str) -> NpzHeader:
 
 
 def read_npz_array(path: Path, name: str) -> NDArray[Any]:
-    """Return a whole array of at most 1 GiB. Raises DamagedFileError if it is larger, absent or damaged."""
+    """Return a whole array of at most 64 MiB. Raises DamagedFileError if it is larger, absent or damaged."""
     header = read_npz_header(path, name)
     with _explained(path), zipfile.ZipFile(path) as archive:
         info = _info(path, archive, name)
         if info.file_size > _LARGEST_WHOLE:
-            raise _damaged(path, f"array {name!r} of {info.file_size} bytes, expected at most 1 GiB")
+            raise _damaged(path, f"array {name!r} of {info.file_size} bytes, expected at most 64 MiB")
         unpacked = archive.read(info)  # zipfile verifies the checksum
         return np.frombuffer(unpacked, header.dtype, offset=header.offset).reshape(header.shape)
 

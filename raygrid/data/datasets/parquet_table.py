@@ -1,6 +1,7 @@
 """The rows of a Parquet table as text, as in a CSV file; columns of other kinds than text and numbers are refused."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,9 +10,10 @@ import pyarrow.types as kinds
 
 from raygrid.data.datasets.label_files import require_columns
 from raygrid.data.datasets.text_files import read_text
-from raygrid.errors import DataError
+from raygrid.errors import DataError, RaygridError
 
 _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"  # first and last bytes of a Parquet file
+_BATCH = 10_000  # rows
 
 
 def read_parquet_rows(
@@ -30,12 +32,16 @@ def read_parquet_rows(
             found = require_columns(str(path), file.schema_arrow.names, columns, optional)
             for name in found:
                 _check_column(path, name, file.schema_arrow.field(name).type)
-            table = file.read(columns=list(found)).to_pydict()
-    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
+            numbers = count(1)
+            for batch in file.iter_batches(_BATCH, columns=list(found)):  # billions of equal rows take a few kB
+                table = batch.to_pydict()
+                for cells in zip(*table.values(), strict=True):
+                    yield f"{path}, row {next(numbers)}", dict(zip(table, map(_cell, cells), strict=True))
+    except RaygridError:
+        raise
+    except Exception as error:  # ArrowException, OSError, ValueError, OverflowError, NotImplementedError, ...
         got = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise DataError(f"{path}: expected a Parquet file, got {got}; write the file again") from error
-    for number, cells in enumerate(zip(*table.values(), strict=True), start=1):
-        yield f"{path}, row {number}", dict(zip(table, map(_cell, cells), strict=True))
 
 
 def _check_file(path: Path) -> None:

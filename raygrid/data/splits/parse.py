@@ -21,6 +21,8 @@ LIST_COLUMNS = ("image", "role")
 _SUFFIXES = (".yml", ".yaml", ".csv", ".txt")
 # This loader keeps every value as text: any other would read 00000013_010 without quotes as the number 4104.
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_MOST_BYTES = 32 * 2**20  # of a split file; the list of all 112,120 images of ChestX-ray14 has 2 MB
+_DEEPEST = 8  # brackets in brackets; a split file needs 2
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,12 @@ def _from_list(file: SplitFile, role: str, lines: Sequence[str]) -> Iterator[Ent
 
 
 def _from_yaml(file: SplitFile) -> Iterator[Entry]:
+    shape = f"lists named {', '.join(YAML_ROLES)}"
     try:
+        _require_shallow(file, shape)
         root = yaml.compose(file.text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise DataError(f"{file.path}: expected YAML, got {' '.join(str(error).split())}; correct the line") from error
-    shape = f"lists named {', '.join(YAML_ROLES)}"
     if not isinstance(root, yaml.MappingNode):
         raise DataError(
             f"{file.path}: expected {shape}, got {'an empty file' if root is None else 'another structure'}; "
@@ -156,16 +159,15 @@ def _from_yaml(file: SplitFile) -> Iterator[Entry]:
         )
     seen: set[str] = set()
     for key, node in root.value:
-        line, name = key.start_mark.line + 1, key.value
+        line, name = key.start_mark.line + 1, key.value if isinstance(key, yaml.ScalarNode) else "a structure"
         if name not in YAML_ROLES:
-            raise DataError(
-                f"{file.path}, line {line}: expected {shape}; {unknown_name('list', str(name), YAML_ROLES)}"
-            )
+            raise DataError(f"{file.path}, line {line}: expected {shape}; {unknown_name('list', name, YAML_ROLES)}")
         if name in seen:  # yaml.load would keep the last list and drop the others without a message
             raise DataError(f"{file.path}, line {line}: expected one list {name}, got a second one; join the two")
         seen.add(name)
         if not isinstance(node, yaml.SequenceNode):
-            raise DataError(f"{file.path}, line {line}: expected a list under {name}, got {node.value!r}; correct it")
+            got = repr(node.value) if isinstance(node, yaml.ScalarNode) else "another structure"
+            raise DataError(f"{file.path}, line {line}: expected a list under {name}, got {got}; correct it")
         for item in node.value:
             if not isinstance(item, yaml.ScalarNode):
                 raise DataError(
@@ -173,6 +175,19 @@ def _from_yaml(file: SplitFile) -> Iterator[Entry]:
                     "correct the line"
                 )
             yield Entry(item.start_mark.line + 1, YAML_ROLES[name], item.value)
+
+
+def _require_shallow(file: SplitFile, shape: str) -> None:
+    """Raise DataError for brackets in brackets in brackets: `yaml.compose` calls itself for each, until it crashes."""
+    depth = 0
+    events: Iterator[Any] = yaml.parse(file.text, Loader=_LOADER)
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise DataError(
+                f"{file.path}, line {event.start_mark.line + 1}: expected {shape}, got {depth} structures in each "
+                "other; correct the line"
+            )
 
 
 def _absent(name: str, path: Path) -> str:
@@ -187,11 +202,13 @@ def _text(path: Path) -> str:
             f"{path}: expected a split file with the extension {', '.join(_SUFFIXES)}, optionally followed by .gz; "
             "rename the file"
         )
-    content = path.read_bytes()
     try:
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(_MOST_BYTES + 1)  # a few kB can unpack to many GB
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected UTF-8 text, got {type(error).__name__}: {error}; re-download it") from error
+    if len(content) > _MOST_BYTES:
+        raise DataError(f"{path}: expected at most {_MOST_BYTES // 2**20} MiB of names, got more; name a split file")
     return text_of(content, path, "UTF-8 text")
 
 

@@ -63,7 +63,7 @@ def splits_of(
     try:
         splits = _from_manifest(index, files) if "all" in files else _from_lists(index, files, seed)
     except DataError as error:
-        raise DataError(f"{error}\n(splits read from {names})") from error
+        raise DataError(f"{error} (splits read from {names})") from error
     unused = int((splits["part"] == "unused").sum())
     if not unused:
         return splits, []
@@ -182,7 +182,7 @@ class _ImageNames:
         if not self._lost:
             return ""
         return (
-            f"\n{len(self._lost)} images of the files were rejected by the data set, so whole patients may be missing: "
+            f"; {len(self._lost)} images of the files were rejected by the data set, so whole patients may be missing: "
             f"{listed(sorted(self._lost))}; repair or re-download these images"
         )
 
