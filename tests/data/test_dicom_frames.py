@@ -1,13 +1,12 @@
-"""The bytes of DICOM pixels against the header: lengths, fragments, and the frames' own size, depth, colour and end."""
+"""The bytes of DICOM pixels against the header: lengths, fragments, and the frames' own size, depth and end."""
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import write_dicom
+from dicom_files import by_pillow, jpeg, jpeg_2000, write_dicom
 from PIL import Image
 
 from raygrid.data.damage import DamagedFileError, SuspectImageWarning
@@ -32,26 +31,10 @@ def grey(path: Path, values: np.ndarray, **header: Any) -> np.ndarray:
     return decode_image(write_dicom(path / "x.dcm", values, **header), 1)[..., 0]
 
 
-def jpeg(values: np.ndarray, **options: Any) -> bytes:
-    file = BytesIO()
-    Image.fromarray(values).save(file, "JPEG", quality=95, **options)
-    return file.getvalue()
-
-
-def jpeg_2000(values: np.ndarray, **options: Any) -> bytes:
-    file = BytesIO()
-    Image.fromarray(values).save(file, "JPEG2000", irreversible=False, no_jp2=True, **options)
-    return file.getvalue()
-
-
 def rle(values: np.ndarray, path: Path) -> bytes:
     dataset = pydicom.dcmread(write_dicom(path / "rle.dcm", values))
     dataset.compress(RLE)
     return pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
-
-
-def rgb_of(frame: bytes) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(frame)))
 
 
 # Native pixels
@@ -187,7 +170,7 @@ def test_a_frame_that_contradicts_the_header_is_refused(tmp_path, values, frame,
 @pytest.mark.parametrize("syntax", [JPEG, EXTENDED])
 def test_a_grey_jpeg_frame_equals_pillows(tmp_path, syntax):
     levels = grey(tmp_path, GREY, frames=[jpeg(GREY)], syntax=syntax, WindowCenter="128", WindowWidth="256")
-    assert np.array_equal(levels, rgb_of(jpeg(GREY)))
+    assert np.array_equal(levels, by_pillow(jpeg(GREY)))
 
 
 def test_a_12_bit_jpeg_names_the_decoder_that_it_needs(tmp_path):
@@ -203,6 +186,15 @@ def test_a_grey_jpeg_2000_frame_of_more_bits_than_are_stored_is_read(tmp_path, s
     header = {"BitsStored": stored, "HighBit": stored - 1, "syntax": JPEG_2000, "frames": [jpeg_2000(DEEP)]}
     assert np.array_equal(grey(tmp_path, DEEP, **header), grey(tmp_path, DEEP))
     assert not recwarn.list
+
+
+def test_a_jpeg_2000_frame_of_signed_values_needs_a_signed_header(tmp_path):
+    values = (DEEP.astype(int) - 2048).astype(np.int16)
+    frame = jpeg_2000(values.view(np.uint16), signed=True)
+    header: dict[str, Any] = {"syntax": JPEG_2000, "frames": [frame]}
+    assert np.array_equal(grey(tmp_path, values, **header), grey(tmp_path, values))
+    with pytest.raises(DataError, match="expected unsigned values, as PixelRepresentation 0 says, got a frame of sig"):
+        grey(tmp_path, values, PixelRepresentation=0, **header)
 
 
 # Damage
@@ -240,81 +232,3 @@ def test_an_rle_frame_of_too_many_values_is_refused(tmp_path):
     frame = rle(DEEP, tmp_path)
     with pytest.raises(DamagedFileError, match="expected RLE segments of 3072 bytes, got 3082"):
         grey(tmp_path, DEEP, syntax=RLE, frames=[frame + b"\xf7\x05"])  # ten times 5
-
-
-# Colour: the marks of a JPEG frame
-
-
-def without_marks(frame: bytes) -> bytes:
-    """Drop the JFIF segment, which Pillow writes first."""
-    assert frame[2:4] == b"\xff\xe0"
-    return frame[:2] + frame[4 + int.from_bytes(frame[4:6], "big") :]
-
-
-def adobe(frame: bytes, transform: int) -> bytes:
-    return frame[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform]) + frame[2:]
-
-
-YBR = jpeg(SMOOTH, subsampling=0)
-BARE = without_marks(YBR)
-RGB = jpeg(SMOOTH, subsampling=0, keep_rgb=True)  # marked by Adobe's segment and the letters R, G, B
-COLOURS = {
-    "JFIF": (YBR, ("YBR_FULL", "YBR_FULL_422"), ("RGB",)),
-    "Adobe": (adobe(BARE, 1), ("YBR_FULL", "YBR_FULL_422"), ("RGB",)),
-    "JFIF and Adobe": (adobe(YBR, 1), ("YBR_FULL", "YBR_FULL_422"), ("RGB",)),
-    "no mark": (BARE, ("YBR_FULL", "YBR_FULL_422"), ()),
-    "RGB": (RGB, ("RGB",), ()),
-    "RGB by letters": (RGB[:2] + RGB[18:], ("RGB",), ("YBR_FULL", "YBR_FULL_422")),
-}
-
-
-@pytest.mark.parametrize("name", COLOURS)
-def test_a_colour_jpeg_frame_is_converted_once_and_by_its_own_mark(tmp_path, name, recwarn):
-    frame, same, other = COLOURS[name]
-    expected = rgb_of(RGB if name.startswith("RGB") else YBR).astype(int)
-    for kind in same:
-        path = write_dicom(tmp_path / "x.dcm", SMOOTH, syntax=JPEG, frames=[frame], PhotometricInterpretation=kind)
-        assert np.abs(decode_image(path, 3) - expected).max() <= 1
-    assert not recwarn.list
-    for kind in other:
-        path = write_dicom(tmp_path / "x.dcm", SMOOTH, syntax=JPEG, frames=[frame], PhotometricInterpretation=kind)
-        with pytest.warns(SuspectImageWarning, match=f"PhotometricInterpretation {kind}, but the JPEG frame is marked"):
-            assert np.abs(decode_image(path, 3) - expected).max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("frame", "kind", "got"),
-    [
-        (without_marks(jpeg(SMOOTH, subsampling=2)), "RGB", "a JPEG frame with subsampled components, as YBR has them"),
-        (adobe(BARE, 0), "YBR_FULL_422", "a JPEG frame that is marked as RGB"),
-    ],
-    ids=["subsampled", "Adobe without a transform"],
-)
-def test_a_frame_whose_colour_cannot_be_known_is_refused(tmp_path, frame, kind, got):
-    path = write_dicom(tmp_path / "x.dcm", SMOOTH, syntax=JPEG, frames=[frame], PhotometricInterpretation=kind)
-    with pytest.raises(DataError, match=f"expected pixels of the kind {kind}, got {got}; correct the header"):
-        decode_image(path, 3)
-
-
-@pytest.mark.parametrize(
-    ("transform", "right", "wrong"),
-    [(True, ("YBR_RCT", "YBR_ICT", "RGB"), "YBR_FULL"), (False, ("RGB",), "YBR_RCT")],
-)
-def test_a_jpeg_2000_frame_is_held_against_its_colour_transform(tmp_path, transform, right, wrong):
-    frame = jpeg_2000(SMOOTH, mct=int(transform))
-    header: dict[str, Any] = {"syntax": JPEG_2000, "frames": [frame]}
-    for kind in right:
-        path = write_dicom(tmp_path / "x.dcm", SMOOTH, PhotometricInterpretation=kind, **header)
-        assert np.array_equal(decode_image(path, 3), SMOOTH)
-    path = write_dicom(tmp_path / "x.dcm", SMOOTH, PhotometricInterpretation=wrong, **header)
-    with pytest.raises(
-        DataError, match=f"expected pixels of the kind {wrong}, got a JPEG 2000 frame with(out)? a colo"
-    ):
-        decode_image(path, 3)
-
-
-def test_ybr_in_jpeg_2000_without_a_transform_is_converted(tmp_path):
-    ybr = np.asarray(Image.fromarray(SMOOTH).convert("YCbCr"))
-    header: dict[str, Any] = {"syntax": JPEG_2000, "frames": [jpeg_2000(ybr, mct=0)]}
-    path = write_dicom(tmp_path / "x.dcm", SMOOTH, PhotometricInterpretation="YBR_FULL", **header)
-    assert np.abs(decode_image(path, 3) - SMOOTH.astype(int)).max() <= 3  # rounded twice

@@ -79,8 +79,9 @@ def test_a_text_that_is_no_decimal_number_is_refused_with_its_element(tmp_path, 
 # Windows
 
 
-def test_the_first_of_several_windows_is_taken(tmp_path):
-    levels = grey(tmp_path, RAMP, WindowCenter=["1000", "9"], WindowWidth=["501", "9"])
+@pytest.mark.parametrize("second", ["9", ""])
+def test_the_first_of_several_windows_is_taken(tmp_path, second):
+    levels = grey(tmp_path, RAMP, WindowCenter=["1000", second], WindowWidth=["501", second])
     assert np.array_equal(levels, shown(RAMP, 749.5, 1249.5))
 
 

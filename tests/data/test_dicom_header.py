@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import item_of, write_dicom
+from dicom_files import compressed, item_of, write_dicom
 
 from raygrid.data.damage import SuspectImageWarning
 from raygrid.data.images.decode import decode_image, image_size
@@ -18,9 +18,8 @@ from raygrid.errors import DataError
 RAMP = np.arange(64, dtype=np.uint16).reshape(8, 8) * 64  # 0 to 4032: 12 bits
 SIGNED = (RAMP.astype(int) - 2048).astype(np.int16)
 TWELVE = {"BitsStored": 12, "HighBit": 11}
-COLOUR = np.random.default_rng(3).integers(0, 256, (8, 8, 3)).astype(np.uint8)
-RLE, IMPLICIT, BIG = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
-JPEG, JPEG_LS, JPEG_2000 = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"
+IMPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+JPEG_LS, JPEG_2000 = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"
 
 
 def grey(path: Path, values: np.ndarray, **header: Any) -> np.ndarray:
@@ -29,14 +28,6 @@ def grey(path: Path, values: np.ndarray, **header: Any) -> np.ndarray:
 
 def shown(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.rint((values.astype(float) - low) * 255 / (high - low)), 0, 255)
-
-
-def compressed(path: Path) -> Path:
-    """Compress a file with RLE, which keeps all bits of a value."""
-    dataset = pydicom.dcmread(path)
-    dataset.compress(RLE)
-    dataset.save_as(path)
-    return path
 
 
 # Bits beyond BitsStored
@@ -170,79 +161,3 @@ def test_floating_point_pixels_are_refused_by_name(tmp_path, name):
     with pytest.raises(DataError, match=f"expected integers in PixelData, got {name}; export it with 16 bits"):
         grey(tmp_path, values, **header, **{name: values.tobytes()})
     assert image_size(tmp_path / "x.dcm") == (8, 8)
-
-
-# Colour
-
-
-def rgb_of(ybr: np.ndarray) -> np.ndarray:
-    """PS3.3 C.7.6.3.1.2, solved for RGB."""
-    y, blue, red = (ybr[..., place].astype(float) for place in range(3))
-    parts = (y + 1.402 * (red - 128), y - 0.344136 * (blue - 128) - 0.714136 * (red - 128), y + 1.772 * (blue - 128))
-    return np.clip(np.floor(np.stack(parts, axis=-1) + 0.5), 0, 255)
-
-
-@pytest.mark.parametrize("planar", [0, 1])
-@pytest.mark.parametrize("kind", ["RGB", "YBR_FULL"])
-@pytest.mark.parametrize("rle", [False, True], ids=["native", "RLE"])
-def test_colour_without_loss_is_read_in_both_planar_configurations(tmp_path, kind, planar, rle):
-    data = (COLOUR if planar == 0 else COLOUR.transpose(2, 0, 1)).tobytes()
-    path = write_dicom(tmp_path / "x.dcm", COLOUR, PhotometricInterpretation=kind, PlanarConfiguration=0)
-    if rle:  # always plane by plane, whatever the header says
-        dataset = pydicom.dcmread(compressed(path))
-        dataset.PlanarConfiguration = planar
-        dataset.save_as(path)
-    else:
-        write_dicom(path, COLOUR, PhotometricInterpretation=kind, PlanarConfiguration=planar, PixelData=data)
-    expected = COLOUR if kind == "RGB" else rgb_of(COLOUR)
-    assert np.abs(decode_image(path, 3) - expected.astype(int)).max() <= 1
-    assert kind != "RGB" or np.array_equal(decode_image(path, 3), COLOUR)
-
-
-def test_subsampled_colour_is_expanded(tmp_path):
-    full = np.repeat(COLOUR[:, ::2], 2, axis=1)  # one chroma for two pixels
-    full[..., 0] = COLOUR[..., 0]
-    data = np.stack([full[:, ::2, 0], full[:, 1::2, 0], full[:, ::2, 1], full[:, ::2, 2]], axis=-1).tobytes()
-    path = write_dicom(tmp_path / "x.dcm", COLOUR, PhotometricInterpretation="YBR_FULL_422", PixelData=data)
-    assert np.abs(decode_image(path, 3) - rgb_of(full).astype(int)).max() <= 1
-    for header in ({"PlanarConfiguration": 1}, {"Columns": 7}):
-        said = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": data} | header
-        with pytest.raises(DataError, match="expected an even number of columns and PlanarConfiguration 0"):
-            decode_image(write_dicom(tmp_path / "y.dcm", COLOUR, **said), 3)
-
-
-@pytest.mark.parametrize("kind", ["YBR_PARTIAL_422", "YBR_PARTIAL_420", "HSV", "CMYK", "ARGB", "XYZ"])
-def test_kinds_that_are_not_converted_are_refused(tmp_path, kind):
-    with pytest.raises(DataError, match=f"expected one grey, RGB, YBR or palette colour image, got {kind}; export it"):
-        decode_image(write_dicom(tmp_path / "x.dcm", COLOUR, PhotometricInterpretation=kind), 3)
-
-
-@pytest.mark.parametrize("kind", ["YBR_ICT", "YBR_RCT"])
-def test_kinds_of_jpeg_2000_are_refused_elsewhere(tmp_path, kind):
-    with pytest.raises(DataError, match=f"expected {kind} in JPEG 2000 only, got another transfer syntax"):
-        decode_image(write_dicom(tmp_path / "x.dcm", COLOUR, PhotometricInterpretation=kind), 3)
-
-
-@pytest.mark.parametrize(("bits", "allocated"), [(5, 8), (8, 8), (12, 16), (16, 16)])
-def test_colour_of_any_depth_is_scaled_from_its_stored_bits(tmp_path, bits, allocated):
-    values = (COLOUR.astype(np.uint16) << (bits - 8) if bits > 8 else COLOUR >> (8 - bits)).astype(f"u{allocated // 8}")
-    path = write_dicom(tmp_path / "x.dcm", values, BitsStored=bits, HighBit=bits - 1)
-    expected = COLOUR if bits >= 8 else shown(COLOUR >> (8 - bits), 0, 2**bits - 1)
-    assert np.array_equal(decode_image(path, 3), expected)
-
-
-def test_colour_that_uses_less_than_its_bits_or_has_a_sign_is_refused(tmp_path):
-    wide = COLOUR.astype(np.uint16)
-    for header, message in (
-        ({}, "expected colour values of 16 bits, got none above 2[0-9][0-9]; correct BitsStored and HighBit"),
-        ({"PixelRepresentation": 1}, "expected PixelRepresentation 0 for RGB, got 1"),
-        ({"PhotometricInterpretation": "YBR_FULL"}, "expected 8 bits per channel for YBR_FULL, got BitsStored 16"),
-    ):
-        with pytest.raises(DataError, match=message):
-            decode_image(write_dicom(tmp_path / "x.dcm", wide, **header), 3)
-
-
-def test_a_palette_in_lossy_jpeg_is_refused(tmp_path):
-    header = {"PhotometricInterpretation": "PALETTE COLOR", "syntax": JPEG, "frames": [b"\xff\xd8\xff\xd9"]}
-    with pytest.raises(DataError, match="expected exact palette indices of at most 16 bits, got lossy JPEG"):
-        decode_image(write_dicom(tmp_path / "x.dcm", COLOUR[..., 0], **header), 3)

@@ -1,12 +1,15 @@
 """DICOM files for tests, with any header and any pixels."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 
 def write_dicom(
@@ -62,3 +65,30 @@ def item_of(**elements: Any) -> Dataset:
     for name, value in elements.items():
         setattr(dataset, name, value)
     return dataset
+
+
+def compressed(path: Path) -> Path:
+    """Compress a file with RLE, which keeps all bits of a value."""
+    dataset = dcmread(path)
+    dataset.compress(RLELossless)
+    dataset.save_as(path)
+    return path
+
+
+def jpeg(values: np.ndarray, **options: Any) -> bytes:
+    """Return a JPEG frame of values, uint8 (height, width) or (height, width, 3)."""
+    file = BytesIO()
+    Image.fromarray(values).save(file, "JPEG", quality=95, **options)
+    return file.getvalue()
+
+
+def jpeg_2000(values: np.ndarray, **options: Any) -> bytes:
+    """Return a lossless JPEG 2000 frame of values, uint8 or uint16."""
+    file = BytesIO()
+    Image.fromarray(values).save(file, "JPEG2000", irreversible=False, no_jp2=True, **options)
+    return file.getvalue()
+
+
+def by_pillow(frame: bytes) -> np.ndarray:
+    """Return the pixels of a frame as Pillow reads them, colour as RGB."""
+    return np.asarray(Image.open(BytesIO(frame)))

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from raygrid.data.damage import DamagedFileError
 from raygrid.data.images.dicom_grey import grey_levels, groups
-from raygrid.data.images.dicom_header import CORRECT, GREY, PALETTE, PixelFormat, pixel_format, require_square_pixels
+from raygrid.data.images.dicom_header import (
+    CORRECT,
+    GREY,
+    PALETTE,
+    PixelFormat,
+    decimals,
+    pixel_format,
+    require_square_pixels,
+)
 from raygrid.data.images.dicom_pixels import stored_values
 from raygrid.data.images.dicom_tables import palette_colours
 from raygrid.data.images.intensity import Window, as_levels, require_decodable, tell_if_flat
@@ -98,9 +106,10 @@ def _header(path: Path, file: BinaryIO) -> tuple[int, int, str]:
     require_decodable(path, int(header.Rows), int(header.Columns))
     if not pydicom.uid.UID(syntax).is_transfer_syntax:
         raise DataError(f"{path}: expected a TransferSyntaxUID of the standard, got {syntax!r}; {CORRECT}")
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise DataError(f"{path}: expected one image, got {frames} frames; export each frame as a separate file")
+    frames = decimals(path, header, "NumberOfFrames")
+    if frames not in ((), (0,), (1,)):  # 0 is written where there is no number
+        got = "\\".join(f"{number:g}" for number in frames)
+        raise DataError(f"{path}: expected one image, got {got} frames; export each frame as a separate file")
     return int(header.Rows), int(header.Columns), syntax
 
 

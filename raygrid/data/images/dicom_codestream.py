@@ -28,6 +28,7 @@ class Codestream:
     colour: str
     is_subsampled: bool
     is_converted: bool = False
+    is_signed: bool = False
 
 
 def read_jpeg(path: Path, frame: bytes) -> Codestream:
@@ -98,7 +99,7 @@ def read_jpeg_2000(path: Path, frame: bytes) -> Codestream:
         raise DamagedFileError(f"{path}: expected a JPEG 2000 frame, got bytes that begin with {frame[:4]!r}")
     right, bottom, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
     components = int.from_bytes(stream[40:42], "big")
-    precision = (stream[42] & 0x7F) + 1
+    precision, is_signed = (stream[42] & 0x7F) + 1, stream[42] > 0x7F
     steps = {stream[43 + 3 * place : 45 + 3 * place] for place in range(components)}
     if steps != {b"\1\1"}:
         raise DataError(f"{path}: expected JPEG 2000 components of one size, got {len(steps)} sizes; decompress it")
@@ -109,7 +110,9 @@ def read_jpeg_2000(path: Path, frame: bytes) -> Codestream:
             transformed = stream[position + 8] == 1
         position += 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
     _require_tiles(path, stream, position)
-    return Codestream(bottom - top, right - left, components, precision, "RGB" if transformed else "", False)
+    return Codestream(
+        bottom - top, right - left, components, precision, "RGB" if transformed else "", False, is_signed=is_signed
+    )
 
 
 def _require_tiles(path: Path, stream: bytes, position: int) -> None:

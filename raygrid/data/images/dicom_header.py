@@ -14,6 +14,7 @@ from raygrid.errors import DataError
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 JPEG_8_OR_12_BIT = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
@@ -69,7 +70,8 @@ def pixel_format(path: Path, dataset: Any, syntax: str) -> PixelFormat:
     _require(path, dataset, "SamplesPerPixel", samples, f"{samples} for {kind}")
     allocated, stored = _bits(path, dataset)
     signed = bool(_one_of(path, dataset, "PixelRepresentation", (0, 1)))
-    planar = _one_of(path, dataset, "PlanarConfiguration", (0, 1), default=0) if samples == 3 else 0
+    # It describes plain pixels only: compressed ones come from their decoder in a known order.
+    planar = _one_of(path, dataset, "PlanarConfiguration", (0, 1)) if samples == 3 and syntax in _NATIVE else 0
     shape = (integer(path, dataset, "Rows"), integer(path, dataset, "Columns"))
     result = PixelFormat(*shape, kind, samples, planar, allocated, stored, signed, syntax)
     _require_supported(path, result)
@@ -103,9 +105,6 @@ def _require_supported(path: Path, header: PixelFormat) -> None:
     if header.kind == PALETTE and (header.stored > 16 or header.syntax in JPEG_8_OR_12_BIT):
         got = "lossy JPEG" if header.syntax in JPEG_8_OR_12_BIT else f"BitsStored {header.stored}"
         raise DataError(f"{path}: expected exact palette indices of at most 16 bits, got {got}; export it as RGB")
-
-
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
 
 def _require_one_inversion(path: Path, dataset: Any, kind: str) -> None:
@@ -148,9 +147,7 @@ def integer(path: Path, dataset: Any, name: str) -> int:
     return int(value)
 
 
-def _one_of(path: Path, dataset: Any, name: str, allowed: tuple[int, ...], default: int | None = None) -> int:
-    if default is not None and dataset.get(name) is None:
-        return default
+def _one_of(path: Path, dataset: Any, name: str, allowed: tuple[int, ...]) -> int:
     value = integer(path, dataset, name)
     if value not in allowed:
         expected = f"{', '.join(map(str, allowed[:-1]))} or {allowed[-1]}"
@@ -183,8 +180,8 @@ def decimals(path: Path, dataset: Any, name: str) -> tuple[float, ...]:
     else:
         texts = raw.decode("latin-1").split("\\")
     texts = [text.strip(" \0\t\r\n") for text in texts]
-    if not any(texts):
-        return ()
+    while texts and not texts[-1]:
+        texts.pop()
     for text in texts:
         if not _DECIMAL.fullmatch(text) or not abs(float(text)) < float("inf"):
             raise DataError(f"{path}: expected decimal numbers with a point in {name}, got {text!r}; {CORRECT}")

@@ -68,7 +68,10 @@ def stored_values(path: Path, pydicom: Any, dataset: Any, header: PixelFormat) -
 
 
 def _decoded(pydicom: Any, dataset: Any, **options: Any) -> NDArray[Any]:
-    decoder = pydicom.pixels.get_decoder(dataset.file_meta.TransferSyntaxUID)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    decoder = pydicom.pixels.get_decoder(syntax)
+    if syntax.is_encapsulated:  # PlanarConfiguration is about plain pixels; a decoder sets its own where it has planes
+        options["planar_configuration"] = 0
     # pydicom would drop unused bits unseen, and add a dimension for bytes behind the image.
     array, _ = decoder.as_array(dataset, correct_unused_bits=False, allow_excess_frames=False, **options)
     return np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
@@ -167,6 +170,10 @@ def _require_frame(path: Path, frame: bytes, header: PixelFormat) -> Codestream 
         raise DataError(
             f"{path}: expected a frame of {said[0]} x {said[1]} pixels with {said[2]} components, got "
             f"{got[0]} x {got[1]} with {got[2]}; {CORRECT}"
+        )
+    if stream.is_signed and not header.signed:
+        raise DataError(
+            f"{path}: expected unsigned values, as PixelRepresentation 0 says, got a frame of signed ones; {CORRECT}"
         )
     same_bytes = header.syntax in JPEG_2000 + JPEG_LS or (stream.precision > 8) == (header.allocated > 8)
     # JPEG has no sign: pydicom would take that of the header at the wrong bit.

@@ -45,11 +45,11 @@ def grey_table(
 
     Raises DataError if the table contradicts its descriptor, or no value reaches it.
     """
-    descriptor = item.get("LUTDescriptor"), item.get("LUTData")
-    if None in descriptor:
-        raise DataError(f"{path}: expected LUTDescriptor and LUTData in {name}, got only one of them; {CORRECT}")
-    count, first, bits = _descriptor(path, f"LUTDescriptor of {name}", descriptor[0], little)
-    entries = _entries(path, f"LUTData of {name}", _bytes(descriptor[1], little), count, bits, little)
+    for element in ("LUTDescriptor", "LUTData"):
+        if item.get(element) is None:
+            raise DataError(f"{path}: expected a table in {name}, got one without {element}; {CORRECT}")
+    count, first, bits = _descriptor(path, f"LUTDescriptor of {name}", item.LUTDescriptor, little)
+    entries = _entries(path, f"LUTData of {name}", _bytes(item.LUTData, little), count, bits, little)
     return LookupTable(entries, _first_mapped(path, name, first, count, values, may_be_negative))
 
 
