@@ -1,5 +1,7 @@
 """Perturbations through a surrogate, and their controls; plain PyTorch."""
 
+from raygrid.attacks.class_attacks import run_class_attack as run_class_attack
+from raygrid.attacks.class_attacks import transfer_attack as transfer_attack
 from raygrid.attacks.controls import control as control
 from raygrid.attacks.controls import shuffles as shuffles
 from raygrid.attacks.crafter import Crafter as Crafter
@@ -10,4 +12,6 @@ from raygrid.attacks.gradients import Scaled as Scaled
 from raygrid.attacks.gradients import freeze as freeze
 from raygrid.attacks.gradients import logit_seed as logit_seed
 from raygrid.attacks.gradients import loss_gradient as loss_gradient
-from raygrid.attacks.plugins import run_class_attack as run_class_attack
+from raygrid.attacks.inner_networks import inner_networks as inner_networks
+from raygrid.attacks.plugins import PluginWarning as PluginWarning
+from raygrid.attacks.plugins import needs_trained_network as needs_trained_network

@@ -23,7 +23,7 @@ share once (FGSM at any epsilon needs only PGD's first, and so does the first st
 bitwise identical to crafting each attack alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient
 from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
-from raygrid.attacks.plugins import run_plugin
+from raygrid.attacks.plugins import PluginRunner
 from raygrid.attacks.steps import (
     ball_clips,
     direction_key,
@@ -96,15 +96,30 @@ class Crafter:
         obstacles: of the last `craft`, by attack, each known when its images are.
 
     Args:
+        bfloat16: compute products in bfloat16.
         name: name of the surrogate, for errors.
+        trained: the surrogate as it was trained, not folded, or a function that opens it; for plug-ins that need it.
     """
 
-    def __init__(self, surrogate: nn.Module, *, bfloat16: bool = False, name: str = "") -> None:
+    def __init__(
+        self,
+        surrogate: nn.Module,
+        *,
+        bfloat16: bool = False,
+        name: str = "",
+        trained: nn.Module | Callable[[], nn.Module] | None = None,
+    ) -> None:
         self.surrogate = freeze(Bfloat16(surrogate) if bfloat16 else surrogate)
+        self._plugins = PluginRunner(self.surrogate, trained, bfloat16=bfloat16)
         self.num_gradients = 0
         self.zero_gradients = torch.zeros(0, dtype=torch.bool)
         self.obstacles: dict[AttackSpec, Obstacles] = {}
         self._name = name
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about plug-ins that seem not to have done their work, or that changed the surrogate."""
+        return self._plugins.notes
 
     def craft(
         self,
@@ -128,6 +143,12 @@ class Crafter:
         Raises SpecError if an attack draws random numbers and there is not one id per image, and DataError, with the
         surrogate, the attack and the images, if adversarial images are not finite.
         """
+        crafted = self._crafted(images, labels, attacks, seed, image_ids)
+        return self._plugins.compared(images, attacks, crafted)
+
+    def _crafted(
+        self, images: Tensor, labels: Tensor, attacks: Sequence[AttackSpec], seed: int, image_ids: Sequence[str]
+    ) -> Iterator[tuple[AttackSpec, Tensor]]:
         if any(a.draws for a in attacks) and len(image_ids) != len(images):
             raise SpecError(f"{len(image_ids)} image ids for {len(images)} images; attacks that draw need one each")
         own = [a for a in attacks if not a.is_plugin]
@@ -149,7 +170,7 @@ class Crafter:
             paths = reached
         for attack in attacks:
             if attack.is_plugin:
-                adversarial, num_gradients = run_plugin(self.surrogate, images, labels, attack)
+                adversarial, num_gradients = self._plugins.run(images, labels, attack, seed=seed, image_ids=image_ids)
                 self.num_gradients += num_gradients
                 unseen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
                 yield attack, self._finished(_Path(adversarial, [attack], unseen, unseen), images, attack, image_ids)

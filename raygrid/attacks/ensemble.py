@@ -9,6 +9,8 @@ from torch import Tensor, nn
 class Ensemble(nn.Module):
     """The mean of several networks' logits. Source: Liu et al. 2017; averaged at the logits as in Dong et al. 2018."""
 
+    wraps = "members"
+
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)

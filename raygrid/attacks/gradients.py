@@ -48,6 +48,8 @@ class Scaled(NamedTuple):
 class Bfloat16(nn.Module):
     """A network that computes products in bfloat16 and returns float32 logits."""
 
+    wraps = "network"
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

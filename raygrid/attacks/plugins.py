@@ -1,97 +1,188 @@
-"""Attacks of other packages: found by entry point and held to the same limits; an adapter for attacks on classes.
+"""Attacks of other packages: found by entry point, held to the same limits, and leaving nothing behind.
 
 An entry point of the group `raygrid.attacks` names a function
 
     craft(surrogate, images, labels, attack) -> adversarial images
 
-with images (batch, channel, height, width) in [-1, 1], labels (batch, outputs) of 0 and 1, a frozen surrogate that
-gives logits, and the `AttackSpec`. It should draw no random numbers: results would depend on the order of blocks.
+with contiguous images (batch, channel, height, width) in [-1, 1], labels (batch, outputs) of 0 and 1, a frozen
+surrogate that gives logits, and the `AttackSpec`. It may have the keywords `image_ids` (of the images) and `seed` (of
+the study). The global random generators are seeded by study, attack and images, so that a block of images repeats.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from raygrid.attacks.class_attacks import ClassAttack as ClassAttack
+from raygrid.attacks.class_attacks import run_class_attack as run_class_attack
+from raygrid.attacks.gradients import Bfloat16, freeze
+from raygrid.attacks.inner_networks import is_folded
+from raygrid.attacks.plugin_guard import NetworkState, seeded
 from raygrid.errors import SpecError
 from raygrid.spec import AttackSpec, plugins
 
 _TOLERANCE = 1e-5  # of rounding in a plug-in that works in another range
+_SAME_SHARE = 0.95  # of the changed values; rounding alone makes one PGD differ from another in 2 %
+_NEEDS = "needs_trained_network"
 
-# an attack of torchattacks, torchattack and their like: images in [0, 1] and classes to images in [0, 1]
-ClassAttack: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Craft = TypeVar("Craft", bound=Callable[..., Any])
 
 
-def run_plugin(surrogate: nn.Module, images: Tensor, labels: Tensor, attack: AttackSpec) -> tuple[Tensor, int]:
-    """Return the adversarial images of another package's attack, and the number of forward passes with a gradient.
+class PluginWarning(UserWarning):
+    """An attack of another package probably did not do its work, or changed the surrogate, which raygrid restored."""
+
+
+def needs_trained_network(craft: Craft) -> Craft:
+    """Mark the function of a plug-in: it gets the network as it was trained, with all its layers, instead of folded.
+
+    For attacks that hook layers, change skip connections, or take second derivatives. `inner_networks` gives the
+    networks whose layers have names.
+    """
+    setattr(craft, _NEEDS, True)
+    return craft
+
+
+class PluginRunner:
+    """Runs plug-ins through one surrogate.
 
     Args:
-        images: (batch, channel, height, width) in [-1, 1].
-        labels: (batch, outputs), 0 or 1.
+        surrogate: frozen, images to logits.
+        trained: the same network as it was trained, or a function that opens it when a plug-in first needs it; by
+            default the surrogate itself, if it is not folded.
+        bfloat16: whether the trained network computes products in bfloat16, too.
 
-    Raises SpecError if the result has another shape, is not finite, or leaves the range or the budget.
+    Attributes:
+        notes: sentences about plug-ins that seem not to have worked, or changed the surrogate.
     """
-    craft = plugins()[attack.base].load()
-    passes = 0
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal passes
-        passes += torch.is_grad_enabled() and inputs[0].requires_grad
+    def __init__(
+        self, surrogate: nn.Module, trained: nn.Module | Callable[[], nn.Module] | None, *, bfloat16: bool = False
+    ) -> None:
+        self.notes: list[str] = []
+        self._surrogate, self._trained, self._bfloat16 = surrogate, trained, bfloat16
+        self._opened: nn.Module | None = None
 
-    handle = surrogate.register_forward_pre_hook(count)
+    def run(
+        self, images: Tensor, labels: Tensor, attack: AttackSpec, *, seed: int = 0, image_ids: Sequence[str] = ()
+    ) -> tuple[Tensor, int]:
+        """Return the adversarial images of another package's attack, and the number of forward passes with a gradient.
+
+        Args:
+            images: (batch, channel, height, width) in [-1, 1].
+            labels: (batch, outputs), 0 or 1.
+            seed, image_ids: keys of the random numbers.
+
+        Raises SpecError if the result has another shape, is not finite, or leaves the range or the budget, or if the
+        plug-in needs the trained network and there is none.
+        """
+        craft = plugins()[attack.base].load()
+        network = self._network(attack) if getattr(craft, _NEEDS, False) else self._surrogate
+        state, passes = NetworkState(network), 0
+
+        def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            nonlocal passes
+            passes += torch.is_grad_enabled() and inputs[0].requires_grad
+            return (_Laid.apply(inputs[0]), *inputs[1:])
+
+        handle = network.register_forward_pre_hook(enter)
+        try:
+            with seeded(seed, attack.key, image_ids):
+                given = images.clone(memory_format=torch.contiguous_format), labels.contiguous()
+                adversarial = craft(network, *given, attack, **_keywords(craft, seed, image_ids))
+        finally:
+            handle.remove()
+            changes = state.restore()
+        if changes:
+            others = f" and made {len(changes) - 1} more changes" if len(changes) > 1 else ""
+            self._note(f"the plug-in attack {attack.base!r} {changes[0]}{others}; raygrid restored the surrogate")
+        _require_limits(images, adversarial, attack)
+        return adversarial.detach().to(images.dtype).clamp(-1, 1), passes
+
+    def compared(
+        self, images: Tensor, attacks: Sequence[AttackSpec], crafted: Iterable[tuple[AttackSpec, Tensor]]
+    ) -> Iterator[tuple[AttackSpec, Tensor]]:
+        """Yield crafted images as they come; note plug-ins whose images equal clean or another attack's images."""
+        budgets = {(a.norm, a.epsilon) for a in attacks if a.is_plugin}
+        earlier: dict[AttackSpec, Tensor] = {}
+        for attack, adversarial in crafted:
+            if attack.is_plugin:
+                self._compare(images, attack, adversarial, earlier)
+            if (attack.norm, attack.epsilon) in budgets:
+                earlier[attack] = adversarial
+            yield attack, adversarial
+
+    def _compare(
+        self, images: Tensor, attack: AttackSpec, adversarial: Tensor, earlier: dict[AttackSpec, Tensor]
+    ) -> None:
+        moved = (adversarial - images).abs() > _TOLERANCE
+        if not moved.any():
+            self._note(f"the plug-in attack {attack.name!r} left every image as it was; check that it does its work")
+            return
+        for other, theirs in earlier.items():
+            if (other.norm, other.epsilon) != (attack.norm, attack.epsilon):
+                continue
+            either = moved | ((theirs - images).abs() > _TOLERANCE)
+            same = ((adversarial - theirs).abs() <= _TOLERANCE)[either].double().mean().item()
+            if same >= _SAME_SHARE:
+                self._note(
+                    f"the plug-in attack {attack.name!r} changes images as {other.name} does: {_SAME_SHARE:.0%} or "
+                    "more of the changed values are equal; check that its hooks find their layers"
+                )
+
+    def _network(self, attack: AttackSpec) -> nn.Module:
+        """Return the trained network. Raises SpecError if only a folded one is there."""
+        if self._opened is None and self._trained is None:
+            if is_folded(self._surrogate):
+                raise SpecError(
+                    f"the plug-in attack {attack.base!r} needs the network as it was trained, and the surrogate is "
+                    "folded; give Crafter the trained network, too: Crafter(surrogate, trained=network)"
+                )
+            self._opened = self._surrogate
+        elif self._opened is None and self._trained is not None:
+            opened = self._trained if isinstance(self._trained, nn.Module) else self._trained()
+            self._opened = freeze(Bfloat16(opened) if self._bfloat16 else opened)
+        assert self._opened is not None  # opened, or refused
+        return self._opened
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            warnings.warn(PluginWarning(sentence), stacklevel=2)
+
+
+class _Laid(torch.autograd.Function):
+    """Images laid out as raygrid's own attacks pass them to a network; their gradient comes back contiguous."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images.view_as(images)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
+
+
+def _keywords(craft: Callable[..., Any], seed: int, image_ids: Sequence[str]) -> dict[str, Any]:
+    """Return the optional keywords that a plug-in's function has."""
     try:
-        adversarial: Tensor = craft(surrogate, images.clone(), labels, attack).detach()
-    finally:
-        handle.remove()
-    _require_limits(images, adversarial, attack)
-    return adversarial.clamp(-1, 1), passes
+        parameters = inspect.signature(craft).parameters
+    except (TypeError, ValueError):  # a function without a signature, as in some extension modules
+        return {}
+    offered = {"seed": seed, "image_ids": tuple(image_ids)}
+    every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {name: value for name, value in offered.items() if every or name in parameters}
 
 
-def run_class_attack(
-    build: Callable[[nn.Module], ClassAttack], surrogate: nn.Module, images: Tensor, labels: Tensor
-) -> Tensor:
-    """Return the adversarial images in [-1, 1] of an attack object of torchattacks and its like.
-
-    Args:
-        build: makes the attack object from a model of images in [0, 1] with two classes, for instance
-            `lambda model: torchattacks.PGD(model, eps=attack.epsilon / 2, alpha=attack.alpha / 2, steps=attack.steps)`;
-            budgets are halved, since [0, 1] is half as long as [-1, 1].
-        images: (batch, channel, height, width) in [-1, 1].
-        labels: (batch, 1), 0 or 1.
-
-    Raises SpecError if there are several labels: cross-entropy over classes has no form for them.
-    """
-    if labels.shape[1] != 1:
-        raise SpecError(
-            f"an attack on classes needs one binary label, got {labels.shape[1]} labels; use raygrid's own attacks"
-        )
-    adversarial = build(_TwoClasses(surrogate))((images + 1) / 2, labels[:, 0].long())
-    return adversarial.detach() * 2 - 1
-
-
-class _TwoClasses(nn.Module):
-    """A one-logit classifier for cross-entropy over two classes: images in [0, 1] to the logits (-z/2, z/2).
-
-    Of (0, z) the gradient in float32 is exactly 0 for a positive with z > 16.6, because 1 minus its probability rounds
-    to 0. Here the class with the small probability has half of the gradient, and keeps it.
-    """
-
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(images * 2 - 1)
-        return torch.cat([-logits / 2, logits / 2], dim=1)
-
-
-def _require_limits(images: Tensor, adversarial: Tensor, attack: AttackSpec) -> None:
+def _require_limits(images: Tensor, adversarial: Any, attack: AttackSpec) -> None:
     def require(claim: bool, got: str) -> None:
         if not claim:
             raise SpecError(f"the plug-in attack {attack.base!r} {got}; fix the package that provides it")
 
+    require(isinstance(adversarial, Tensor), f"gave {type(adversarial).__name__}; expected a tensor of images")
     require(adversarial.shape == images.shape, f"gave images of shape {tuple(adversarial.shape)}")
     require(bool(torch.isfinite(adversarial).all()), "gave values that are not finite")
     require(bool((adversarial.abs() <= 1 + _TOLERANCE).all()), "left the range [-1, 1]")

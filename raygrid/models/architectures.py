@@ -26,6 +26,7 @@ class Classifier(nn.Module):
     the weights, and resizes the image if the network accepts one size only.
     """
 
+    wraps = "network"  # the attribute whose layers have the names of timm
     scale: Tensor
     shift: Tensor
 
@@ -45,13 +46,17 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, outputs) for images (batch, channel, height, width) in [-1, 1]."""
+        logits: Tensor = self.network(self.prepared(images))
+        return logits
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Return images (batch, channel, height, width) in [-1, 1] as the network takes them."""
         if self.channels == 1:
             images = images.expand(-1, 3, -1, -1)
         images = images * self.scale + self.shift
         if self.fixed_size is not None and tuple(images.shape[-2:]) != self.fixed_size:
             images = F.interpolate(images, size=self.fixed_size, mode="bilinear", align_corners=False, antialias=True)
-        logits: Tensor = self.network(images)
-        return logits
+        return images
 
 
 def check_architecture(arch: str) -> None:

@@ -10,6 +10,7 @@ from timm.models.densenet import DenseBlock
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from raygrid.attacks.inner_networks import mark_as_folded
 from raygrid.errors import WeightsError
 from raygrid.models.frozen_layers import FrozenConv2d, FrozenDenseBlock, FrozenDenseLayer, can_freeze, can_fuse
 
@@ -46,6 +47,8 @@ def fold(network: nn.Module, images: Tensor, *, device: str = "cpu") -> nn.Modul
     # folded in float64 and rounded once: nearer to the trained network than folding in float32
     dtype = next(network.parameters()).dtype
     plan = (folded if close else original).to(dtype).eval().requires_grad_(False)
+    if close:
+        mark_as_folded(plan)
     _require_finite(plan)  # a statistic near 0 can lift a folded weight out of the range
     return plan.to(memory_format=torch.channels_last)
 

@@ -68,7 +68,7 @@ class _Once(torch.autograd.Function):
     def backward(ctx: Any, *_: Tensor) -> tuple[None, None]:
         raise SpecError(
             "a second derivative through a folded network would be wrong, so it is refused; use the network as it was "
-            "trained: for a plug-in attack, raygrid.needs_trained_network"
+            "trained: mark a plug-in attack with raygrid.attacks.needs_trained_network"
         )
 
 

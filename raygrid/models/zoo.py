@@ -42,6 +42,11 @@ def load_frozen(folder: StudyFolder, model: ModelSpec, device: str = "cpu") -> n
     return freeze(folder, model, load(folder, model), device)
 
 
+def load_trained(folder: StudyFolder, model: ModelSpec) -> Classifier:
+    """Return a trained model with all its layers, on the CPU, in evaluation mode. Raises as `load` does."""
+    return load(folder, model).eval().requires_grad_(False)
+
+
 def freeze(folder: StudyFolder, model: ModelSpec, classifier: Classifier, device: str = "cpu") -> nn.Module:
     """Return a frozen copy of a model's network, still on the CPU, with its normalisation folded for `device`.
 

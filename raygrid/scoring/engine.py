@@ -5,7 +5,7 @@ Each attack is crafted once, and every target scores it while it is in device me
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,7 @@ class BlockScores:
             reach it unchanged (`in_levels`).
         not_finite_gradients: number of images, moved or not, with a gradient that had values that are not finite, by
             the attack's key.
+        notes: sentences about attacks of other packages that seem not to have done their work.
         failed: the error of each target that could not answer, by its position; its logits are NaN.
     """
 
@@ -51,6 +52,7 @@ class BlockScores:
     unmoved: dict[str, dict[str, int]] = field(default_factory=dict)
     not_finite_gradients: dict[str, int] = field(default_factory=dict)
     bfloat16_change: float = 0.0
+    notes: list[str] = field(default_factory=list)
     failed: dict[int, RaygridError] = field(default_factory=dict)
 
 
@@ -97,6 +99,7 @@ def score_attacked(
     in_levels: Collection[int] = (),
     surrogate_name: str = "",
     target_names: Sequence[str] = (),
+    trained: Callable[[], nn.Module] | None = None,
 ) -> BlockScores:
     """Return every target's logits of the adversarial images and of their controls.
 
@@ -107,13 +110,14 @@ def score_attacked(
         in_levels: positions of the targets that receive whole grey levels: their images are rounded towards the clean
             ones, inside the budget.
         surrogate_name, target_names: for errors.
+        trained: opens the surrogate as it was trained, on the device, for plug-ins that need it.
 
     Raises DataError, with the network, the attack and the image, if an adversarial image or a logit is not finite.
     """
     images = to_unit_range(block.images, device)
     labels = torch.from_numpy(block.labels).to(device)
     permutations = _permutations(block.image_ids, images[0], transfer, seed)
-    crafter = Crafter(surrogate, bfloat16=transfer.crafting == "bfloat16", name=surrogate_name)
+    crafter = Crafter(surrogate, bfloat16=transfer.crafting == "bfloat16", name=surrogate_name, trained=trained)
     scores = BlockScores(cases=[], logits=np.empty(0, np.float32))
     unscored: list[Tensor] = []
     logits: list[NDArray[np.float32]] = []
@@ -137,6 +141,7 @@ def score_attacked(
         ).hexdigest()
     scores.logits = np.concatenate(logits, axis=1)
     scores.perceptibility = np.stack(perceptibilities)
+    scores.notes = crafter.notes
     scores.num_gradients, scores.num_zero_gradients = crafter.num_gradients, int(crafter.zero_gradients.sum())
     return scores
 

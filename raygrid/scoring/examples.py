@@ -12,7 +12,7 @@ from raygrid.errors import SpecError, unknown_name
 from raygrid.io.mirror import pull
 from raygrid.models.numerics import set_numerics
 from raygrid.models.zoo import load_frozen
-from raygrid.scoring.networks import open_members
+from raygrid.scoring.networks import open_members, open_trained
 from raygrid.spec import AttackSpec, Case, EnsembleSpec, ModelSpec, SurrogateSpec, TargetSpec, displayed
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
@@ -52,7 +52,8 @@ def craft_examples(
     position = slice(int(positive[0]), int(positive[0]) + 1) if len(positive) else slice(0, 1)
     set_numerics(threads=folder.study.transfer.threads)
     image = to_unit_range(block.images[position])
-    crafted = Crafter(load_frozen(folder, model)).craft(
+    crafter = Crafter(load_frozen(folder, model), trained=lambda: open_trained(folder, model, samples))
+    crafted = crafter.craft(
         image,
         torch.from_numpy(block.labels[position]),
         [a for a in folder.study.transfer.attacks if a.name == chosen],
@@ -113,7 +114,8 @@ def craft_target_examples(
     for place in chosen:
         block = samples.test_block(place, place + 1)
         image, labels = to_unit_range(block.images), torch.from_numpy(block.labels)
-        crafted = Crafter(network).craft(image, labels, [attack], seed=folder.study.seed, image_ids=block.image_ids)
+        crafter = Crafter(network, trained=lambda: open_trained(folder, surrogate, samples))
+        crafted = crafter.craft(image, labels, [attack], seed=folder.study.seed, image_ids=block.image_ids)
         ((_, made),) = crafted
         made = round_towards(image, made) if target.in_levels else made
         before, after = (batch[0].permute(1, 2, 0).numpy() for batch in (image, made))

@@ -2,11 +2,12 @@
 
 from torch import nn
 
+from raygrid.attacks import Ensemble
 from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import SpecError, unknown_name
 from raygrid.io.mirror import pull
-from raygrid.models.zoo import load_frozen
-from raygrid.spec import ModelSpec, SurrogateSpec, TargetSpec
+from raygrid.models.zoo import load_frozen, load_trained
+from raygrid.spec import EnsembleSpec, ModelSpec, SurrogateSpec, TargetSpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.query_budget import CHECKS, allowance, limit_of
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
@@ -46,6 +47,18 @@ def open_members(folder: StudyFolder, surrogate: SurrogateSpec, samples: Samples
         open_external_surrogate(folder, member, samples) if isinstance(member, TargetSpec) else _pulled(folder, member)
         for member in folder.study.members_of(surrogate)
     ]
+
+
+def open_trained(folder: StudyFolder, surrogate: SurrogateSpec, samples: Samples) -> nn.Module:
+    """Return a surrogate as its networks were trained, not folded, on the CPU."""
+    members: list[nn.Module] = []
+    for member in folder.study.members_of(surrogate):
+        if isinstance(member, TargetSpec):
+            members.append(open_external_surrogate(folder, member, samples))  # never folded
+        else:
+            pull(folder.model(member).path)
+            members.append(load_trained(folder, member))
+    return (Ensemble(members) if isinstance(surrogate, EnsembleSpec) else members[0]).eval()
 
 
 def _pulled(folder: StudyFolder, model: ModelSpec) -> nn.Module:

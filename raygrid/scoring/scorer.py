@@ -3,14 +3,16 @@
 import json
 import time
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from raygrid.attacks import Ensemble
+from raygrid.attacks import Ensemble, PluginWarning
 from raygrid.errors import BudgetSpentError, RaygridError, StoreError
 from raygrid.io.files import write_text
 from raygrid.io.mirror import from_portable, pull, remove
@@ -19,7 +21,7 @@ from raygrid.models.numerics import set_numerics
 from raygrid.models.zoo import load_frozen
 from raygrid.scoring.engine import BlockScores, score_attacked, score_clean
 from raygrid.scoring.model_offload import ModelOffload
-from raygrid.scoring.networks import open_external, open_external_surrogate
+from raygrid.scoring.networks import open_external, open_external_surrogate, open_trained
 from raygrid.spec import AttackSpec, EnsembleSpec, StudySpec, SurrogateSpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import IMAGE_FILES, SampleBatch, Samples
@@ -35,7 +37,8 @@ class Scorer:
             `modality`, the `device`, and the `names` of the networks to load.
 
     A call takes rows of `unit` (its number), `tile` (JSON), `block` (`SampleBatch.to_bytes`) and `error` (why the block
-    could not be read, or ""), and returns rows of `unit`, `seconds` and `error`. An error fails only its own unit.
+    could not be read, or ""), and returns rows of `unit`, `seconds`, `error` and `notes` (about attacks of other
+    packages, one a line). An error fails only its own unit.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -52,9 +55,11 @@ class Scorer:
         except RaygridError as error:
             self._error = str(error)
         self._models = ModelOffload(models, self._device)
+        self._trained: tuple[SurrogateSpec, nn.Module] | None = None
+        self._notes: list[str] = []
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        seconds, errors = [], []
+        seconds, errors, notes = [], [], []
         for number, tile, block, unread in zip(
             batch["unit"], batch["tile"], batch["block"], batch["error"], strict=True
         ):
@@ -74,7 +79,10 @@ class Scorer:
                 remove(file.unit.failure_path)
             seconds.append(time.monotonic() - begun)
             errors.append(error)
-        return {"unit": batch["unit"], "seconds": np.array(seconds), "error": np.array(errors, dtype=object)}
+            notes.append("\n".join(self._notes))
+            self._notes = []
+        texts = {"error": np.array(errors, dtype=object), "notes": np.array(notes, dtype=object)}
+        return {"unit": batch["unit"], "seconds": np.array(seconds), **texts}
 
     def _score(self, file: ScoreFile, block: SampleBatch) -> str:
         """Write a tile's scores of the targets that answered; return the errors of the others, one a line.
@@ -86,19 +94,8 @@ class Scorer:
         if unit.surrogate is None:
             scores = score_clean(targets, block, study.transfer, device=self._device, target_names=file.tile.names)
         else:
-            transfer = replace(study.transfer, attacks=file.tile.attacks)
-            scores = score_attacked(
-                self._surrogate(unit.surrogate),
-                targets,
-                block,
-                transfer,
-                seed=study.seed,
-                device=self._device,
-                at_once=self._models.swaps,
-                in_levels=_positions_in_levels(study, file),
-                surrogate_name=unit.surrogate.name,
-                target_names=file.tile.names,
-            )
+            scores = self._attacked(unit.surrogate, targets, block, file)
+        self._notes = scores.notes
         spent = [file.tile.names[k] for k, error in scores.failed.items() if isinstance(error, BudgetSpentError)]
         if spent:
             unit.write_spent(spent)
@@ -121,6 +118,7 @@ class Scorer:
             "unmoved": scores.unmoved,
             "not_finite_gradients": scores.not_finite_gradients,
             "bfloat16_change": scores.bfloat16_change,
+            "plugin_notes": scores.notes,
             "adversarial_sha256": scores.adversarial_sha256,
             "device": self._device,
             "seconds": seconds,
@@ -143,6 +141,36 @@ class Scorer:
             logits=scores.logits[list(answered)],
             metadata=metadata,
         )
+
+    def _attacked(
+        self, surrogate: SurrogateSpec, targets: Iterable[nn.Module], block: SampleBatch, file: ScoreFile
+    ) -> BlockScores:
+        """Return the scores of a tile under attack."""
+        study = self._folder.study
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PluginWarning)  # the driver prints the notes, once for all actors
+            return score_attacked(
+                self._surrogate(surrogate),
+                targets,
+                block,
+                replace(study.transfer, attacks=file.tile.attacks),
+                seed=study.seed,
+                device=self._device,
+                at_once=self._models.swaps,
+                in_levels=_positions_in_levels(study, file),
+                surrogate_name=surrogate.name,
+                target_names=file.tile.names,
+                trained=partial(self._as_trained, surrogate),
+            )
+
+    def _as_trained(self, surrogate: SurrogateSpec) -> nn.Module:
+        """Return a surrogate that is not folded, on the device; only the last one is kept."""
+        if self._trained is None or self._trained[0] != surrogate:
+            self._trained = None  # before the next is opened: both may not fit
+            modality = surrogate.modality
+            opened = open_trained(self._folder, surrogate, self._folder.samples(modality))
+            self._trained = surrogate, opened.to(self._device)
+        return self._trained[1]
 
     def _surrogate(self, surrogate: SurrogateSpec) -> nn.Module:
         members = self._models.pick([member.surrogate_key for member in self._folder.study.members_of(surrogate)])

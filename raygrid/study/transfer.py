@@ -13,7 +13,7 @@ from typing import Any
 from raygrid.errors import ClusterError, RaygridError, StoreError
 from raygrid.io.files import SPACE_REMEDY, require_space
 from raygrid.io.mirror import from_portable, pull, to_portable
-from raygrid.progress import Progress
+from raygrid.progress import Progress, tell
 from raygrid.spec import ModalitySpec, StudySpec
 from raygrid.store.folder import StudyFolder
 from raygrid.store.samples import DEVELOPMENT_FILES, Samples
@@ -65,11 +65,16 @@ def _score_missing(
     num_models = len(_names_used(folder, missing))
     progress.note(f"{resources.num_actors} actors, each loads {num_models} model{'s'[: num_models > 1]}", always=True)
     failed: dict[str, str] = {}
+    told: set[str] = set()
     number_of = {id(unit): number for number, unit in enumerate(units)}
     for row in with_cluster_errors(
         _scored(folder, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])
     ):
         label = units[int(row["unit"])].label
+        for note in row["notes"].splitlines():
+            if note not in told:
+                told.add(note)
+                tell(f"transfer {modality.name}: {note}")
         if row["error"]:
             failed[label] = row["error"]
             progress.fail(label, row["error"])

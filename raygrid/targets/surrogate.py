@@ -19,6 +19,8 @@ class ExternalSurrogate(nn.Module):
     The attacker has a copy of the network, so `received` does not apply: images reach it exactly.
     """
 
+    wraps = "network"
+
     def __init__(self, spec: TargetSpec, opened: NetworkTarget, labels: Sequence[str]) -> None:
         super().__init__()
         self.spec, self.network, self.batch = spec, opened.network, opened.batch
