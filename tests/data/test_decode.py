@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import write_dicom
-from image_files import png
+from image_files import png, png_chunk
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_windowing
@@ -90,6 +90,14 @@ def test_images_are_turned_upright_on_request(tmp_path, name, orientation, turns
     assert image_size(path, upright=True) == upright.shape
     if name != "x.tif":  # Pillow always turns TIFF
         assert decode_image(path, 1).shape[:2] == image_size(path) == blocks.shape
+
+
+@pytest.mark.parametrize("exif", [bytes(range(1, 60)), b"II*\0\x08\0\0\0\5\0", b"II*\0\xff\xff\0\0", b""])
+def test_exif_that_cannot_be_read_does_not_hide_the_pixels(tmp_path, exif):
+    path = tmp_path / "x.png"
+    path.write_bytes(png((30, 20), b"".join(b"\0" + row.tobytes() for row in GREY), extra=png_chunk(b"eXIf", exif)))
+    assert np.array_equal(decode_image(path, 1, upright=True)[..., 0], GREY)
+    assert image_size(path, upright=True) == (20, 30)
 
 
 def test_a_window_stretches_grey_and_refuses_colour(tmp_path):

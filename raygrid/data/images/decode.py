@@ -31,7 +31,7 @@ from raygrid.data.images.intensity import (
 )
 from raygrid.data.images.jpeg import require_whole_jpeg
 from raygrid.data.images.kinds import NUM_START_BYTES, image_kind_of, kind_of
-from raygrid.data.images.png import require_all_rows, require_whole_png
+from raygrid.data.images.png import require_all_colours, require_all_rows, require_whole_png
 from raygrid.data.images.refusals import refuse_unsupported
 from raygrid.data.images.tiff import describe_tiff, require_whole_tiff
 from raygrid.errors import DataError
@@ -72,6 +72,7 @@ def decode_image(
                 levels = picture_levels(path, picture, channels, size, upright, window)
                 if picture.format == "PNG":
                     require_all_rows(path, content, picture)
+                    require_all_colours(path, content, picture)
     image = with_channels(levels, channels)
     return image if size is None else resize_square(image, size)
 
@@ -91,7 +92,15 @@ def _lies_on_its_side(picture: Image.Image) -> bool:
         return False
     if picture.format == "PNG" and "exif" not in picture.info:  # Pillow would decode all pixels to look behind them
         return False
-    return picture.getexif().get(0x0112) in _QUARTER_TURNS
+    return _orientation(picture) in _QUARTER_TURNS
+
+
+def _orientation(picture: Image.Image) -> object:
+    """Return the EXIF orientation, None if the file has none that can be read: its pixels are right without it."""
+    try:
+        return picture.getexif().get(0x0112)
+    except Exception:  # the parser raises anything
+        return None
 
 
 @contextmanager
@@ -198,7 +207,7 @@ def picture_levels(
     mode = picture.mode
     if window is not None and mode not in _WINDOWED_MODES:
         raise _bad(path, f"mode {mode} where a window is set", "a window needs grey images: remove the option window")
-    turned = ImageOps.exif_transpose(picture) if upright else picture
+    turned = ImageOps.exif_transpose(picture) if upright and _orientation(picture) else picture
     if not mode.startswith("I;16"):
         wanted = "RGB" if channels == 3 or mode == "LAB" else "L"  # Pillow turns LAB into RGB only
         shown = turned if turned.mode == wanted else turned.convert(wanted)

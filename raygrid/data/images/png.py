@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from PIL import Image
 
@@ -54,6 +55,19 @@ def require_all_rows(path: Path, content: bytes, picture: Image.Image) -> None:
             packed = inflater.unconsumed_tail
     if found < expected:
         raise _damaged(path, f"of {found} bytes where its size needs {expected}: rows are absent")
+
+
+def require_all_colours(path: Path, content: bytes, picture: Image.Image) -> None:
+    """Check that a decoded PNG file has a colour for each of its pixels; Pillow makes the others black.
+
+    Raises DamagedFileError if the palette is absent or too short.
+    """
+    if picture.mode != "P":
+        return
+    num_colours = next((len(data) // 3 for name, data, _ in _chunks(content) if name == b"PLTE"), 0)
+    _, last = cast(tuple[int, int], picture.getextrema())
+    if last >= num_colours:
+        raise _damaged(path, f"of {num_colours} palette colours where a pixel needs colour {last + 1}")
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, int | None]]:
