@@ -51,10 +51,7 @@ def task_of(path: Path, labels: Labels, names: tuple[str, ...], positive: tuple[
     if known:
         _check_names(of_set, known, names, groups)
     meanings = {n: _meaning(group, known, width > 1) for n, group in zip(names, groups, strict=True)}
-    notes += (
-        note,
-        _note(of_set, known, meanings, groups, positive),
-    )
+    notes = (*notes, note, _note(of_set, known, meanings, groups, positive))
     told = {name: meaning for name, meaning in meanings.items() if meaning and meaning != name.replace("_", " ")}
     return Task(names, columns, told, tuple(note for note in notes if note))
 
@@ -128,9 +125,10 @@ def _check_names(of_set: str, known: tuple[str, ...], names: tuple[str, ...], gr
         said = name.replace("_", " ").casefold()
         meant = [i for i, meaning in enumerate(known) if said in (meaning.casefold(), *meaning.casefold().split(", "))]
         if meant and not set(meant) & set(group):
+            remedy = "list the names in order" if len(groups) > 1 else f"set positive={meant}, or rename the label"
             raise SpecError(
-                f"option labels gives the name {name!r}, class {meant[0]} of {of_set}, to class "
-                f"{_numbers(group)} ({_words(group, known)}); set positive={meant}, or rename the label"
+                f"option labels gives the name {name!r}, class {meant[0]} of {of_set}, to class {_numbers(group)} "
+                f"({_words(group, known)}); {remedy}"
             )
 
 
