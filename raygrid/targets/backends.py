@@ -5,7 +5,7 @@ To add a kind, declare it in `raygrid.spec.targets.TARGET_KINDS` and enter its c
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from raygrid.errors import SpecError, WeightsError
 from raygrid.models.checkpoints import read_fitting
+from raygrid.models.file_kinds import ONNX, kind_of_file
 from raygrid.spec import TargetSpec
 from raygrid.store.target_identity import data_files, module_path, target_file
 from raygrid.targets.delivery import deliver
@@ -27,7 +28,11 @@ from raygrid.targets.torch_export import load_program
 
 Ask = Callable[[Tensor], Any]
 
-_ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
+# types of an ONNX file's input, by the dtype of InputSpec: raygrid makes float32, and rounds or widens it last
+_ONNX_TYPES: Mapping[str, Mapping[str, str]] = {
+    "float32": {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"},
+    "uint8": {"tensor(uint8)": "uint8"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +52,24 @@ class Context:
 
 
 class NetworkTarget(nn.Module):
-    """A PyTorch network that receives its images in the declared form, on its own device."""
+    """A PyTorch network that receives its images in the declared form, on its own device and in its own precision.
 
-    def __init__(self, network: nn.Module, spec: TargetSpec, batch: int | None = None) -> None:
+    Args:
+        dtype: of its input, if it is known; by default that of its first weights.
+    """
+
+    def __init__(
+        self, network: nn.Module, spec: TargetSpec, batch: int | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.network, self.spec, self.batch = network, spec, batch
+        self.dtype = dtype or _dtype_of_weights(network)
         self.training = False
 
     def forward(self, images: Tensor) -> Any:
         """Return the network's answers to images (batch, channel, height, width) in [-1, 1]."""
-        delivered = preprocess(deliver(images, self.spec), self.spec.input)
-        return run_in_batches(self.network, delivered, self.batch)
+        made = preprocess(deliver(images, self.spec), self.spec.input)
+        return run_in_batches(self.network, in_dtype(made, self.dtype), self.batch)
 
 
 class Backend(ABC):
@@ -99,7 +111,13 @@ class ExportedProgram(TorchBackend):
     def open(self, spec: TargetSpec, context: Context) -> NetworkTarget:
         program = load_program(target_file(spec, spec.source))
         _require_input_shape(spec, program.input_shape, context)
-        return NetworkTarget(program.network, spec, program.input_shape[0])
+        found = str(program.input_dtype).removeprefix("torch.")
+        if program.input_dtype.is_floating_point != (spec.input.dtype == "float32") or found.startswith("int"):
+            raise SpecError(
+                f"target {spec.label!r}: {spec.source} takes images of {found}, but its InputSpec makes "
+                f"{spec.input.dtype}; set dtype of the InputSpec, or export it for floating-point images"
+            )
+        return NetworkTarget(program.network, spec, program.input_shape[0], program.input_dtype)
 
 
 class OnnxFile(Backend):
@@ -109,18 +127,18 @@ class OnnxFile(Backend):
         who, path = f"target {spec.label!r}", target_file(spec, spec.source)
         data_files(spec, path)  # a missing file gets raygrid's message, not onnxruntime's
         session = _onnx_session(who, str(path))
-        inputs, expected = session.get_inputs(), _ONNX_TYPES[spec.input.dtype]
-        if len(inputs) != 1 or inputs[0].type != expected:
+        inputs, types = session.get_inputs(), _ONNX_TYPES[spec.input.dtype]
+        if len(inputs) != 1 or inputs[0].type not in types:
             found = ", ".join(f"{i.name} {i.type}" for i in inputs)
+            expected = " or ".join(types)
             raise SpecError(f"{who}: {path} takes {found}; expected one input of type {expected}; check dtype")
-        if len(session.get_outputs()) != 1:
-            found = ", ".join(o.name for o in session.get_outputs())
-            raise SpecError(f"{who}: {path} has the outputs {found}; expected one; export it without the others")
+        _require_one_tensor(who, path, session.get_outputs())
         shape = tuple(n if isinstance(n, int) else None for n in inputs[0].shape)
         _require_input_shape(spec, shape, context)
 
         def run(batch: Tensor) -> Tensor:
-            return torch.from_numpy(np.asarray(session.run(None, {inputs[0].name: batch.numpy()})[0]))
+            array = batch.numpy().astype(types[inputs[0].type], copy=False)
+            return torch.from_numpy(np.asarray(session.run(None, {inputs[0].name: array})[0]))
 
         def ask(images: Tensor) -> Any:
             return run_in_batches(run, torch.from_numpy(to_array(deliver(images, spec), spec.input)), shape[0])
@@ -151,6 +169,11 @@ BACKENDS: Mapping[str, Backend] = {
     "callable": PythonFunction(),
     "http": HttpEndpoint(),
 }
+
+
+def in_dtype(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return images in the precision of a network; whole grey levels stay as they are."""
+    return images.to(dtype) if images.is_floating_point() else images
 
 
 def run_in_batches(run: Callable[[Tensor], Any], images: Tensor, size: int | None) -> Any:
@@ -197,9 +220,31 @@ def _onnx_session(who: str, path: str) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base
+        kind = kind_of_file(Path(path))
+        if kind is not None and kind is not ONNX:
+            raise WeightsError(
+                f"{who}: {path} is {kind.words}, not an ONNX file; export the network to ONNX, or declare another kind"
+            ) from error
+        how = "in float32" if "NOT_IMPLEMENTED" in str(error) else "again"
         raise WeightsError(
-            f"{who}: {path} cannot be opened by onnxruntime ({str(error)[:200]}); export it again"
+            f"{who}: {path} cannot be opened by onnxruntime ({in_one_line(error)}); export it {how}"
         ) from error
+
+
+def _require_one_tensor(who: str, path: Path, outputs: Sequence[Any]) -> None:
+    """Raise SpecError unless an ONNX file answers with one tensor of numbers."""
+    if len(outputs) == 1 and outputs[0].type.startswith("tensor(") and outputs[0].type != "tensor(string)":
+        return
+    found = ", ".join(f"{o.name} {o.type}" for o in outputs)
+    maps = any("map(" in o.type for o in outputs)  # scikit-learn's classifiers
+    remedy = "convert it with options={'zipmap': False} and the probabilities alone" if maps else "export it so"
+    raise SpecError(f"{who}: {path} has the outputs {found}; expected one tensor of numbers: {remedy}")
+
+
+def _dtype_of_weights(network: nn.Module) -> torch.dtype:
+    """Return the type of a network's first weights in floating point, in which it takes its images."""
+    weights = (*network.parameters(), *network.buffers())
+    return next((tensor.dtype for tensor in weights if tensor.is_floating_point()), torch.float32)
 
 
 def _require_input_shape(spec: TargetSpec, expected: tuple[int | None, ...], context: Context) -> None:

@@ -14,6 +14,7 @@ from raygrid.targets.target import ExternalTarget
 
 _SUM_TOLERANCE = 0.01  # an endpoint may round its probabilities
 _NEIGHBOUR_TOLERANCE = 1e-3
+_ROUNDINGS = 16  # of a network in half precision, whose answers change with the size of the batch
 _NUM_ALONE = 2  # images that are sent again, each alone
 _ENOUGH = 8  # images of an endpoint that show whether it gives decisions; it gets only two more
 _NUM_BETWEEN, _NUM_ROUNDS = 7, 4  # images between two others, each time between nearer ones
@@ -161,7 +162,7 @@ def _require_logits(target: ExternalTarget, rows: NDArray[np.float64], sent: Ten
 def _require_independent(target: ExternalTarget, rows: NDArray[np.float64], sent: Tensor) -> None:
     alone = np.concatenate([target.answers(sent[i : i + 1]) for i in range(_NUM_ALONE)])
     change = np.abs(alone - rows[:_NUM_ALONE])
-    if (change > _NEIGHBOUR_TOLERANCE * (1 + np.abs(alone))).any():
+    if (change > max(_NEIGHBOUR_TOLERANCE, _ROUNDINGS * target.rounding) * (1 + np.abs(alone))).any():
         raise DataError(
             f"{target.who}: the answer to an image changes by up to {change.max():.3g} if the image is sent alone "
             "instead of in a batch; switch its batch normalisation to evaluation mode, and scale each image by itself"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from raygrid.errors import DataError, SpecError, WeightsError
 from raygrid.spec import TargetSpec
-from raygrid.targets.backends import BACKENDS, Context, NetworkTarget, TorchBackend, run_in_batches
+from raygrid.targets.backends import BACKENDS, Context, NetworkTarget, TorchBackend, in_dtype, run_in_batches
 from raygrid.targets.foreign_errors import named_errors
 from raygrid.targets.outputs import differentiable_logits, label_columns
 from raygrid.targets.preprocessing import preprocess, require_channels
@@ -23,7 +23,7 @@ class ExternalSurrogate(nn.Module):
 
     def __init__(self, spec: TargetSpec, opened: NetworkTarget, labels: Sequence[str]) -> None:
         super().__init__()
-        self.spec, self.network, self.batch = spec, opened.network, opened.batch
+        self.spec, self.network, self.batch, self.dtype = spec, opened.network, opened.batch, opened.dtype
         self.who = f"surrogate {spec.label!r}"
         self.columns = label_columns(self.who, spec.answer, labels)
         self.num_outputs = spec.answer.num_outputs(labels)
@@ -36,7 +36,8 @@ class ExternalSurrogate(nn.Module):
         """
         # in the network's own precision, even if the study crafts in another: in bfloat16 a probability is soon 1
         with named_errors(self.spec), torch.autocast(images.device.type, enabled=False):
-            answers = run_in_batches(self.network, preprocess(images.float(), self.spec.input), self.batch)
+            made = in_dtype(preprocess(images.float(), self.spec.input), self.dtype)
+            answers = run_in_batches(self.network, made, self.batch)
         if not isinstance(answers, Tensor):
             raise DataError(
                 f"{self.who} answered with a {type(answers).__name__}; expected one tensor: return the logits alone"
@@ -72,7 +73,21 @@ def open_surrogate(spec: TargetSpec, *, labels: Sequence[str], channels: int, im
     num_outputs = spec.answer.num_outputs(labels)
     context = Context(channels=channels, image_size=image_size, num_outputs=num_outputs)
     with named_errors(spec, WeightsError):
-        return ExternalSurrogate(spec, backend.open(spec, context), labels)
+        return ExternalSurrogate(spec, _with_gradients(who, spec, backend.open(spec, context)), labels)
+
+
+def _with_gradients(who: str, spec: TargetSpec, opened: NetworkTarget) -> NetworkTarget:
+    """Return a network of half precision in float32: small gradients would round to zero in float16.
+
+    Raises SpecError for an exported program in float16, whose operations are fixed.
+    """
+    if opened.dtype not in (torch.float16, torch.bfloat16):
+        return opened
+    if spec.kind == "checkpoint":
+        return NetworkTarget(opened.network.float(), spec, opened.batch)
+    if opened.dtype == torch.float16:
+        raise SpecError(f"{who} is a program in float16, where small gradients become zero; export it in float32")
+    return opened
 
 
 def check_surrogate(surrogate: ExternalSurrogate, images: Tensor) -> None:

@@ -28,6 +28,9 @@ class ExternalTarget(nn.Module):
         self.who = f"target {spec.label!r}"
         self.columns = label_columns(self.who, spec.answer, labels)
         self.num_outputs = spec.answer.num_outputs(labels)
+        dtype = getattr(ask, "dtype", torch.float32)
+        # of the answers to one image in batches of different sizes
+        self.rounding = float(torch.finfo(dtype if dtype.is_floating_point else torch.float32).eps)
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from raygrid.errors import WeightsError
+from raygrid.models.file_kinds import ONNX, TORCH, TORCHSCRIPT, kind_of_file
 
 _ENTRIES = re.compile(
     r"(archive_format|archive_version|byteorder|\.data/\w+|models/model\.json|extra/.+"
@@ -64,10 +65,11 @@ _KNOWN_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Program:
-    """An exported network and its input shape; None is a dynamic axis, of any length."""
+    """An exported network, and the shape and type of its input; None is a dynamic axis, of any length."""
 
     network: nn.Module
     input_shape: tuple[int | None, ...]
+    input_dtype: torch.dtype
 
 
 def load_program(path: Path) -> Program:
@@ -75,6 +77,10 @@ def load_program(path: Path) -> Program:
 
     Raises WeightsError if the file is not a program, could run code, or takes more than one array.
     """
+    kind = kind_of_file(path)
+    if kind in (TORCH, TORCHSCRIPT, ONNX):
+        remedy = kind.remedy or "declare the target with kind='checkpoint' and this file as its weights"
+        raise WeightsError(f"{path} is {kind.words}, not a program of torch.export; {remedy}")
     try:
         with zipfile.ZipFile(path) as archive:
             harmless = _harmless_copy(path, archive)
@@ -91,12 +97,13 @@ def load_program(path: Path) -> Program:
         raise WeightsError(
             f"{path} takes {len(takes)} inputs; expected one, a batch of images: export it with one input"
         )
-    shape = tuple(n if isinstance(n, int) else None for n in takes[0].meta["val"].shape)
+    example = takes[0].meta["val"]
+    shape = tuple(n if isinstance(n, int) else None for n in example.shape)
     # the guards are code in the file; raygrid checks the shape itself
     network = loaded.module(check_guards=False).requires_grad_(False)
     for module in network.modules():
         module.training = False  # an exported graph has no modes and refuses eval(); other code reads this flag
-    return Program(network, shape)
+    return Program(network, shape, example.dtype)
 
 
 def _harmless_copy(path: Path, archive: zipfile.ZipFile) -> io.BytesIO:

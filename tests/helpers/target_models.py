@@ -25,6 +25,18 @@ def make_network() -> nn.Module:
     return network
 
 
+def half_network() -> nn.Module:
+    return make_network().half()
+
+
+def brain_network() -> nn.Module:
+    return make_network().bfloat16()
+
+
+def double_network() -> nn.Module:
+    return make_network().double()
+
+
 def no_network() -> list[int]:
     return []
 
