@@ -22,6 +22,7 @@ from raygrid.data.images.dicom_header import (
     PALETTE,
     PixelFormat,
     decimals,
+    integer,
     pixel_format,
     require_square_pixels,
 )
@@ -103,14 +104,15 @@ def _header(path: Path, file: BinaryIO) -> tuple[int, int, str]:
     if not header.get("Rows") or not header.get("Columns"):
         kind = getattr(header.get("SOPClassUID"), "name", "unknown kind")
         raise DataError(f"{path}: expected an image, got a DICOM file without Rows and Columns ({kind}); leave it out")
-    require_decodable(path, int(header.Rows), int(header.Columns))
+    height, width = (integer(path, header, name) for name in ("Rows", "Columns"))
+    require_decodable(path, height, width)
     if not pydicom.uid.UID(syntax).is_transfer_syntax:
         raise DataError(f"{path}: expected a TransferSyntaxUID of the standard, got {syntax!r}; {CORRECT}")
     frames = decimals(path, header, "NumberOfFrames")
     if frames not in ((), (0,), (1,)):  # 0 is written where there is no number
         got = "\\".join(f"{number:g}" for number in frames)
         raise DataError(f"{path}: expected one image, got {got} frames; export each frame as a separate file")
-    return int(header.Rows), int(header.Columns), syntax
+    return height, width, syntax
 
 
 def _pixel_tag_follows(file: BinaryIO) -> bool:

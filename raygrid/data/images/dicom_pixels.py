@@ -52,7 +52,7 @@ def stored_values(path: Path, pydicom: Any, dataset: Any, header: PixelFormat) -
         raise DataError(f"{path}: expected pixels in the transfer syntax {syntax.name}, got {got} ones; {CORRECT}")
     if not syntax.is_encapsulated:
         _require_native_length(path, dataset.PixelData, header)
-        return _in_stored_bits(path, _decoded(pydicom, dataset), header, dataset)
+        return _in_stored_bits(path, _decoded(pydicom, dataset), header, dataset, keeps_all_bits=True)
     _require_decoder(path, pydicom, syntax)
     frame = _only_frame(path, dataset)
     stream = _require_frame(path, frame, header)
@@ -64,7 +64,7 @@ def stored_values(path: Path, pydicom: Any, dataset: Any, header: PixelFormat) -
         if _NOT_SUPPORTED.search(message):
             raise _no_decoder(path, f"the transfer syntax {syntax.name}: {message}") from error
         raise DamagedFileError(f"{path}: expected a complete frame in {syntax.name}, got {message}") from error
-    return _in_stored_bits(path, array, header, dataset)
+    return _in_stored_bits(path, array, header, dataset, keeps_all_bits=stream is None)
 
 
 def _decoded(pydicom: Any, dataset: Any, **options: Any) -> NDArray[Any]:
@@ -91,8 +91,7 @@ def _require_native_length(path: Path, content: bytes, header: PixelFormat) -> N
         return
     if any(content[expected:]) or excess >= expected:
         raise DataError(f"{path}: expected {described}, got {len(content)}; {CORRECT}")
-    message = f"{path}: {excess} zero bytes behind the pixels, left out: are Rows and Columns right?"
-    warnings.warn(SuspectImageWarning(message), stacklevel=2)
+    _tell(path, f"{excess} zero bytes behind the pixels, left out: are Rows and Columns right?")
 
 
 def _require_decoder(path: Path, pydicom: Any, syntax: Any) -> None:
@@ -227,8 +226,8 @@ def _jpeg_colour(path: Path, pydicom: Any, dataset: Any, header: PixelFormat, st
     """Return the RGB values of a JPEG frame of 8 bits. The frame's own mark of its colour counts before the header."""
     said = "RGB" if header.kind == "RGB" else "YBR"
     if stream.colour and stream.colour != said:
-        message = f"{path}: PhotometricInterpretation {header.kind}, but the JPEG frame is marked as {stream.colour}"
-        warnings.warn(SuspectImageWarning(f"{message}; read as the frame says"), stacklevel=2)
+        observed = f"PhotometricInterpretation {header.kind}, but the JPEG frame is marked as {stream.colour}"
+        _tell(path, f"{observed}; read as the frame says")
     if stream.colour == "RGB" and not stream.is_converted:
         _store_frame(dataset, marked_as_rgb(_only_frame(path, dataset)))
     raw = _decoded(pydicom, dataset, raw=True, decoding_plugin="pillow")
@@ -237,27 +236,38 @@ def _jpeg_colour(path: Path, pydicom: Any, dataset: Any, header: PixelFormat, st
     return np.asarray(pydicom.pixels.convert_color_space(raw, "YBR_FULL", "RGB"))
 
 
-def _in_stored_bits(path: Path, array: NDArray[Any], header: PixelFormat, dataset: Any) -> NDArray[Any]:
-    """Return the values with the bits beyond BitsStored cleared, or set to the sign (PS3.5 8.1.1)."""
+def _in_stored_bits(
+    path: Path, array: NDArray[Any], header: PixelFormat, dataset: Any, *, keeps_all_bits: bool
+) -> NDArray[Any]:
+    """Return the values with the bits beyond BitsStored cleared, or set to the sign (PS3.5 8.1.1).
+
+    `keeps_all_bits` is false where a decoder has cleared or set them already.
+    """
     shift = 8 * array.itemsize - header.stored
     if shift <= 0:
         return array
     values = (array << shift) >> shift
     beyond = array.view(f"u{array.itemsize}") >> header.stored
-    # Unset bits are no oddity, and the sign continued is none: signed values are stored in both ways.
-    odd = (beyond != 0) & (values != array)
+    differs = values != array
+    odd = (beyond != 0) & differs
     count = int(np.count_nonzero(odd))
-    if not count or _has_overlay_in_pixels(dataset):
-        return values
     is_negative = (values >> (header.stored - 1)) == 1
-    if not header.signed and np.array_equal(odd, is_negative) and (beyond[odd] == 2**shift - 1).all():
+    if not header.signed and count and np.array_equal(odd, is_negative) and (beyond[odd] == 2**shift - 1).all():
         raise DataError(
             f"{path}: expected unsigned values of {header.stored} bits, as PixelRepresentation 0 says, got {count} of "
             f"{array.size} that continue a sign; {CORRECT}"
         )
-    message = f"{path}: {count} of {array.size} values have bits beyond BitsStored {header.stored}, left out"
-    warnings.warn(SuspectImageWarning(f"{message}: is BitsStored or PixelRepresentation right?"), stacklevel=2)
+    if count and not _has_overlay_in_pixels(dataset):
+        observed = f"{count} of {array.size} values have bits beyond BitsStored {header.stored}, left out"
+        _tell(path, f"{observed}: is BitsStored or PixelRepresentation right?")
+    elif not count and keeps_all_bits and differs.any():  # permitted, but nearly all writers continue the sign
+        observed = f"{np.count_nonzero(differs)} of {array.size} values are negative without a continued sign"
+        _tell(path, f"{observed}: is PixelRepresentation right?")
     return values
+
+
+def _tell(path: Path, observation: str) -> None:
+    warnings.warn(SuspectImageWarning(f"{path}: {observation}"), stacklevel=3)
 
 
 def _has_overlay_in_pixels(dataset: Any) -> bool:

@@ -77,7 +77,7 @@ def palette_colours(path: Path, dataset: Any, values: NDArray[Any], little: bool
     if len(set(descriptors)) > 1:
         raise DataError(f"{path}: expected palettes of one size, got the descriptors {descriptors}; {CORRECT}")
     count, first, bits = descriptors[0]
-    first = _first_mapped(path, "the palette", first, count, values, may_be_negative=False)
+    first = _first_mapped(path, "the palette", first, count, values, may_be_negative=bool(values.min() < 0))
     entries = np.stack(tables, axis=-1)
     depth = int(entries.max()).bit_length()
     depth = depth if depth <= _NARROW else max(depth, bits)
