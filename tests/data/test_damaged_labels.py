@@ -89,6 +89,31 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         _replace("test_list.txt", b"00000002_000.png\n12345678_000.png\n"),
         r"Data_Entry_2017\.csv: 1 images of the official lists have no row: 12345678_000\.png",
     ),
+    "chest: prefix in a list": (
+        "chestxray14",
+        _replace("test_list.txt", b"images/00000002_000.png\n"),
+        r"1 images .* have no row: images/.*; expected one for each: write '00000002_000\.png' instead of 'images/0000",
+    ),
+    "chest: suffix in capitals": (
+        "chestxray14",
+        _replace("test_list.txt", b"00000002_000.PNG\n"),
+        r"write '00000002_000\.png' instead of '00000002_000\.PNG' in test_list\.txt, and the others alike",
+    ),
+    "chest: names without suffix": (
+        "chestxray14",
+        _replace("train_val_list.txt", b"00000001_000\n00000001_001\n"),
+        r"2 images .*; .*: write '00000001_000\.png' instead of '00000001_000' in train_val_list\.txt",
+    ),
+    "chest: names in quotes": (
+        "chestxray14",
+        _replace("test_list.txt", b'"00000002_000.png"\n'),
+        r"write '00000002_000\.png' instead of '\"00000002_000\.png\"' in test_list\.txt",
+    ),
+    "chest: empty row between names": (
+        "chestxray14",
+        _replace("train_val_list.txt", b"00000001_000.png\n,\n00000001_001.png\n,\n\n"),
+        r"train_val_list\.txt, line 2: expected the name of an image, got an empty row between others; delete the row",
+    ),
     "chest: unknown finding": (
         "chestxray14",
         lambda root: write_entries(root / "Data_Entry_2017.csv", [("00000001_000.png", "Oedema", 1), *ENTRIES[1:]]),

@@ -1,7 +1,7 @@
 """NIH ChestX-ray14: frontal chest radiographs with 14 findings mined from reports."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +107,14 @@ class ChestXray14:
         patients = Patients(self._different, "a number in column 'Patient ID'")
         rows: dict[str, tuple[str | int, ...]] = {}
         rejects: dict[str, str] = {}
+        others: set[str] = set()
         entries = self._entries_path()
         assert entries is not None  # else missing() names it
         for place, values in read_rows(entries, _COLUMNS):
             name, patient = values["Image Index"], values["Patient ID"]
             found = _parsed(place, name, values["Finding Labels"], patient)
             if name not in part_of:
+                others.add(name)
                 continue
             if name in rows or name in rejects:
                 raise DataError(f"{place}: image {name!r} occurs twice in the file; expected once: remove one row")
@@ -128,7 +130,7 @@ class ChestXray14:
         if unlabelled:
             raise DataError(
                 f"{entries}: {len(unlabelled)} images of the official lists have no row: {listed(unlabelled)}; "
-                "expected one for each: use the Data_Entry file of the same release as the lists"
+                f"expected one for each: {_remedy_of_name(unlabelled[0], part_of[unlabelled[0]], others)}"
             )
         unusable = [Reject(name, reason) for name, reason in rejects.items()]
         kept = require_some_images(unusable, len(part_of), self._root, _ADVICE)
@@ -202,6 +204,15 @@ def _chosen_labels(options: Mapping[str, Json]) -> tuple[str, ...]:
     if not isinstance(no_finding, bool):
         raise SpecError(f"option no_finding is {no_finding!r}; expected True or False")
     return (*(name for name in FINDINGS if name in wanted), *((_NO_FINDING,) if no_finding else ()))
+
+
+def _remedy_of_name(name: str, part: str, others: Collection[str]) -> str:
+    """Return the remedy for a name of a list that is not in Data_Entry, whose names in no list are `others`."""
+    plain = name.replace("\\", "/").strip('",; ').rpartition("/")[2].lower()
+    near = plain if plain in others else f"{plain}.png"
+    if near in others:
+        return f"write {near!r} instead of {name!r} in {_LISTS[part]}, and the others alike"
+    return "use the Data_Entry file of the same release as the lists"
 
 
 def _parsed(place: str, image: str, findings: str, patient: str) -> set[str]:

@@ -125,13 +125,30 @@ def _hint(absent: str, header: Sequence[str]) -> str:
     return ""
 
 
+def named_lines(text: str, path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number, name) for each line of a list; blank lines and separators after the last name are left out.
+
+    Raises DataError, which names `path`, if a line between names has only separators.
+    """
+    empty = 0
+    for number, line in enumerate(lines_of(text), start=1):
+        name = line.strip()
+        if not name.strip(',;\t "'):
+            empty = empty or number * bool(name)
+            continue
+        if empty:
+            raise DataError(
+                f"{path}, line {empty}: expected the name of an image, got an empty row between others; delete the row"
+            )
+        yield number, name
+
+
 def read_names(path: Path) -> list[str]:
     """Return the non-empty lines of a list file.
 
     Raises DamagedFileError if it is empty, DataError if it is not UTF-8 text or a name occurs twice.
     """
-    lines = lines_of(read_text(path, "one file name per line in UTF-8"))
-    names = [line.strip() for line in lines if line.strip()]
+    names = [name for _, name in named_lines(read_text(path, "one file name per line in UTF-8"), path)]
     if not names:
         raise DamagedFileError(f"{path}: expected one file name per line, got an empty file")
     seen: set[str] = set()

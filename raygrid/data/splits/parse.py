@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from raygrid.data.datasets.label_files import rows_of
+from raygrid.data.datasets.label_files import named_lines, rows_of
 from raygrid.data.datasets.text_files import lines_of, text_of
 from raygrid.errors import DataError, MissingDataError, unknown_name
 
@@ -124,25 +124,10 @@ def _of_one_role(file: SplitFile, role: str) -> list[Entry]:
             f"{file.path}: expected a list of {role} images (.csv, .txt), got YAML, which holds all roles; "
             "declare it for the whole split: 'd1' instead of 'd1/train'"
         )
-    lines = lines_of(file.text)
-    if any(mark in lines[0] for mark in ",;\t") or lines[0].strip() == "image":
+    header = lines_of(file.text)[0]
+    if any(mark in header for mark in ",;\t") or header.strip() == "image":
         return [Entry(line, role, values["image"].strip()) for line, values in read_table(file, ["image"])]
-    return list(_from_list(file, role, lines))
-
-
-def _from_list(file: SplitFile, role: str, lines: Sequence[str]) -> Iterator[Entry]:
-    """Yield the names of a text; blank lines and, after the last name, lines of separators are left out."""
-    empty = 0
-    for number, line in enumerate(lines, start=1):
-        name = line.strip()
-        if not name.strip(',;\t "'):
-            empty = empty or number * bool(name)
-            continue
-        if empty:
-            raise DataError(
-                f"{file.path}, line {empty}: expected the name of an image, got an empty row between others; delete it"
-            )
-        yield Entry(number, role, name)
+    return [Entry(number, role, name) for number, name in named_lines(file.text, file.path)]
 
 
 def _from_yaml(file: SplitFile) -> Iterator[Entry]:
