@@ -69,6 +69,11 @@ def target_file(spec: TargetSpec, name: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_absolute():  # the workers of a cluster have working directories of their own
         raise SpecError(f"target {spec.label!r}: the path is {name!r}; expected an absolute path that all nodes share")
+    if path.is_dir():
+        raise WeightsError(
+            f"target {spec.label!r}: {path} is a folder, as TensorFlow's models are, or checkpoints in parts; name "
+            "one file"
+        )
     if not path.is_file():
         raise WeightsError(f"target {spec.label!r}: {path} does not exist; check the path and the disk of this node")
     return path

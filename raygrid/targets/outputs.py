@@ -106,7 +106,7 @@ def to_logits(who: str, rows: NDArray[np.float64], answer: AnswerSpec, columns: 
     that sum to 1 the result is the same, but it keeps the ranks that rounding removes from 1 - p. A decision becomes
     `DECISION_LOGIT` for yes and its negative for no.
 
-    Raises DataError if a probability is outside [0, 1], a decision is none, or a logit has no place in float32.
+    Raises DataError if a probability is outside [0, 1], or a decision is none.
     """
     if answer.kind == "decision":
         yes = _require_decisions(who, rows, answer)
@@ -114,8 +114,6 @@ def to_logits(who: str, rows: NDArray[np.float64], answer: AnswerSpec, columns: 
     if answer.kind == "probability":
         rows = _require_probabilities(who, rows)
     logits = _against_others(rows, answer.kind) if answer.exclusive else _of_independent(rows, answer.kind)
-    if np.abs(logits).max(initial=0) > np.finfo(np.float32).max:
-        raise DataError(f"{who} answered {np.abs(rows).max():g}, too large for a float32; scale its logits down")
     return logits[:, columns].astype(np.float32)
 
 

@@ -10,7 +10,7 @@ import torch
 from broken_targets import Failing, OneWay, Tuple
 from safetensors.torch import save_file
 from target_models import LABELS, SIZE, make_network, opened, scores, target
-from torch import nn
+from torch import Tensor, nn
 
 from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, StoreError, WeightsError
@@ -91,7 +91,7 @@ ANSWERED = {
     "complex_numbers": "answered with a ndarray of complex64, not an array of numbers",
     "generator": "answered with a generator, not an array of numbers",
     "infinite": "answered inf for image 0, output 1; expected 6 rows of 3 numbers",
-    "too_large": "too large for a float32; scale its logits down",
+    "too_large": r"for image 0, output 0; expected 6 rows of 3 numbers, each at most 1e\+38",
     "one_short": r"array of shape \[5, 3\]; expected 6 rows of 3",
     "extra_axis": r"array of shape \[1, 6, 3\]; expected 6 rows of 3",
 }
@@ -157,6 +157,32 @@ def test_a_network_with_two_outputs_is_named(images: np.ndarray, tmp_path: Path)
     for network in (opened(spec), through(spec)):
         with pytest.raises(DataError, match="answered with a tuple"):
             network(sent)
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+def test_a_program_of_any_batch_size_that_answers_with_a_dict_is_named(
+    batch: int | None, images: np.ndarray, tmp_path: Path
+) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = make_network()
+
+        def forward(self, shown: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.network(shown)}
+
+    shapes = None if batch else ({0: torch.export.Dim("n")},)
+    program = torch.export.export(Named(), (torch.zeros(batch or 2, 3, SIZE, SIZE),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "named.pt2")
+    spec = target("export", str(tmp_path / "named.pt2"))
+    with pytest.raises(DataError, match="target 'clinic' answered with a dict of 'logits', not an array"):
+        opened(spec)(to_unit_range(images))
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    for spec in (target("onnx", str(tmp_path)), checkpoint("Failing", tmp_path)):
+        with pytest.raises(WeightsError, match="is a folder, as TensorFlow's models"):
+            opened(replace(spec, weights=str(tmp_path)) if spec.weights else spec)
 
 
 def test_a_derivative_that_fails_is_named(images: np.ndarray, tmp_path: Path) -> None:
