@@ -178,6 +178,22 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         _replace("table.csv", b"PAR1\x15"),
         r"got a Parquet file; name it \.parq",
     ),
+    "table: image": (
+        "table",
+        lambda root: save(GREY, root / "table.csv", format="PNG"),
+        r"got a PNG image; name",
+    ),
+    "table: DICOM": (
+        "table",
+        _replace("table.csv", bytes(128) + b"DICM" + bytes(9)),
+        r"got a DICOM file; name",
+    ),
+    "table: picture of another kind": ("table", _replace("table.csv", b"GIF89a\1\0\1\0"), r"got a GIF image; name the"),
+    "table: letters of a picture, Windows-1252": (
+        "table",
+        _replace("table.csv", "BMI,patient,mass\n31 é,2,1\n".encode("cp1252")),
+        r"got the byte 0xe9 in row 2",
+    ),
     "table: packed": ("table", _replace("table.csv", b"\x1f\x8b\x08"), r"table\.csv: .*got a gzip archive; unpack it"),
     "table: web page": (
         "table",

@@ -4,6 +4,8 @@ import io
 import re
 from pathlib import Path
 
+from raygrid.data.images.kinds import NUM_START_BYTES, image_kind_of
+from raygrid.data.images.kinds import kind_of as kind_beside_images
 from raygrid.errors import DataError
 
 _SAVE = "save it as CSV UTF-8, separated by commas"
@@ -18,9 +20,9 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (  # first bytes, kind, remedy
     (b"version https://git-lfs", "a Git LFS pointer instead of the file", "run git lfs pull"),
     (b"/annex/objects/", "a git-annex pointer instead of the file", "run git annex get"),
 )
-_START = 512  # bytes that tell one kind of file from another
 _MAGIC = {".npz": b"PK", ".h5": b"\x89HDF"}
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")  # in no text; \x1a ended files of DOS
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -60,7 +62,7 @@ def what_is(path: Path) -> str:
     """Return the kind of a file that no reader of archives opens, for the end of a message; "" if it is not clear."""
     try:
         with open(path, "rb") as file:
-            start = file.read(_START)
+            start = file.read(NUM_START_BYTES)
     except OSError:
         return ""
     if not start:
@@ -94,6 +96,16 @@ def kind_of(content: bytes) -> tuple[str, str]:
     zeros = content.count(0)
     if content and zeros == len(content):
         return f"{zeros} zeros, as an unfinished copy has", "copy or download it again"
+    if _CONTROL.search(content[:NUM_START_BYTES]) and (binary := _binary_kind(content[:NUM_START_BYTES])):
+        return binary, "name the table or list itself"
     if 4 * zeros > len(content):
         return "text in UTF-16 without a byte order mark, or binary data", _SAVE
     return "", ""
+
+
+def _binary_kind(start: bytes) -> str:
+    """Return the kind of a file of bytes, not text; "" if its start does not tell."""
+    if start[128:132] == b"DICM":
+        return "a DICOM file"
+    image = image_kind_of(start)
+    return f"a {image} image" if image else kind_beside_images(start)[0]
