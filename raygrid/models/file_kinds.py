@@ -22,6 +22,7 @@ _PLAIN = {  # that PyTorch's weights-only reader accepts
     *("_codecs", "torch._C", "torch.torch_version", "torch.distributed.tensor", "torch._prims_common"),
 }
 _BUILTINS = {"builtins", "__builtin__"}
+_LARGEST_PICKLE = 64 * 2**20  # bytes; names and shapes of a million tensors
 _MOST_PICKLES = 5  # in a file of PyTorch before version 1.6
 _SHOWN = 3  # classes in a message
 _FIRST_OPCODES = 6  # of a pickle; in a dict, the first value comes later
@@ -97,7 +98,7 @@ def _kind_of_zip(path: Path) -> FileKind | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
-    except zipfile.BadZipFile:
+    except Exception:  # zipfile raises anything for damaged bytes: BadZipFile, struct.error, NotImplementedError, ...
         return None
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         return TORCHSCRIPT
@@ -126,7 +127,7 @@ def _kind_of_binary(path: Path, start: bytes) -> FileKind | None:
         and start[2] in (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42)
     ):
         return ONNX  # ModelProto: ir_version as field 1, then a field of bytes
-    if start[:1] == b"\x80" and start[1] in (2, 3, 4, 5):
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return PICKLE
     return None
 
@@ -141,9 +142,9 @@ def _ends_as_tensorflow(path: Path) -> bool:
 def _is_torch_tar(path: Path) -> bool:
     """Whether a tar archive is a file of torch.save before version 0.2."""
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:") as archive:
             return {"pickle", "storages", "tensors"} <= set(archive.getnames())
-    except tarfile.TarError:
+    except Exception:  # tarfile raises anything for damaged bytes, as zipfile does
         return False
 
 
@@ -174,11 +175,12 @@ def pickled_in(path: Path) -> Pickled:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 (name,) = (n for n in archive.namelist() if n.partition("/")[2] == "data.pkl")
-                found = list(_globals(io.BytesIO(archive.read(name)), 1))
+                with archive.open(name) as file:
+                    found = list(_globals(io.BytesIO(file.read(_LARGEST_PICKLE)), 1))
         else:
             with path.open("rb") as file:
                 found = list(_globals(file, _MOST_PICKLES))
-    except (ValueError, OSError, zipfile.BadZipFile):  # pickletools raises ValueError
+    except Exception:  # zipfile and pickletools raise anything for damaged bytes
         return Pickled()
     foreign = [(count, f"{module}.{name}") for count, module, name in found if not _is_plain(module, name)]
     names = tuple(dict.fromkeys(name for _, name in foreign))

@@ -401,3 +401,16 @@ def test_an_onnx_file_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"cannot be read .*name a file of weights"):
         read_tensors(tmp_path)
+
+
+def test_a_file_cut_or_damaged_in_its_directory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(WEIGHTS, path)
+    sound = path.read_bytes()
+    central = sound.index(b"PK\x01\x02")
+    for content in (b"\x80", b"\x80\x02", sound[:4], sound[: central + 9], bytes(257) + b"ustar" + bytes(9)):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"weights\.pt "):
+            read_tensors(path)
+    path.write_bytes(sound[: central + 6] + b"\xff" + sound[central + 7 :])  # a version of ZIP that is ignored
+    assert read_tensors(path).keys() == WEIGHTS.keys()
