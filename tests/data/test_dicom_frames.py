@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import by_pillow, jpeg, jpeg_2000, write_dicom
+import simplejpeg
+from dicom_files import by_pillow, jpeg, jpeg_2000, lossless_jpeg, write_dicom
 from PIL import Image
 
 from raygrid.data.damage import DamagedFileError, SuspectImageWarning
 from raygrid.data.images.decode import decode_image
+from raygrid.data.images.dicom_codestream import read_jpeg, require_whole_lossless_jpeg
 from raygrid.errors import DataError
 
 GRAIN = np.random.default_rng(0)
@@ -232,3 +234,38 @@ def test_an_rle_frame_of_too_many_values_is_refused(tmp_path):
     frame = rle(DEEP, tmp_path)
     with pytest.raises(DamagedFileError, match="expected RLE segments of 3072 bytes, got 3082"):
         grey(tmp_path, DEEP, syntax=RLE, frames=[frame + b"\xf7\x05"])  # ten times 5
+
+
+DAMAGES = {
+    "closed": closed,
+    "a hole": lambda frame: zeroed(frame)[:-2] + b"\xff\xd9",
+    "a short hole": lambda frame: frame[:900] + bytes(50) + frame[950:],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("precision", [8, 12, 16])
+def test_a_damaged_lossless_jpeg_frame_is_found(tmp_path, precision, name):
+    values = np.cumsum(GRAIN.integers(-3, 4, (64, 48)), axis=1) + 128 << precision - 8
+    frame = lossless_jpeg(values, precision)
+    stream = read_jpeg(tmp_path, frame)
+    assert (stream.height, stream.width, stream.precision) == (64, 48, precision)
+    require_whole_lossless_jpeg(tmp_path, frame, stream)
+    with pytest.raises(DamagedFileError, match="expected a complete frame, got damaged JPEG data"):
+        require_whole_lossless_jpeg(tmp_path, DAMAGES[name](frame), stream)
+
+
+def test_the_lossless_frames_of_these_tests_are_read_as_they_were_written():
+    frame = lossless_jpeg(GREY, 8)
+    assert np.array_equal(simplejpeg.decode_jpeg(frame, colorspace="GRAY", strict=True)[..., 0], GREY)
+
+
+@pytest.mark.parametrize("hole", [0, 31, 32, 500])
+def test_a_hole_of_zeros_in_a_jpeg_ls_frame_is_refused(tmp_path, hole):
+    frame = b"\xff\xd8\xff\xf7\x00\x0b\x10\x00\x40\x00\x30\x01\x01\x11\x00\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00"
+    frame += b"\x12" + bytes(hole) + b"\x34\xff\xd9"
+    if hole < 32:  # longer than any code of zeros
+        assert read_jpeg(tmp_path, frame).precision == 16
+    else:
+        with pytest.raises(DamagedFileError, match="expected a complete JPEG-LS frame, got one with a hole of zeros"):
+            read_jpeg(tmp_path, frame)

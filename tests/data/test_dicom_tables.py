@@ -42,10 +42,11 @@ STORED = {
 
 
 @pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("sequence", ["VOILUTSequence", "ModalityLUTSequence"])
-def test_entries_of_8_bits_are_read_from_bytes_and_from_words(tmp_path, sequence, stored):
+def test_entries_of_8_bits_are_read_from_bytes_and_from_words(tmp_path, sequence, bits, stored):
     data = STORED[stored][1]
-    header = {sequence: [table_item([256, 0, 8], data)], "WindowCenter": "128", "WindowWidth": "256"}
+    header = {sequence: [table_item([256, 0, bits], data)], "WindowCenter": "128", "WindowWidth": "256"}
     assert np.array_equal(grey(tmp_path, BYTES, **header), INVERTED.reshape(16, 16))
 
 
@@ -97,7 +98,7 @@ def test_a_modality_table_gives_the_values_of_the_window_whatever_its_depth(tmp_
             bytes(200),
             r"expected 256 entries of 8 bits in LUTData of VOILUTSequence.*, got 200 bytes; corr",
         ),
-        ([256, 0, 12], bytes(256), r"expected 256 entries of 12 bits in LUTData"),
+        ([256, 0, 12], bytes(384), r"expected 256 entries of 12 bits in LUTData"),
         ([256, 0, 16], bytes(1024), r"expected 256 entries of 16 bits in LUTData of VOILUTSequence.*, got 1024 bytes"),
         ([256, 0, 0], bytes(512), r"expected a LUTDescriptor of VOILUTSequence with 8 to 16 bits, got 0"),
         ([256, 0, 32], bytes(512), r"LUTDescriptor of VOILUTSequence with 8 to 16 bits, got 32"),
@@ -192,8 +193,17 @@ def palette(descriptor: list[int], tables: list[bytes], prefix: str = "") -> dic
 
 @pytest.mark.parametrize(
     ("bits", "width", "shift"),
-    [(8, 1, 0), (8, 2, 0), (16, 2, 0), (8, 2, 8), (16, 2, 8), (12, 2, 4), (16, 2, 4)],
-    ids=["bytes", "low bytes", "low bytes, said 16", "high bytes, said 8", "16", "12", "12 bits, said 16"],
+    [(8, 1, 0), (16, 1, 0), (8, 2, 0), (16, 2, 0), (8, 2, 8), (16, 2, 8), (12, 2, 4), (16, 2, 4)],
+    ids=[
+        "bytes",
+        "bytes, said 16",
+        "low bytes",
+        "low bytes, said 16",
+        "high bytes, said 8",
+        "16",
+        "12",
+        "12 bits, said 16",
+    ],
 )
 def test_palettes_of_every_depth_give_the_same_colours(tmp_path, bits, width, shift):
     tables = [(table << shift).astype(f"<u{width}").tobytes() for table in (RED, GREEN, BLUE)]

@@ -82,6 +82,26 @@ def jpeg(values: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def lossless_jpeg(values: np.ndarray, precision: int) -> bytes:
+    """Return a lossless JPEG frame (process 14, selection value 1) of values (height, width) below 2 ** precision."""
+    height, width = values.shape
+    left = np.concatenate([np.roll(values[:, :1].astype(int), 1, axis=0), values[:, :-1].astype(int)], axis=1)
+    left[0, 0] = 2 ** (precision - 1)
+    bits = ""
+    for difference in (values.astype(int) - left).ravel().tolist():
+        size = abs(difference).bit_length()
+        bits += f"{size:05b}"  # the code of a size is the size itself
+        if size:
+            bits += f"{difference if difference > 0 else difference + 2**size - 1:0{size}b}"
+    bits += "1" * (-len(bits) % 8)
+    coded = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
+    codes = bytes([0, 0, 0, 0, 17, *[0] * 11, *range(17)])
+    frame = bytes([precision]) + height.to_bytes(2, "big") + width.to_bytes(2, "big") + b"\x01\x01\x11\x00"
+    segments = ((0xC3, frame), (0xC4, b"\0" + codes), (0xDA, b"\x01\x01\x00\x01\x00\x00"))
+    head = b"".join(bytes([0xFF, code]) + (len(body) + 2).to_bytes(2, "big") + body for code, body in segments)
+    return b"\xff\xd8" + head + coded + b"\xff\xd9"
+
+
 def jpeg_2000(values: np.ndarray, **options: Any) -> bytes:
     """Return a lossless JPEG 2000 frame of values, uint8 or uint16."""
     file = BytesIO()

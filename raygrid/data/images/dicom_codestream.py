@@ -1,8 +1,11 @@
 """The headers of compressed frames (JPEG, JPEG-LS, JPEG 2000): size, depth and colour, and whether the end is there."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import simplejpeg
 
 from raygrid.data.damage import DamagedFileError
 from raygrid.errors import DataError
@@ -10,6 +13,8 @@ from raygrid.errors import DataError
 _END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 _SIZES = (*(code for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)), 0xF7)  # starts of frame
 _HOLE = bytes(32)  # a JPEG-LS code of 16 bits has at most 64 zero bits in a row
+_LOSSLESS = 0xC3
+_BEHIND, _PADDING = re.compile("([0-9]+) extraneous bytes before marker 0xd9"), 2
 _SCAN, _TILE, _STYLE = 0xDA, 0x90, 0x52
 _PLAIN_START, _BOXED_START = b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 
@@ -67,6 +72,25 @@ def read_jpeg(path: Path, frame: bytes) -> Codestream:
     # the order of libjpeg
     colour = next((colours[name] for name in ("JFIF", "Adobe", "letters") if name in colours), "")
     return replace(found, colour=colour, is_converted="Adobe" in colours)
+
+
+def require_whole_lossless_jpeg(path: Path, frame: bytes, stream: Codestream) -> None:
+    """Check the coded pixels of a lossless JPEG frame, whose header is `stream`.
+
+    Changed bytes are not found if the decoder comes back into step before the end, with all pixels decoded.
+
+    Raises DamagedFileError if the decoder reports damaged data.
+    """
+    position = frame.find(bytes((0xFF, _LOSSLESS)))
+    # The coding of wider values is that of 8 bits, with wider differences; simplejpeg reads 8 bits only, and full size.
+    narrow = frame[: position + 4] + b"\x08" + frame[position + 5 :]
+    kind, content = ("GRAY", narrow) if stream.components == 1 else ("RGB", marked_as_rgb(narrow))
+    try:
+        simplejpeg.decode_jpeg(content, colorspace=kind, strict=True)
+    except Exception as error:  # also for kinds that it does not read: the decoder of pydicom will judge
+        behind = _BEHIND.search(str(error))
+        if str(error).startswith("Corrupt JPEG data") and not (behind and int(behind[1]) <= _PADDING):
+            raise DamagedFileError(f"{path}: expected a complete frame, got damaged JPEG data ({error})") from error
 
 
 def marked_as_rgb(frame: bytes) -> bytes:

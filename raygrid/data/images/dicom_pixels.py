@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid.data.damage import DamagedFileError, SuspectImageWarning
-from raygrid.data.images.dicom_codestream import Codestream, marked_as_rgb, read_jpeg, read_jpeg_2000
+from raygrid.data.images.dicom_codestream import (
+    Codestream,
+    marked_as_rgb,
+    read_jpeg,
+    read_jpeg_2000,
+    require_whole_lossless_jpeg,
+)
 from raygrid.data.images.dicom_header import (
     CORRECT,
     JPEG_8_OR_12_BIT,
@@ -159,7 +165,7 @@ def _require_frame(path: Path, frame: bytes, header: PixelFormat) -> Codestream 
         stream = read_jpeg_2000(path, frame)
     elif header.syntax in JPEG_8_OR_12_BIT + JPEG_LOSSLESS + JPEG_LS:
         stream = read_jpeg(path, frame)
-        if header.syntax not in JPEG_LS:
+        if header.syntax in JPEG_8_OR_12_BIT:
             require_whole_jpeg(path, frame)
     else:
         return None
@@ -182,6 +188,8 @@ def _require_frame(path: Path, frame: bytes, header: PixelFormat) -> Codestream 
             f"{path}: expected a frame of {header.stored} bits in {header.allocated}, got {stream.precision} bits; "
             f"{CORRECT}"
         )
+    if header.syntax in JPEG_LOSSLESS:  # of the size in the header by now
+        require_whole_lossless_jpeg(path, frame, stream)
     return stream
 
 

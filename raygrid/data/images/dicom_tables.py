@@ -49,7 +49,7 @@ def grey_table(
         if item.get(element) is None:
             raise DataError(f"{path}: expected a table in {name}, got one without {element}; {CORRECT}")
     count, first, bits = _descriptor(path, f"LUTDescriptor of {name}", item.LUTDescriptor, little)
-    entries = _entries(path, f"LUTData of {name}", _bytes(item.LUTData, little), count, bits, little)
+    entries = _entries(path, f"LUTData of {name}", _bytes(item.LUTData, little), (count, bits), little)
     return LookupTable(entries, _first_mapped(path, name, first, count, values, may_be_negative))
 
 
@@ -68,7 +68,7 @@ def palette_colours(path: Path, dataset: Any, values: NDArray[Any], little: bool
         descriptors.append((count, first, bits))
         if f"{name}Data" in dataset:
             content = _bytes(dataset[f"{name}Data"].value, little)
-            tables.append(_entries(path, f"{name}Data", content, count, bits, little))
+            tables.append(_entries(path, f"{name}Data", content, (count, bits), little))
         elif f"Segmented{name}Data" in dataset:
             content = _bytes(dataset[f"Segmented{name}Data"].value, little)
             tables.append(_segmented_entries(path, f"Segmented{name}Data", content, count, bits, little))
@@ -105,11 +105,12 @@ def _bytes(value: Any, little: bool) -> bytes:
     return (np.array(numbers, np.int64) & 0xFFFF).astype("<u2" if little else ">u2").tobytes()
 
 
-def _entries(path: Path, name: str, content: bytes, count: int, bits: int, little: bool) -> NDArray[np.int64]:
-    """Return the entries: 16-bit words, or else bytes if there are as many as entries (PS3.3 C.11.1.1.1)."""
+def _entries(path: Path, name: str, content: bytes, said: tuple[int, int], little: bool) -> NDArray[np.int64]:
+    """Return the entries: 16-bit words, or else bytes if there are as many bytes as entries."""
+    count, bits = said
     if len(content) == 2 * count:
         return np.frombuffer(content, "<u2" if little else ">u2").astype(np.int64)
-    if bits <= 8 and len(content) == count + count % 2:
+    if len(content) == count + count % 2:
         words = np.frombuffer(content, np.uint16)
         packed = words if little else words.byteswap()  # of a word, the low byte comes first
         return packed.view(np.uint8)[:count].astype(np.int64)
