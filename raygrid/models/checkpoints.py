@@ -57,7 +57,7 @@ def read_fitting(path: Path, own: Mapping[str, object], *, entry: str = "", new_
 
     Wrappers may have added segments to the names (`module.`, `_orig_mod.`), in the file or in the network. Any other
     prefix is removed only if the network's names are complete behind it, and then tensors without it are left out: the
-    weights of a loss, or metrics.
+    weights of a loss, or metrics. They must be fewer numbers than the weights, or `entry` must name the prefix.
 
     Args:
         own: the state_dict of the network.
@@ -80,13 +80,24 @@ def fit(
     """Return the set of weights that fits a network, as `read_fitting` does for the sets of a file."""
     shapes = {name: tensor for name, tensor in own.items() if isinstance(tensor, Tensor)}
     fitting: dict[str, Tensors] = {}
+    small: list[str] = []  # places that fit, but hold less than half of their set
     misfits: list[Misfit] = []
     for place, tensors in sets.items():
         for prefix, group in _groups(tensors, list(shapes)):
             misfit = compare(group, shapes, new_head=new_head)
-            misfits += [misfit] if misfit else []
-            if not misfit:
-                fitting[".".join(filter(None, (place, prefix.rstrip("."))))] = group
+            full = ".".join(filter(None, (place, prefix.rstrip("."))))
+            if misfit:
+                misfits.append(misfit)
+            elif prefix and 2 * _num_values(group) < _num_values(tensors):
+                small.append(full)
+            else:
+                fitting[full] = group
+    if small and not fitting:
+        raise WeightsError(
+            f"{path}: the names behind {listed(small)} fit the network, but most of the file is outside them; if you "
+            f"mean these weights, set weights_entry={small[0]!r} in the TargetSpec, or for a model of the zoo "
+            f"file:{path}#{small[0]}"
+        )
     if not fitting:
         raise _misfitting(path, min(misfits, key=len), sets)
     first, *others = fitting.values()
@@ -129,6 +140,10 @@ def _groups(tensors: Tensors, own: list[str]) -> Iterator[tuple[str, Tensors]]:
             yield "", {wanted.get(prefix + name, full): tensors[full] for name, full in written.items()}
     if not in_file:
         yield "", dict(tensors)
+
+
+def _num_values(tensors: Tensors) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def _is_no_weight(name: str) -> bool:

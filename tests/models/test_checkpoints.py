@@ -200,6 +200,14 @@ def test_two_networks_that_fit_are_a_choice_unless_they_are_equal(tmp_path: Path
             read(best)
 
 
+def test_a_small_part_of_another_network_is_loaded_on_demand_alone(tmp_path: Path) -> None:
+    large = {"decoder.weight": torch.ones(99, 99)}
+    path, own = written(tmp_path / "large.pth", prefixed("encoder.") | large), fresh().state_dict()
+    with pytest.raises(WeightsError, match=r"behind encoder fit .* most of the file is outside .*entry='encoder'"):
+        read_fitting(path, own)
+    require_whole(read_fitting(path, own, entry="encoder"))
+
+
 def test_an_average_without_names_is_explained(tmp_path: Path) -> None:
     shadow = {"decay": 0.9, "shadow_params": list(OTHERS.values())}
     path = written(tmp_path / "shadow.pth", {"model": WEIGHTS, "ema": shadow})
