@@ -144,7 +144,12 @@ class Crafter:
         surrogate, the attack and the images, if adversarial images are not finite.
         """
         crafted = self._crafted(images, labels, attacks, seed, image_ids)
-        return self._plugins.compared(images, attacks, crafted)
+
+        def again(network: nn.Module, some: Sequence[AttackSpec], number: int) -> Iterator[tuple[AttackSpec, Tensor]]:
+            first = images[:number], labels[:number]
+            return Crafter(network).craft(*first, some, seed=seed, image_ids=image_ids[:number])
+
+        return self._plugins.compared(images, crafted, again)
 
     def _crafted(
         self, images: Tensor, labels: Tensor, attacks: Sequence[AttackSpec], seed: int, image_ids: Sequence[str]

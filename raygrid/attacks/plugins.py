@@ -12,7 +12,7 @@ the study). The global random generators are seeded by study, attack and images,
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,10 @@ from raygrid.spec import AttackSpec, plugins
 _TOLERANCE = 1e-5  # of rounding in a plug-in that works in another range
 _SAME_SHARE = 0.95  # of the changed values; rounding alone makes one PGD differ from another in 2 %
 _NEEDS = "needs_trained_network"
+_FIRST = 2  # images of a block
+
+# crafts attacks for the first images, as many as the number says, through a network
+Again: TypeAlias = Callable[[nn.Module, Sequence[AttackSpec], int], Iterable[tuple[AttackSpec, Tensor]]]
 
 Craft = TypeVar("Craft", bound=Callable[..., Any])
 
@@ -80,7 +84,7 @@ class PluginRunner:
         plug-in needs the trained network and there is none.
         """
         craft = plugins()[attack.base].load()
-        network = self._network(attack) if getattr(craft, _NEEDS, False) else self._surrogate
+        network = self._network(attack) if _needs(attack) else self._surrogate
         state, passes = NetworkState(network), 0
 
         def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -103,30 +107,43 @@ class PluginRunner:
         return adversarial.detach().to(images.dtype).clamp(-1, 1), passes
 
     def compared(
-        self, images: Tensor, attacks: Sequence[AttackSpec], crafted: Iterable[tuple[AttackSpec, Tensor]]
+        self, images: Tensor, crafted: Iterable[tuple[AttackSpec, Tensor]], again: Again
     ) -> Iterator[tuple[AttackSpec, Tensor]]:
-        """Yield crafted images as they come; note plug-ins whose images equal clean or another attack's images."""
-        budgets = {(a.norm, a.epsilon) for a in attacks if a.is_plugin}
+        """Yield crafted images as they come; note plug-ins whose images equal clean or another attack's images.
+
+        Rounding, which attacks amplify, differs between the folded and the trained network. A plug-in that gets the
+        trained one is therefore compared with attacks through the trained one, crafted again for the first images.
+
+        Args:
+            again: crafts attacks for the first images through a network.
+        """
         earlier: dict[AttackSpec, Tensor] = {}
         for attack, adversarial in crafted:
             if attack.is_plugin:
-                self._compare(images, attack, adversarial, earlier)
-            if (attack.norm, attack.epsilon) in budgets:
+                self._compare(images, attack, adversarial, self._plain(attack, earlier, again))
+            else:
                 earlier[attack] = adversarial
             yield attack, adversarial
 
+    def _plain(self, attack: AttackSpec, earlier: dict[AttackSpec, Tensor], again: Again) -> dict[AttackSpec, Tensor]:
+        """Return the images of the built-in attacks with the budget of a plug-in, through the same network."""
+        alike = {a: made for a, made in earlier.items() if (a.norm, a.epsilon) == (attack.norm, attack.epsilon)}
+        if not alike or self._opened in (None, self._surrogate) or not _needs(attack):
+            return alike
+        assert self._opened is not None  # mypy does not see it above
+        return dict(again(self._opened, list(alike), _FIRST))
+
     def _compare(
-        self, images: Tensor, attack: AttackSpec, adversarial: Tensor, earlier: dict[AttackSpec, Tensor]
+        self, images: Tensor, attack: AttackSpec, adversarial: Tensor, plain: dict[AttackSpec, Tensor]
     ) -> None:
         moved = (adversarial - images).abs() > _TOLERANCE
         if not moved.any():
             self._note(f"the plug-in attack {attack.name!r} left every image as it was; check that it does its work")
             return
-        for other, theirs in earlier.items():
-            if (other.norm, other.epsilon) != (attack.norm, attack.epsilon):
-                continue
-            either = moved | ((theirs - images).abs() > _TOLERANCE)
-            same = ((adversarial - theirs).abs() <= _TOLERANCE)[either].double().mean().item()
+        for other, theirs in plain.items():
+            first = slice(len(theirs))
+            either = moved[first] | ((theirs - images[first]).abs() > _TOLERANCE)
+            same = ((adversarial[first] - theirs).abs() <= _TOLERANCE)[either].double().mean().item()
             if same >= _SAME_SHARE:
                 self._note(
                     f"the plug-in attack {attack.name!r} changes images as {other.name} does: {_SAME_SHARE:.0%} or "
@@ -152,6 +169,11 @@ class PluginRunner:
         if sentence not in self.notes:
             self.notes.append(sentence)
             warnings.warn(PluginWarning(sentence), stacklevel=2)
+
+
+def _needs(attack: AttackSpec) -> bool:
+    """Whether a plug-in asks for the trained network."""
+    return bool(getattr(plugins()[attack.base].load(), _NEEDS, False))
 
 
 class _Laid(torch.autograd.Function):

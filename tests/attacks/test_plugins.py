@@ -244,6 +244,22 @@ def test_a_plug_in_that_did_nothing_is_told_once(monkeypatch, folded) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["pgd", "mi_fgsm"])
+def test_a_plug_in_that_did_nothing_to_the_trained_network_is_told(monkeypatch, trained, folded, name: str) -> None:
+    plain = attack(name, 0.04, steps=10, alpha=0.004)
+
+    @needs_trained_network
+    def silent(network: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec) -> Tensor:
+        ((_, made),) = Crafter(network).craft(images, labels, [plain])
+        return made
+
+    (spec,) = installed(monkeypatch, silent=silent)
+    crafter = Crafter(folded, trained=trained)
+    with pytest.warns(PluginWarning, match=f"'silent' changes images as {name} does"):
+        one(crafter, plain, attack("fgsm", 0.04), spec)
+    assert len(crafter.notes) == 1
+
+
 def test_a_plug_in_of_its_own_is_not_told(monkeypatch, folded) -> None:
     (spec,) = installed(monkeypatch, noise=noise)
     with warnings.catch_warnings():
