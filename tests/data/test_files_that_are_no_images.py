@@ -81,6 +81,11 @@ FILES: dict[str, tuple[bytes, str]] = {
     "BMP": (saved("BMP"), "a BMP image .*" + EXPORT),
     "GIF": (saved("GIF"), "a GIF image .*" + EXPORT),
     "PDF": (saved("PDF"), "a PDF document"),
+    "bare DICOM": (
+        b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(300),
+        "a DICOM data set without the letters DICM .*; export it again as a DICOM part 10 file",
+    ),
+    "bare DICOM, implicit": (b"\x08\0\x08\0\x0a\0\0\0ORIGINAL\\A" + bytes(300), "a DICOM data set without the letters"),
     "noise": (b"\x17\x99\xfe\x80" * 99, r"an unknown format \(it begins with b'\\x17"),
     "PNG copied as text": (saved("PNG").replace(b"\r\n", b"\n"), "a PNG image with an unreadable header"),
     "JPEG header alone": (b"\xff\xd8\xff" + bytes(90), "a JPEG image with an unreadable header"),

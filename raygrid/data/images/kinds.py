@@ -47,6 +47,7 @@ _BRANDS = (  # of ISO media files, at byte 8
     (("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"), "an HEIC image", _EXPORT),
     (("",), "an MP4 or QuickTime film", "leave it out"),
 )
+_DATA_SET = re.compile(rb"(\x02\0|\x08\0)[\0-\x18]\0([A-Z]{2}|..\0\0)", re.DOTALL)  # a first element of group 2 or 8
 _NETPBM = re.compile(rb"P[1-7f F]\s")
 _TEXTS = (  # the first that matches the start of a text, after blanks
     (re.compile(rb"<svg|<\?xml[^>]*>\s*<svg", re.IGNORECASE), "an SVG drawing", _EXPORT),
@@ -72,6 +73,8 @@ def kind_of(start: bytes) -> tuple[str, str]:
     if start[4:8] == b"ftyp":
         brand = start[8:12].decode("latin-1")
         return next((kind, remedy) for brands, kind, remedy in _BRANDS if brand in brands or brands == ("",))
+    if _DATA_SET.match(start):
+        return "a DICOM data set without the letters DICM at byte 128", "export it again as a DICOM part 10 file"
     if _NETPBM.match(start):
         return "a PBM, PGM or PPM image", _EXPORT
     return _text(start)
