@@ -89,7 +89,10 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated DICOM": (_truncated_dicom, "image: expected 3200 bytes of pixels for 40 x 40 .*, got [0-9]+; copy or"),
     "DICOM bomb": (_dicom(Rows=60000, Columns=60000), "at most 150 megapixels, got 60000 x 60000 pixels in its header"),
     "DICOM of many frames": (_dicom(NumberOfFrames=12), "expected one image, got 12 frames; export each"),
-    "DICOM without pixels": (_dicom(PixelData=None), "got a DICOM file without PixelData; export it again"),
+    "DICOM without pixels": (
+        _dicom(PixelData=None),
+        "got a DICOM file without PixelData; export it with pixels, or copy",
+    ),
     "DICOM report": (_dicom(Rows=None), r"without Rows and Columns \(Secondary Capture Image Storage\); leave it out"),
     "DICOM in an unknown code": (
         _dicom(syntax=JPEG_LOSSLESS),

@@ -269,3 +269,15 @@ def test_a_hole_of_zeros_in_a_jpeg_ls_frame_is_refused(tmp_path, hole):
     else:
         with pytest.raises(DamagedFileError, match="expected a complete JPEG-LS frame, got one with a hole of zeros"):
             read_jpeg(tmp_path, frame)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9, 0.97])
+def test_a_file_that_ends_in_its_header_says_so_in_the_remedy(tmp_path, part):
+    path = write_dicom(tmp_path / "x.dcm", GREY)
+    content = path.read_bytes()
+    pixels = content.rfind(b"\xe0\x7f\x10\x00")
+    path.write_bytes(content[: 132 + 2 * int(part * (pixels - 132) / 2)])
+    with pytest.raises(
+        DataError, match=r"expected an image, got a DICOM file without .*or copy it again if it is cut off"
+    ):
+        decode_image(path, 1)

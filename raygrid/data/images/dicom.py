@@ -103,7 +103,8 @@ def _header(path: Path, file: BinaryIO) -> tuple[int, int, str]:
     header = pydicom.dcmread(file, stop_before_pixels=True)
     if not header.get("Rows") or not header.get("Columns"):
         kind = getattr(header.get("SOPClassUID"), "name", "unknown kind")
-        raise DataError(f"{path}: expected an image, got a DICOM file without Rows and Columns ({kind}); leave it out")
+        got = f"a DICOM file without Rows and Columns ({kind})"
+        raise DataError(f"{path}: expected an image, got {got}; leave it out, or copy it again if it is cut off")
     height, width = (integer(path, header, name) for name in ("Rows", "Columns"))
     require_decodable(path, height, width)
     if not pydicom.uid.UID(syntax).is_transfer_syntax:

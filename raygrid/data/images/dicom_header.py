@@ -60,7 +60,10 @@ def pixel_format(path: Path, dataset: Any, syntax: str) -> PixelFormat:
         got = next((name for name in ("FloatPixelData", "DoubleFloatPixelData") if name in dataset), None)
         if got:
             raise DataError(f"{path}: expected integers in PixelData, got {got}; export it with 16 bits per pixel")
-        raise DataError(f"{path}: expected an image, got a DICOM file without PixelData; export it again with pixels")
+        got = "a DICOM file without PixelData"
+        raise DataError(
+            f"{path}: expected an image, got {got}; export it with pixels, or copy it again if it is cut off"
+        )
     kind = str(dataset.get("PhotometricInterpretation") or "no PhotometricInterpretation")
     if kind not in (*GREY, PALETTE, *COLOUR):
         raise DataError(f"{path}: expected one grey, RGB, YBR or palette colour image, got {kind}; export it as RGB")
