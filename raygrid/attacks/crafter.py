@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient
+from raygrid.attacks.gradients import Bfloat16, Scaled, finite_images, freeze, loss_gradient
 from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
 from raygrid.attacks.plugins import PluginRunner
 from raygrid.attacks.steps import (
@@ -183,7 +183,7 @@ class Crafter:
     def _finished(self, path: _Path, images: Tensor, attack: AttackSpec, image_ids: Sequence[str]) -> Tensor:
         """Return the adversarial images of an attack, and keep its obstacles."""
         adversarial = finished(path.point, images, attack)
-        damaged = (~adversarial.isfinite()).any(dim=(1, 2, 3)).nonzero()[:, 0].tolist()
+        damaged = (~finite_images(adversarial)).nonzero()[:, 0].tolist()
         if damaged:
             names = [repr(image_ids[k]) if image_ids else f"number {k}" for k in damaged]
             who = f"surrogate {self._name!r}: " if self._name else ""

@@ -37,12 +37,17 @@ class Scaled(NamedTuple):
         A finite gradient stays the same, bit for bit.
         """
         values, log_scale = self.values, self.log_scale
-        # both extremes are NaN if any value is; their passes are the cheapest that find it
-        finite = values.amax(dim=(1, 2, 3)).isfinite() & values.amin(dim=(1, 2, 3)).isfinite() & log_scale.isfinite()
+        finite = finite_images(values) & log_scale.isfinite()
         # the lowest scale gives way to that of any finite gradient added to it
         lowest = torch.finfo(log_scale.dtype).min
         scale = log_scale.nan_to_num(lowest, lowest, lowest)
         return Scaled(values.nan_to_num(0.0, 0.0, 0.0), scale), finite
+
+
+def finite_images(values: Tensor) -> Tensor:
+    """Return which images (batch, channel, height, width) have finite values alone, (batch,) bool."""
+    # both extremes are NaN if any value is; their passes take a seventh of the time of a look at each value
+    return values.amax(dim=(1, 2, 3)).isfinite() & values.amin(dim=(1, 2, 3)).isfinite()
 
 
 class Bfloat16(nn.Module):

@@ -13,6 +13,7 @@ from raygrid.analysis.frames import of_zoo
 from raygrid.analysis.operating_point import SPECIFICITY
 from raygrid.analysis.results import StudyResults
 from raygrid.report.label_words import about_sensitivity, words_of_label
+from raygrid.spec import displayed
 
 
 def _percent(share: float) -> str:
@@ -111,5 +112,6 @@ def _page_table(
 def _cell(column: str, value: Any) -> dict[str, Any]:
     form = _COLUMNS[column][1]
     if form is None:
-        return {"text": str(value) or "–", "is_number": False}
+        text = displayed(str(value)) if column == "attack" else str(value)
+        return {"text": text or "–", "is_number": False}
     return {"text": "–" if pd.isna(value) else form(value), "is_number": True}

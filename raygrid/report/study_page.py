@@ -17,7 +17,7 @@ from raygrid.report.pairing_grid import pairing_grids
 from raygrid.report.study_pictures import Examples, study_pictures
 from raygrid.report.target_page import page_link
 from raygrid.report.unmoved import unmoved_sentences
-from raygrid.spec import Margins
+from raygrid.spec import Margins, displayed
 
 TITLES = {1: "Table 1: perturbation degree", 2: "Table 2: pre-training", 3: "Table 3: disparity"}
 
@@ -218,7 +218,9 @@ def _conditional(effects: pd.DataFrame) -> list[str]:
 
 
 def _change(effect: Mapping[Any, Any]) -> str:
-    return "interaction" if effect["to"] == "together" else f"{effect['from']} → {effect['to']}"
+    levels = [str(effect[side]) for side in ("from", "to")]
+    before, after = [displayed(level) for level in levels] if effect["factor"] == "attack" else levels
+    return "interaction" if after == "together" else f"{before} → {after}"
 
 
 def _signatures(cells: Mapping[int, pd.DataFrame]) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def craft_examples(
     position = slice(int(positive[0]), int(positive[0]) + 1) if len(positive) else slice(0, 1)
     set_numerics(threads=folder.study.transfer.threads)
     image = to_unit_range(block.images[position])
-    crafter = Crafter(load_frozen(folder, model), trained=lambda: open_trained(folder, model, samples))
+    crafter = Crafter(load_frozen(folder, model), name=model.name, trained=lambda: open_trained(folder, model, samples))
     crafted = crafter.craft(
         image,
         torch.from_numpy(block.labels[position]),
@@ -114,7 +114,7 @@ def craft_target_examples(
     for place in chosen:
         block = samples.test_block(place, place + 1)
         image, labels = to_unit_range(block.images), torch.from_numpy(block.labels)
-        crafter = Crafter(network, trained=lambda: open_trained(folder, surrogate, samples))
+        crafter = Crafter(network, name=surrogate.name, trained=lambda: open_trained(folder, surrogate, samples))
         crafted = crafter.craft(image, labels, [attack], seed=folder.study.seed, image_ids=block.image_ids)
         ((_, made),) = crafted
         made = round_towards(image, made) if target.in_levels else made

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 from assessment_pages import TARGET, A, assessment
 from auc_frames import small_study
@@ -102,11 +103,22 @@ def momentum() -> StudySpec:
 def test_names_of_attacks_are_those_of_their_papers_on_every_page(momentum: StudySpec) -> None:
     frame = example_frame()
     frame = frame[(frame["attack"] != "pgd") | (frame["epsilon"] == 0.02)].replace({"attack": {"pgd": "di_fgsm"}})
-    with page_results(momentum, auc=frame, trained=MODELS[0], phantom=True) as results:
+    visible = pd.DataFrame(
+        [
+            {
+                "modality": "eye",
+                "surrogate": MODELS[1].name,
+                "condition": "adversarial",
+                "attack": "di_fgsm",
+                "epsilon": 0.02,
+            }
+        ]
+    ).assign(linf=0.02, l2=1.0, psnr=34.0, ssim=0.98)
+    with page_results(momentum, auc=frame, perceptibility=visible, trained=MODELS[0], phantom=True) as results:
         page = render_report(results, {})
     assert "M-DI²-FGSM" in page
     assert "TI-MI-FGSM-8bit" in page
-    assert "DI_FGSM" not in page
+    assert "di_fgsm" not in page.lower()
     cells = tables.table1(frame)
     assert "M-DI²-FGSM ε = 0.02" in table_text.to_terminal(1, cells)
     latex = table_text.to_latex(1, cells)

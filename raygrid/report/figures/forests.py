@@ -52,7 +52,7 @@ def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
     modalities = list(dict.fromkeys(effects["modality"]))
     contrasts = effects[["factor", "from", "to"]].drop_duplicates()
     places = {tuple(row): k for k, row in enumerate(contrasts.itertuples(index=False))}
-    words = [f"{f}: {a} → {b}" if b != "together" else f for f, a, b in places]
+    words = [_contrast(*place) for place in places]
     figure = new_figure(4.6 + 2.6 * max(1, len(modalities)), 1.9 + 0.3 * len(places), phantom)
     panels = figure.subplots(1, max(1, len(modalities)), sharey=True, squeeze=False)[0]
     for axes, modality in zip(panels, modalities, strict=False):
@@ -72,6 +72,14 @@ def effects_plot(effects: pd.DataFrame, *, phantom: bool = False) -> Figure:
     panels[0].set_yticks(range(len(places)), words, fontsize=8)
     panels[0].set_ylim(len(places) - 0.4, -0.6)
     return figure
+
+
+def _contrast(factor: str, before: str, after: str) -> str:
+    if after == "together":
+        return factor
+    return (
+        f"{factor}: {displayed(before)} → {displayed(after)}" if factor == "attack" else f"{factor}: {before} → {after}"
+    )
 
 
 def clean_auc_plot(auc: pd.DataFrame, *, phantom: bool = False) -> Figure:
