@@ -5,7 +5,6 @@ Names do not show this, the pixels do. Blank images, of one single grey level, a
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,19 +19,24 @@ class IdenticalImages:
     """The images that are identical to an image of another patient, or to one with other labels.
 
     Attributes:
-        table: one row per image, the identical ones together: `group` (from 1), `image_id`, `patient_id`, `place`, the
-            label columns, `other_patient` and `other_labels` (whether an identical image has another patient, or other
-            labels).
+        table: one row per image, the identical ones together: `group` (from 1), `image_id`, `patient_id`, `place`,
+            `other_patient` and `other_labels` (whether an identical image has another patient, or other labels).
+        labels: the labels of the same rows, one 0/1 column each.
         notes: sentences for the user; first the test images that are also in development.
     """
 
     table: pd.DataFrame
+    labels: pd.DataFrame
     notes: tuple[str, ...]
 
     @property
     def contradictory(self) -> pd.DataFrame:
-        """The rows whose labels an identical image contradicts."""
+        """The rows of `table` whose labels an identical image contradicts."""
         return self.table[self.table["other_labels"]]
+
+    def listing(self, rows: pd.DataFrame) -> str:
+        """Return some rows of `table`, with their labels, as CSV."""
+        return pd.concat([rows, self.labels.loc[rows.index]], axis=1).to_csv(index=False)
 
 
 def pixel_digest(image: NDArray[np.uint8]) -> str:
@@ -45,28 +49,30 @@ def is_blank(image: NDArray[np.uint8]) -> bool:
     return bool((image == image[:1, :1]).all())
 
 
-def identical_images(images: pd.DataFrame, labels: Sequence[str]) -> IdenticalImages:
+def identical_images(images: pd.DataFrame, labels: pd.DataFrame) -> IdenticalImages:
     """Return the images with identical pixels that cannot all be right.
 
     Identical images of one patient with equal labels do no harm and are left out.
 
     Args:
-        images: columns `image_id`, `patient_id`, `place` (`d1`, `d2` or `test`), `pixels` (digests) and the labels.
-        labels: names of the label columns.
+        images: columns `image_id`, `patient_id`, `place` (`d1`, `d2` or `test`) and `pixels` (digests).
+        labels: the labels of the same rows, one 0/1 column each. A label can have any name, so it has a table of its
+            own.
     """
     twins = images[images.duplicated("pixels", keep=False)]
     groups = twins.groupby("pixels")
     other_patient = groups["patient_id"].transform("nunique") > 1
-    other_labels = pd.Series(False, index=twins.index)
-    for label in labels:
-        other_labels |= groups[label].transform("nunique") > 1
-    twins = twins.assign(other_patient=other_patient, other_labels=other_labels)[other_patient | other_labels]
-    across = twins.groupby("pixels")["place"].transform("nunique") > 1
-    twins = twins.assign(across=across, group=twins["pixels"].map(_numbers(twins["pixels"])))
-    twins = twins.sort_values(["group", "image_id"], ignore_index=True)
+    label_sets = labels.loc[twins.index].groupby(twins["pixels"]).transform("nunique")
+    twins = twins.assign(
+        across=groups["place"].transform("nunique") > 1,
+        other_patient=other_patient,
+        other_labels=(label_sets > 1).any(axis=1),
+    )
+    twins = twins[twins["other_patient"] | twins["other_labels"]]
+    twins = twins.assign(group=twins["pixels"].map(_numbers(twins["pixels"]))).sort_values(["group", "image_id"])
+    columns = ["group", "image_id", "patient_id", "place", "other_patient", "other_labels"]
     notes = _notes(twins, int((images["place"] == "test").sum()))
-    columns = ["group", "image_id", "patient_id", "place", *labels, "other_patient", "other_labels"]
-    return IdenticalImages(twins[columns], notes)
+    return IdenticalImages(twins[columns], labels.loc[twins.index], notes)
 
 
 def _numbers(pixels: "pd.Series[str]") -> dict[str, int]:

@@ -23,13 +23,11 @@ class Findings:
     """The doubtful images of one modality.
 
     Attributes:
-        labels: names of the label columns.
         identical: images with identical pixels that cannot all be right.
         suspects: columns `image_id` and `observation`, one row per observation.
         num_earlier: shards of an earlier version of raygrid, whose images were not compared.
     """
 
-    labels: tuple[str, ...]
     identical: IdenticalImages
     suspects: pd.DataFrame
     num_earlier: int
@@ -52,14 +50,13 @@ def findings_of(
         suspects += report.get("suspects", [])
     blank = {row["image_id"] for row in suspects if row["observation"] == BLANK}
     split = table["patient_id"].map(splits.set_index("patient_id")["split"])
-    images = table[["image_id", "patient_id", *labels]].assign(
+    images = table[["image_id", "patient_id"]].assign(
         place=split.where(table["part"] == "development", "test"),
         pixels=table["image_id"].astype(str).map(pixels),
     )
     images = images[images["pixels"].notna() & ~images["image_id"].astype(str).isin(blank)]
     return Findings(
-        tuple(labels),
-        identical_images(images, labels),
+        identical_images(images, table.loc[images.index, list(labels)]),
         pd.DataFrame(suspects, columns=["image_id", "observation"]),
         sum("pixels" not in report for report in reports),
     )
@@ -74,8 +71,9 @@ def refuse_contradictions(modality: str, found: Findings, total: int, permitted:
     if len(wrong) <= permitted * total:
         return
     listing = folder / f"{modality}-contradictions.csv"
-    write_text(listing, wrong.to_csv(index=False))
-    first = "\n".join(f"  {_contradiction(rows, found.labels)}" for _, rows in list(wrong.groupby("group"))[:_SHOWN])
+    write_text(listing, found.identical.listing(wrong))
+    groups = [rows for _, rows in wrong.groupby("group")][:_SHOWN]
+    first = "\n".join(f"  {_contradiction(rows, found.identical.labels.loc[rows.index])}" for rows in groups)
     raise DataError(
         f"{modality}: {len(wrong)} of {total} images have labels that an identical image contradicts, more than the "
         f"permitted {permitted:.1%}; all are listed in {listing}, the first are\n{first}\n"
@@ -88,7 +86,7 @@ def write_findings(found: Findings, folder: Path) -> tuple[str, ...]:
     """Write the lists of doubtful images to `folder` (none if there are no such images) and return notes about them."""
     notes = list(found.identical.notes)
     if len(found.identical.table):
-        write_text(folder / LISTING, found.identical.table.to_csv(index=False))
+        write_text(folder / LISTING, found.identical.listing(found.identical.table))
     if len(found.suspects):
         write_text(folder / SUSPECTS, found.suspects.to_csv(index=False))
         notes += _observations(found.suspects)
@@ -115,10 +113,12 @@ def _observations(suspects: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _contradiction(rows: pd.DataFrame, labels: Sequence[str]) -> str:
+def _contradiction(rows: pd.DataFrame, labels: pd.DataFrame) -> str:
     """Return one image of a group and the first that contradicts it, with the label in question."""
-    one = rows.iloc[0]
-    label = next(name for name in labels if rows[name].nunique() > 1)
-    other = rows[rows[label] != one[label]].iloc[0]
-    texts = (f"{row['image_id']} of patient {row['patient_id']} has {label} {row[label]}" for row in (one, other))
+    label = next(name for name in labels.columns if labels[name].nunique() > 1)
+    values = labels[label].to_numpy()
+    texts = [
+        f"{rows['image_id'].iloc[i]} of patient {rows['patient_id'].iloc[i]} has {label} {values[i]}"
+        for i in (0, int((values != values[0]).argmax()))
+    ]
     return ", the identical ".join(texts)

@@ -10,7 +10,8 @@ COLUMNS = ["image_id", "patient_id", "place", "pixels", "mass", "edema"]
 
 
 def compare(*rows: tuple[str, str, str, str, int, int]):
-    return identical_images(pd.DataFrame(list(rows), columns=COLUMNS), ["mass", "edema"])
+    table = pd.DataFrame(list(rows), columns=COLUMNS)
+    return identical_images(table[COLUMNS[:4]], table[COLUMNS[4:]])
 
 
 def test_images_of_their_own_are_not_mentioned():
@@ -51,8 +52,22 @@ def test_labels_of_identical_images_contradict_each_other_under_any_patient(pati
     found = compare(("a", "A", "d1", "x", 1, 1), ("b", patient, "d1", "x", 1, 0), ("c", "C", "d1", "z", 0, 0))
     assert found.notes[-1].startswith("2 images have labels that an identical image contradicts; the first are 'a' of")
     assert found.contradictory["image_id"].tolist() == ["a", "b"]
-    assert found.contradictory["edema"].tolist() == [1, 0]
+    assert found.labels["edema"].tolist() == [1, 0]
+    assert found.listing(found.table).splitlines() == [
+        "group,image_id,patient_id,place,other_patient,other_labels,mass,edema",
+        f"1,a,A,d1,{patient == 'B'},True,1,1",
+        f"1,b,{patient},d1,{patient == 'B'},True,1,0",
+    ]
     assert found.table["other_patient"].tolist() == [patient == "B"] * 2
+
+
+def test_labels_may_have_the_names_of_other_columns():
+    table = pd.DataFrame(
+        {"image_id": ["a", "b"], "patient_id": ["A", "B"], "place": ["d1", "test"], "pixels": ["x", "x"]}
+    )
+    found = identical_images(table, pd.DataFrame({"place": [0, 1], "group": [1, 1], "across": [0, 0]}))
+    assert found.notes[0].startswith("1 of 1 test images")
+    assert found.contradictory["place"].tolist() == ["d1", "test"]
 
 
 def test_many_copies_of_one_image_are_one_group():
