@@ -162,3 +162,10 @@ def test_floating_point_pixels_are_refused_by_name(tmp_path, name):
     with pytest.raises(DataError, match=f"expected integers in PixelData, got {name}; export it with 16 bits"):
         grey(tmp_path, values, **header, **{name: values.tobytes()})
     assert image_size(tmp_path / "x.dcm") == (8, 8)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+def test_a_text_of_several_lines_in_the_header_makes_no_message_of_several_lines(tmp_path):
+    path = write_dicom(tmp_path / "lines.dcm", np.zeros((4, 4), np.uint8), PhotometricInterpretation="A\nB\x1bC")
+    with pytest.raises(DataError, match=r"lines\.dcm: .*A B\\x1bC"):
+        decode_image(path, 1)
