@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.gradients import Bfloat16, Scaled, finite_images, freeze, loss_gradient
+from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient, names_of_damaged
 from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
 from raygrid.attacks.plugins import PluginRunner
 from raygrid.attacks.steps import (
@@ -43,7 +43,7 @@ from raygrid.attacks.steps import (
     per_image,
     random_point,
 )
-from raygrid.errors import DataError, SpecError, listed
+from raygrid.errors import DataError, SpecError
 from raygrid.spec import AttackSpec
 
 
@@ -114,7 +114,7 @@ class Crafter:
         self.num_gradients = 0
         self.zero_gradients = torch.zeros(0, dtype=torch.bool)
         self.obstacles: dict[AttackSpec, Obstacles] = {}
-        self._name = name
+        self._who = f"surrogate {name!r}: " if name else ""
 
     @property
     def notes(self) -> list[str]:
@@ -175,7 +175,12 @@ class Crafter:
             paths = reached
         for attack in attacks:
             if attack.is_plugin:
-                adversarial, num_gradients = self._plugins.run(images, labels, attack, seed=seed, image_ids=image_ids)
+                try:
+                    adversarial, num_gradients = self._plugins.run(
+                        images, labels, attack, seed=seed, image_ids=image_ids
+                    )
+                except SpecError as error:
+                    raise SpecError(f"{self._who}{error}") from error
                 self.num_gradients += num_gradients
                 unseen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
                 yield attack, self._finished(_Path(adversarial, [attack], unseen, unseen), images, attack, image_ids)
@@ -183,12 +188,9 @@ class Crafter:
     def _finished(self, path: _Path, images: Tensor, attack: AttackSpec, image_ids: Sequence[str]) -> Tensor:
         """Return the adversarial images of an attack, and keep its obstacles."""
         adversarial = finished(path.point, images, attack)
-        damaged = (~finite_images(adversarial)).nonzero()[:, 0].tolist()
-        if damaged:
-            names = [repr(image_ids[k]) if image_ids else f"number {k}" for k in damaged]
-            who = f"surrogate {self._name!r}: " if self._name else ""
+        if damaged := names_of_damaged(adversarial, image_ids):
             raise DataError(
-                f"{who}{attack.key}: the adversarial image of {listed(names)} is not finite; check the surrogate's "
+                f"{self._who}{attack.key}: the adversarial image of {damaged} is not finite; check the surrogate's "
                 "weights and that image"
             )
         unmoved = (adversarial == images).all(dim=(1, 2, 3))

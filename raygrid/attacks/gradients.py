@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.errors import SpecError
+from raygrid.errors import SpecError, listed
 
 
 class Scaled(NamedTuple):
@@ -48,6 +48,17 @@ def finite_images(values: Tensor) -> Tensor:
     """Return which images (batch, channel, height, width) have finite values alone, (batch,) bool."""
     # both extremes are NaN if any value is; their passes take a seventh of the time of a look at each value
     return values.amax(dim=(1, 2, 3)).isfinite() & values.amin(dim=(1, 2, 3)).isfinite()
+
+
+def names_of_damaged(images: Tensor, image_ids: Sequence[str]) -> str:
+    """Return the first images with values that are not finite, in words; "" if there are none.
+
+    Args:
+        images: (batch, channel, height, width).
+        image_ids: their names; [] names them by number.
+    """
+    damaged = (~finite_images(images)).nonzero()[:, 0].tolist()
+    return listed([repr(image_ids[k]) if image_ids else f"number {k}" for k in damaged])
 
 
 class Bfloat16(nn.Module):

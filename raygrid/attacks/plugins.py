@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks.class_attacks import ClassAttack as ClassAttack
 from raygrid.attacks.class_attacks import run_class_attack as run_class_attack
-from raygrid.attacks.gradients import Bfloat16, freeze
+from raygrid.attacks.gradients import Bfloat16, freeze, names_of_damaged
 from raygrid.attacks.inner_networks import is_folded
 from raygrid.attacks.plugin_guard import NetworkState, seeded
 from raygrid.errors import SpecError
@@ -103,7 +103,7 @@ class PluginRunner:
         if changes:
             others = f" and made {len(changes) - 1} more changes" if len(changes) > 1 else ""
             self._note(f"the plug-in attack {attack.base!r} {changes[0]}{others}; raygrid restored the surrogate")
-        _require_limits(images, adversarial, attack)
+        _require_limits(images, adversarial, attack, image_ids)
         return adversarial.detach().to(images.dtype).clamp(-1, 1), passes
 
     def compared(
@@ -199,14 +199,15 @@ def _keywords(craft: Callable[..., Any], seed: int, image_ids: Sequence[str]) ->
     return {name: value for name, value in offered.items() if every or name in parameters}
 
 
-def _require_limits(images: Tensor, adversarial: Any, attack: AttackSpec) -> None:
+def _require_limits(images: Tensor, adversarial: Any, attack: AttackSpec, image_ids: Sequence[str]) -> None:
     def require(claim: bool, got: str) -> None:
         if not claim:
             raise SpecError(f"the plug-in attack {attack.base!r} {got}; fix the package that provides it")
 
     require(isinstance(adversarial, Tensor), f"gave {type(adversarial).__name__}; expected a tensor of images")
     require(adversarial.shape == images.shape, f"gave images of shape {tuple(adversarial.shape)}")
-    require(bool(torch.isfinite(adversarial).all()), "gave values that are not finite")
+    damaged = names_of_damaged(adversarial, image_ids)
+    require(not damaged, f"gave values that are not finite for image {damaged}")
     require(bool((adversarial.abs() <= 1 + _TOLERANCE).all()), "left the range [-1, 1]")
     change = (adversarial - images).flatten(1)
     length = (change.norm(dim=1) if attack.norm == "l2" else change.abs().amax(dim=1)).max().item()

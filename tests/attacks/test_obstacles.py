@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks import Crafter, Obstacles, Scaled, loss_gradient
 from raygrid.data.images.scale import round_to_levels
-from raygrid.errors import DataError
+from raygrid.errors import DataError, SpecError
 from raygrid.spec import ATTACKS, AttackSpec, attack
 
 IDS = ("a", "b", "c")
@@ -237,6 +237,17 @@ def test_images_that_a_plug_in_leaves_unmoved_are_counted(batch, plug_in) -> Non
     plug_in(lambda network, images, labels, spec: images + 0.01 * torch.tensor([0.0, 1.0, 0.0]).view(-1, 1, 1, 1))
     _, obstacles = crafted(Linear(), batch, attack("others", 0.04))
     assert flags(obstacles) == ([True, False, True], NONE, NONE)
+
+
+def test_images_of_a_plug_in_that_are_not_finite_name_surrogate_attack_and_image(batch, plug_in) -> None:
+    plug_in(
+        lambda network, images, labels, spec: torch.where(torch.arange(3).view(-1, 1, 1, 1) == 1, torch.nan, images)
+    )
+    words = (
+        "^surrogate 'net': the plug-in attack 'others' gave values that are not finite for image 'b'; fix the package"
+    )
+    with pytest.raises(SpecError, match=words):
+        list(Crafter(Linear(), name="net").craft(*batch, [attack("others", 0.04)], image_ids=IDS))
 
 
 def test_the_images_of_a_plug_in_are_rounded_if_its_attack_says_so(batch, plug_in) -> None:
