@@ -92,9 +92,11 @@ def fit(
                 small.append(full)
             else:
                 fitting[full] = group
+    if len(small) > 1 and not fitting:
+        raise several_sets(path, small)
     if small and not fitting:
         raise WeightsError(
-            f"{path}: the names behind {listed(small)} fit the network, but most of the file is outside them; if you "
+            f"{path}: the names behind {small[0]} fit the network, but most of the file is outside them; if you "
             f"mean these weights, set weights_entry={small[0]!r} in the TargetSpec, or for a model of the zoo "
             f"file:{path}#{small[0]}"
         )

@@ -206,6 +206,11 @@ def test_a_small_part_of_another_network_is_loaded_on_demand_alone(tmp_path: Pat
     with pytest.raises(WeightsError, match=r"behind encoder fit .* most of the file is outside .*entry='encoder'"):
         read_fitting(path, own)
     require_whole(read_fitting(path, own, entry="encoder"))
+    moco = {"state_dict": prefixed("module.encoder_q.") | prefixed("module.encoder_k.", OTHERS) | large}
+    path = written(tmp_path / "moco.pth.tar", moco)
+    with pytest.raises(WeightsError, match=r"2 sets of weights: state_dict\.encoder_q, state_dict\.encoder_k"):
+        read_fitting(path, own)
+    require_whole(read_fitting(path, own, entry="encoder_k"), OTHERS)
 
 
 def test_an_average_without_names_is_explained(tmp_path: Path) -> None:
