@@ -154,8 +154,10 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
     usable = _usable(prepared, rejects)
     without = _patients_without_images(prepared, usable)
     found = findings_of(prepared.table, prepared.splits, prepared.index.labels, reports)
-    refuse_contradictions(prepared.modality.name, found, total, max_rejected_share, prepared.folder.parent)
     notes = write_findings(found, prepared.folder)
+    for note in notes:
+        tell(f"prepare: {prepared.modality.name}: {note}")
+    refuse_contradictions(prepared.modality.name, found, total, max_rejected_share, prepared.folder.parent)
     splits = prepared.folder / "splits.csv"
     write_text(splits, prepared.splits.to_csv(index=False))
     sizes: Counter[str] = Counter()
@@ -177,8 +179,6 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
         "shards": [{key: r[key] for key in ("file", "part", "rows", "sha256")} for r in reports if r["rows"]],
     }
     write_json(prepared.folder / "manifest.json", manifest)
-    for note in notes:
-        tell(f"prepare: {prepared.modality.name}: {note}")
     if rejects:
         tell(
             f"prepare: {prepared.modality.name}: left out {len(rejects)} unusable images, listed in "

@@ -69,22 +69,24 @@ def test_a_test_image_in_development_is_told_first_and_listed(tmp_path, ray_sess
     assert set(listed["place"][listed["image_id"].isin(("0.png", "1.png"))]) == {"test"}
 
 
-def test_labels_that_identical_images_contradict_stop_the_run(tmp_path, ray_session):
+def test_labels_that_identical_images_contradict_stop_the_run(tmp_path, ray_session, capsys):
     root = tmp_path / "data"
     write_table(root, ordinary())
     copy(root, "4.png", "5.png")
+    copy(root, "4.png", "0.png")
     with pytest.raises(DataError) as caught:
-        prepare(root, share=0.18)
+        prepare(root, share=0.27)
     message = str(caught.value)
-    assert "clinic: 2 of 11 images have labels that an identical image contradicts, more than the permitted 18.0%" in (
+    assert "clinic: 3 of 11 images have labels that an identical image contradicts, more than the permitted 27.0%" in (
         message
     )
-    assert "\n  4.png of patient P4 has mass 0, the identical 5.png of patient P5 has mass 1\n" in message
+    assert "\n  0.png of patient P0 has mass 0, the identical 5.png of patient P5 has mass 1\n" in message
     listing = tmp_path / "study" / "samples" / "clinic-contradictions.csv"
     assert str(listing) in message
-    assert pd.read_csv(listing)["image_id"].tolist() == ["4.png", "5.png"]
-    done = prepare(root, share=0.19)
-    assert any(note.startswith("2 images have labels that an") for note in Samples(done.folder).manifest["notes"])
+    assert pd.read_csv(listing)["image_id"].tolist() == ["0.png", "4.png", "5.png"]
+    assert "1 of 3 test images are also in development" in capsys.readouterr().out  # told before the run stops
+    done = prepare(root, share=0.28)
+    assert any(note.startswith("3 images have labels that an") for note in Samples(done.folder).manifest["notes"])
 
 
 class Doubtful:
