@@ -279,7 +279,12 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "table: patient with a control character": (
         "table",
         _replace("table.csv", b'image,patient,mass\nwhole.png,"P\r1",1\n'),
-        r"1 rows of the index have control characters in patient_id, the first is 'P\\r1'",
+        r"table\.csv, row 2: expected a patient in column 'patient', got 'P\\r1' with control characters; remove",
+    ),
+    "table: image with a control character": (
+        "table",
+        _replace("table.csv", b"image,patient,mass\nwhole\x1b.png,2,1\n"),
+        r"table\.csv, row 2: expected a path .* in column 'image', .*got 'whole\\x1b\.png'; write 'whole\.png'|move",
     ),
     "medmnist: half an archive": (
         "medmnist",

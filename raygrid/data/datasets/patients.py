@@ -17,6 +17,7 @@ from raygrid.hashing import Json
 OPTION = "different_patients"
 Declared = bool | tuple[str, ...]  # True: all of them
 
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SHOWN = 3  # persons in an error message
 # Characters outside category Cf that no font shows: joiners, fillers, variation selectors.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\ufe00-\ufe0f\U000e0100-\U000e01ef]")
@@ -117,9 +118,16 @@ class Patients:
         self._keys: dict[str, str] = {}
 
     def add(self, place: str, patient: str) -> str:
-        """Return the id, after its place is noted. Raises DataError if it is empty or a placeholder."""
+        """Return the id, after its place is noted.
+
+        Raises DataError if it is empty or a placeholder, or has control characters.
+        """
         if patient in self._places:
             return patient
+        if CONTROL.search(patient):  # splits.csv would not keep them
+            raise DataError(
+                f"{place}: expected {self._expected}, got {patient!r} with control characters; remove them from the row"
+            )
         if not patient:
             raise DataError(f"{place}: expected {self._expected}, got an empty cell; repair the row")
         key = person_key(patient)

@@ -25,7 +25,7 @@ from raygrid.data.datasets.label_files import (
 from raygrid.data.datasets.label_values import read_label
 from raygrid.data.datasets.nearest_files import NearestFiles
 from raygrid.data.datasets.parquet_table import read_parquet_rows
-from raygrid.data.datasets.patients import Patients, declared_different
+from raygrid.data.datasets.patients import CONTROL, Patients, declared_different
 from raygrid.data.images.crop import crop_field_of_view
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import Window, resize_square
@@ -171,8 +171,11 @@ class TableDataset:
 
 
 def _image_id(place: str, column: str, path: str, files: NearestFiles) -> str:
-    """Return the path in its shortest form: one id per file. Raises DataError if it could leave the folder."""
-    if not path or leaves_folder(path):
+    """Return the path in its shortest form: one id per file.
+
+    Raises DataError if it could leave the folder or has control characters.
+    """
+    if not path or leaves_folder(path) or CONTROL.search(path):
         near = files.nearest(path)
         remedy = f"write {near!r}" if near else "move the images there and repair the row"
         raise DataError(
