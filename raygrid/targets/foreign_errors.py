@@ -13,7 +13,7 @@ _SHOWN = 300  # characters of an exception's text
 def named_errors(spec: TargetSpec, kind: type[RaygridError] = DataError) -> Iterator[None]:
     """Turn any exception of a target into an error of `kind`; a RaygridError keeps its class.
 
-    `sys.exit()` in a target is such an exception, too: it would end the run. KeyboardInterrupt passes.
+    `sys.exit()` in a target is such an exception, too: it would end the run. KeyboardInterrupt alone passes.
 
     Raises RaygridError, whose cause is the exception, with its traceback.
     """
@@ -23,15 +23,20 @@ def named_errors(spec: TargetSpec, kind: type[RaygridError] = DataError) -> Iter
         if repr(spec.label) in str(error):
             raise
         raise type(error)(f"target {spec.label!r}: {error}") from error
-    except (Exception, SystemExit) as error:
-        short = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # SystemExit, and the cancellations of asyncio
+        text = in_one_line(error)
+        short = isinstance(error, MemoryError) or "out of memory" in text.lower()
         remedy = "free memory on this machine" if short else "fix the target, or its declaration"
-        raise kind(
-            f"target {spec.label!r}, {spec.traits.words}: {spec.source} raised {in_one_line(error)}; {remedy}"
-        ) from error
+        raise kind(f"target {spec.label!r}, {spec.traits.words}: {spec.source} raised {text}; {remedy}") from error
 
 
 def in_one_line(error: BaseException) -> str:
     """Return the type of an exception and the first line of its text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    try:
+        text = str(error)
+    except Exception:  # foreign code can fail here, too
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:_SHOWN]}" if lines else type(error).__name__

@@ -42,7 +42,7 @@ def parse_answers(who: str, answers: Any, num_images: int, num_outputs: int) -> 
     expected = f"expected {num_images} rows of {num_outputs} numbers"
     try:
         rows = _as_numbers(answers)
-    except Exception as error:  # any class can be an answer, and raise anything when it becomes an array
+    except (Exception, SystemExit) as error:  # any class can be an answer, and raise anything as it becomes an array
         raise DataError(f"{who} answered with {_words_of(answers)}, not an array of numbers; {expected}") from error
     if rows.shape == (num_images,) and num_outputs == 1:
         rows = rows[:, None]

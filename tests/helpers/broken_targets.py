@@ -1,5 +1,6 @@
 """Targets that fail in the ways in which code of others fails, and targets that answer with decisions."""
 
+import asyncio
 import sys
 from typing import Any
 
@@ -23,8 +24,24 @@ class WordlessError(Exception):
     """An error without a text."""
 
 
+class UnprintableError(Exception):
+    """An error whose text fails."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class ExitingArray:
+    """An answer that ends the process when it becomes an array."""
+
+    def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
+        sys.exit(4)
+
+
 runtime_error = raises(RuntimeError("the licence has run out\nsecond line"))
 memory_error = raises(MemoryError())
+unprintable = raises(UnprintableError())
+cancelled = raises(asyncio.CancelledError())
 wordless = raises(WordlessError())
 their_store_error = raises(StoreError("the study is gone"))
 stop_iteration = raises(StopIteration())
@@ -35,6 +52,10 @@ end_of_script = raises(SystemExit(3))
 
 def none(images: np.ndarray) -> None:
     scores(images)
+
+
+def exiting_array(images: np.ndarray) -> ExitingArray:
+    return ExitingArray()
 
 
 def dictionary(images: np.ndarray) -> dict[str, Any]:

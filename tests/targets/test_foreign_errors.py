@@ -42,6 +42,8 @@ RAISED = {
     "runtime_error": "RuntimeError: the licence has run out; fix the target",
     "memory_error": "MemoryError; free memory",
     "wordless": "WordlessError; fix",
+    "unprintable": "UnprintableError; fix",
+    "cancelled": "CancelledError; fix",
     "stop_iteration": "StopIteration",
     "recursion_error": "RecursionError: maximum depth",
     "end_of_script": "SystemExit: 3",
@@ -83,6 +85,7 @@ def test_the_other_targets_go_on(images: np.ndarray) -> None:
 
 ANSWERED = {
     "none": "answered with None: let it return its answers, not an array of numbers",
+    "exiting_array": "answered with a ExitingArray, not an array",
     "dictionary": "answered with a dict of 'logits', not an array of numbers",
     "texts": "answered with a list, not an array of numbers",
     "missing_value": "answered with a list, not an array of numbers",
