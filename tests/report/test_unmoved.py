@@ -85,6 +85,15 @@ def test_both_pages_tell_it_and_are_silent_without_it() -> None:
         assert ('href="#unmoved"' in study) == shown
 
 
+def test_the_psnr_of_unchanged_images_is_infinite_on_the_page() -> None:
+    case = {"modality": "eye", "surrogate": A.name, "condition": "adversarial", "attack": "pgd", "epsilon": 0.02}
+    unchanged = pd.DataFrame([case | {"linf": 0.0, "l2": 0.0, "psnr": float("nan"), "ssim": 1.0}])
+    one = assessment(perceptibility=unchanged)
+    with page_results(one.study, auc=one.auc, trained=A, phantom=True) as results:
+        page = render_target_page(results, one, [])
+    assert '<td class="num">0.00</td><td class="num">∞</td><td class="num">1.000</td>' in page
+
+
 def test_files_written_before_the_counts_existed_give_a_page() -> None:
     with page_results(small_study(MODELS), auc=example_frame(), trained=MODELS[0], phantom=True) as results:
         old = {"eye": {"num_attacked": 10, "num_zero_gradients": 1, "unmoved": {}, "seconds": 1.0}}
