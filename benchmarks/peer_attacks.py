@@ -1,8 +1,8 @@
 """The paper's six attacks as the usual libraries make them, for the benchmarks beside this file.
 
 They are no dependency of raygrid, and two of them pin old versions of what it uses: `make peers` installs them without
-their own dependencies. All of them work on two classes with cross-entropy; on the logits (0, z) that is the binary
-cross-entropy of z.
+their own dependencies. All of them work on two classes with cross-entropy; on the logits (0, z), or (-z/2, z/2) as
+`run_class_attack` gives them, that is the binary cross-entropy of z.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,8 +10,11 @@ the study). The global random generators are seeded by study, attack and images,
 """
 
 import inspect
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -22,7 +25,7 @@ from raygrid.attacks.class_attacks import run_class_attack as run_class_attack
 from raygrid.attacks.gradients import Bfloat16, freeze, names_of_damaged
 from raygrid.attacks.inner_networks import is_folded
 from raygrid.attacks.plugin_guard import NetworkState, seeded
-from raygrid.errors import SpecError
+from raygrid.errors import RaygridError, SpecError
 from raygrid.spec import AttackSpec, plugins
 
 _TOLERANCE = 1e-5  # of rounding in a plug-in that works in another range
@@ -80,8 +83,8 @@ class PluginRunner:
             labels: (batch, outputs), 0 or 1.
             seed, image_ids: keys of the random numbers.
 
-        Raises SpecError if the result has another shape, is not finite, or leaves the range or the budget, or if the
-        plug-in needs the trained network and there is none.
+        Raises SpecError if the plug-in raises an exception, if its result has another shape, is not finite, or leaves
+        the range or the budget, or if it needs the trained network and there is none.
         """
         craft = plugins()[attack.base].load()
         network = self._network(attack) if _needs(attack) else self._surrogate
@@ -96,7 +99,8 @@ class PluginRunner:
         try:
             with seeded(seed, attack.key, image_ids):
                 given = images.clone(memory_format=torch.contiguous_format), labels.contiguous()
-                adversarial = craft(network, *given, attack, **_keywords(craft, seed, image_ids))
+                with _named(attack):
+                    adversarial = craft(network, *given, attack, **_keywords(craft, seed, image_ids))
         finally:
             handle.remove()
             changes = state.restore()
@@ -169,6 +173,21 @@ class PluginRunner:
         if sentence not in self.notes:
             self.notes.append(sentence)
             warnings.warn(PluginWarning(sentence), stacklevel=2)
+
+
+@contextmanager
+def _named(attack: AttackSpec) -> Iterator[None]:
+    """Turn exceptions of a plug-in into SpecError; some packages even exit."""
+    try:
+        yield
+    except RaygridError:
+        raise
+    except (Exception, SystemExit) as error:  # foreign code can raise anything
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise SpecError(
+            f"the plug-in attack {attack.base!r} raised {type(error).__name__}: {error} "
+            f"({Path(last.filename).name}, line {last.lineno}); fix the package that provides it"
+        ) from error
 
 
 def _needs(attack: AttackSpec) -> bool:

@@ -1,6 +1,7 @@
 """Attacks of other packages: the images, networks and random numbers that they get, and what they may leave behind."""
 
 import random
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -116,7 +117,7 @@ def test_the_global_generators_continue_as_if_nothing_had_run(monkeypatch, folde
         raise ValueError("no")
 
     (spec,) = installed(monkeypatch, others=fails)
-    with pytest.raises(ValueError, match="no"):
+    with pytest.raises(SpecError, match=r"'others' raised ValueError: no \(test_plugins.py, line \d+\); fix"):
         one(Crafter(folded), spec)
     assert state() == before
     assert torch.is_grad_enabled()
@@ -320,7 +321,7 @@ def test_a_changed_surrogate_is_restored_and_told(
     before = {k: v.clone() for k, v in trained.state_dict().items()}
     logits, crafter = trained(IMAGES), Crafter(trained)
     if fails:
-        with pytest.raises(ValueError, match="no"):
+        with pytest.raises(SpecError, match=r"'others' raised ValueError: no \(test_plugins.py, line \d+\); fix"):
             one(crafter, spec)
     else:
         with pytest.warns(PluginWarning, match=f"plug-in attack 'others' .*{told}"):
@@ -335,6 +336,12 @@ def test_a_changed_surrogate_is_restored_and_told(
 def test_what_is_no_tensor_is_named(monkeypatch, folded) -> None:
     (spec,) = installed(monkeypatch, others=lambda n, x, y, a: x.numpy())
     with pytest.raises(SpecError, match="'others' gave ndarray; expected a tensor"):
+        one(Crafter(folded), spec)
+
+
+def test_a_plug_in_that_exits_ends_in_an_error_with_its_name(monkeypatch, folded) -> None:
+    (spec,) = installed(monkeypatch, others=lambda n, x, y, a: sys.exit("layer not found"))
+    with pytest.raises(SpecError, match="plug-in attack 'others' raised SystemExit: layer not found"):
         one(Crafter(folded), spec)
 
 

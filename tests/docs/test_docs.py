@@ -223,8 +223,9 @@ def test_the_reference_is_built(tmp_path: Path) -> None:
 
 
 def test_the_page_of_benchmarks_is_that_of_the_result_files() -> None:
-    made = runpy.run_path(str(ROOT / "benchmarks" / "page.py"))
-    assert made["PAGE"].read_text() == made["page"](), "run python benchmarks/page.py"
+    for name in ("page.py", "plugin_page.py"):
+        made = runpy.run_path(str(ROOT / "benchmarks" / name))
+        assert made["PAGE"].read_text() == made["page"](), f"run python benchmarks/{name}"
 
 
 def test_the_server_that_the_page_on_endpoints_shows_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
