@@ -29,9 +29,13 @@ from raygrid.targets.torch_export import load_program
 Ask = Callable[[Tensor], Any]
 
 # types of an ONNX file's input, by the dtype of InputSpec: raygrid makes float32, and rounds or widens it last
-_ONNX_TYPES: Mapping[str, Mapping[str, str]] = {
-    "float32": {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"},
-    "uint8": {"tensor(uint8)": "uint8"},
+_ONNX_TYPES: Mapping[str, Mapping[str, torch.dtype]] = {
+    "float32": {
+        "tensor(float)": torch.float32,
+        "tensor(float16)": torch.float16,
+        "tensor(double)": torch.float64,
+    },
+    "uint8": {"tensor(uint8)": torch.uint8},
 }
 
 
@@ -136,14 +140,28 @@ class OnnxFile(Backend):
         shape = tuple(n if isinstance(n, int) else None for n in inputs[0].shape)
         _require_input_shape(spec, shape, context)
 
-        def run(batch: Tensor) -> Tensor:
-            array = batch.numpy().astype(types[inputs[0].type], copy=False)
-            return torch.from_numpy(np.asarray(session.run(None, {inputs[0].name: array})[0]))
+        return OnnxTarget(session, spec, batch=shape[0], dtype=types[inputs[0].type])
 
-        def ask(images: Tensor) -> Any:
-            return run_in_batches(run, torch.from_numpy(to_array(deliver(images, spec), spec.input)), shape[0])
 
-        return ask
+class OnnxTarget:
+    """The session of an ONNX file, as a function of images (batch, channel, height, width) in [-1, 1] to answers.
+
+    Attributes:
+        dtype: of its input.
+    """
+
+    def __init__(self, session: Any, spec: TargetSpec, *, batch: int | None, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._session, self._spec, self._batch = session, spec, batch
+        self._name = session.get_inputs()[0].name
+
+    def __call__(self, images: Tensor) -> Any:
+        """Return the answers to images."""
+        made = torch.from_numpy(to_array(deliver(images, self._spec), self._spec.input))
+        return run_in_batches(self._run, made.to(self.dtype), self._batch)
+
+    def _run(self, batch: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(self._session.run(None, {self._name: batch.numpy()})[0]))
 
 
 class PythonFunction(Backend):
