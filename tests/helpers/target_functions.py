@@ -36,6 +36,11 @@ def brightness(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(40 * (images.mean(axis=(1, 2, 3)) - 0.45)[:, None], dtype=np.float32)
 
 
+def is_bright(images: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Decide by the first pixel whether an image is bright."""
+    return np.asarray(images[:, 0, 0, :1] > 0.4)
+
+
 def broken(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Raise an error instead of an answer."""
     raise RuntimeError("the licence has run out")

@@ -7,16 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assessment_pages import TARGET, assessment, page
+from scored_zoo import as_row, units_of
 from sklearn.metrics import balanced_accuracy_score
+from target_functions import is_bright
 from target_models import LABELS, SIZE, function, opened, scores, target
 from target_server import TargetServer
+from toy_zoo import make_samples, make_zoo
 
 from raygrid.analysis.auc import auc_with_influence
+from raygrid.analysis.frames import result_frames
 from raygrid.analysis.operating_point import decide, thresholds_of
 from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, SpecError
+from raygrid.scoring.scorer import Scorer
 from raygrid.spec import AnswerSpec, EndpointSpec, TargetSpec
 from raygrid.store.target_identity import target_identity
+from raygrid.study.transfer import missing_external_clean
 from raygrid.targets import check_target
 from raygrid.targets.outputs import DECISION_LOGIT, to_logits
 
@@ -169,6 +175,32 @@ def test_scores_keep_their_threshold_beside_a_target_of_decisions() -> None:
     both = thresholds_of(labels, np.concatenate([logits, logits]), [False, True])
     assert both[0] == thresholds_of(labels, logits)[0] != 0
     assert both[1] == 0
+
+
+def test_the_results_of_a_study_hold_the_decisions_themselves(tmp_path: Path) -> None:
+    decided = TargetSpec(
+        modality="toy", label="decided", kind="callable", source="target_functions:is_bright", answer=DECISION
+    )
+    scored = replace(decided, label="scored", source="target_functions:brightness", answer=AnswerSpec())
+    zoo = make_zoo(tmp_path / "study", targets=(decided, scored), zoo_as_targets=False)
+    make_samples(zoo.samples_dir("toy"))
+    job = {"study": zoo.study.to_dict(), "study_dir": str(zoo.path), "samples": dict(zoo.sample_signatures)}
+    scorer = Scorer({**job, "modality": "toy", "device": "cpu", "names": [decided.name, scored.name]})
+    for file in missing_external_clean(zoo.study, units_of(zoo)):
+        assert not scorer(as_row(zoo, file))["error"][0]
+    samples = zoo.samples("toy")
+    frame, decisions = result_frames(zoo, "toy", samples)
+    images = samples.test_block(0, samples.num_test)
+    truth = images.labels[:, 0] == 1
+    answers = is_bright(images.images.transpose(0, 3, 1, 2).astype(np.float32) / 255)[:, 0]
+    assert (~answers[~truth]).mean() < 0.9  # so a threshold of that specificity would turn every image away
+    own = decisions.set_index("target").loc[decided.name]
+    assert own["threshold"] == 0
+    assert own["sensitivity"] == pytest.approx(answers[truth].mean())
+    assert own["specificity"] == pytest.approx((~answers[~truth]).mean())
+    assert own["auc"] == pytest.approx(balanced_accuracy_score(truth, answers))
+    assert decisions.set_index("target").loc[scored.name]["threshold"] != 0
+    assert frame.set_index("target").loc[decided.name]["auc"] == pytest.approx(own["auc"])
 
 
 SENTENCE = "The model answers with decisions, not scores. Its AUC therefore has one operating point"
