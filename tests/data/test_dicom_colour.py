@@ -122,6 +122,7 @@ COLOURS = {
     "JFIF": (YBR, ("YBR_FULL", "YBR_FULL_422"), ("RGB",)),
     "Adobe": (adobe(BARE, 1), ("YBR_FULL", "YBR_FULL_422"), ("RGB",)),
     "JFIF and Adobe": (adobe(YBR, 1), ("YBR_FULL", "YBR_FULL_422"), ("RGB",)),
+    "JFIF against Adobe": (adobe(YBR, 0), ("YBR_FULL", "YBR_FULL_422"), ("RGB",)),
     "no mark": (BARE, ("YBR_FULL", "YBR_FULL_422"), ()),
     "RGB": (RGB, ("RGB",), ()),
     "RGB by letters": (RGB[:2] + RGB[18:], ("RGB",), ("YBR_FULL", "YBR_FULL_422")),

@@ -163,6 +163,15 @@ def test_the_first_value_of_a_modality_table_has_the_sign_of_the_pixels(tmp_path
         assert np.array_equal(grey(tmp_path, values, ModalityLUTSequence=[table]), INVERTED.reshape(16, 16))
 
 
+@pytest.mark.parametrize(("intercept", "first"), [(-50000, 40000 - 2**16), (0, 65336)])
+def test_where_both_signs_reach_the_table_the_range_of_values_decides(tmp_path, intercept, first):
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    rescaled = 2 * values.astype(int) + intercept  # -50000 to 81070, or 0 to 131070
+    table = table_item([1000, first % 2**16, 16], words(THOUSAND))
+    levels = grey(tmp_path, values, VOILUTSequence=[table], RescaleSlope="2", RescaleIntercept=str(intercept))
+    assert np.array_equal(levels, scaled(THOUSAND[np.clip(rescaled - first, 0, 999)], 65535))
+
+
 def test_values_far_above_a_table_map_to_its_last_entry(tmp_path):
     values = np.array([[0, 1], [100, 1]], np.uint16)
     table = table_item([256, 0, 8], np.arange(256).astype(np.uint8).tobytes())
