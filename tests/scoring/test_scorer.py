@@ -286,7 +286,12 @@ def test_an_unread_block_is_reported_not_raised(copied: StudyFolder) -> None:
 def test_a_flipped_bit_in_a_score_file_is_detected(copied: StudyFolder) -> None:
     path = next(iter(copied.path.glob("scores/modality=toy/surrogate=clean/*/*.parquet")))
     data = bytearray(path.read_bytes())
-    data[len(data) // 4] ^= 1
+    group = pq.read_metadata(path).row_group(0)
+    (logits,) = [
+        c for c in (group.column(k) for k in range(group.num_columns)) if c.path_in_schema.startswith("logits")
+    ]
+    begin = logits.dictionary_page_offset or logits.data_page_offset
+    data[begin + logits.total_compressed_size - 8] ^= 1  # at the end of the last page; checksums leave out its header
     path.write_bytes(bytes(data))
     with pytest.raises(StoreError, match=path.name):
         result_frames(copied, "toy", opened(copied))[0]
