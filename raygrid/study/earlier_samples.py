@@ -1,9 +1,15 @@
-"""Samples that an earlier run of a study prepared with other labels."""
+"""Samples that an earlier run of a study, or an earlier version of raygrid, prepared in another way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from raygrid.io.files import read_json
+
+# Raise when a file of a rare kind gives other pixels or is no longer read, so that samples need not be made again for
+# all others (SAMPLES_VERSION); version 1 has no entry in the manifest.
+READING_VERSION = 2
+READING = "reading"  # the entry of the manifest
 
 
 def notes_on_other_labels(folder: Path, modality: str, labels: Sequence[str]) -> list[str]:
@@ -22,4 +28,14 @@ def notes_on_other_labels(folder: Path, modality: str, labels: Sequence[str]) ->
     return [
         f"the study has samples with the labels {named}; the data set now gives ({', '.join(labels)}), so the images "
         "are prepared, and models and scores made, again"
+    ]
+
+
+def notes_on_earlier_reading(manifest: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return a sentence if complete samples in `folder` are from a version of raygrid that checked files less."""
+    if manifest["phantom"] or manifest.get(READING, 1) >= READING_VERSION:
+        return []
+    return [
+        "the images were prepared by an earlier version of raygrid, which found less damage in files, took some claims "
+        f"of DICOM headers on trust and compared no images; delete {folder} to prepare them again"
     ]

@@ -93,7 +93,7 @@ def write_findings(found: Findings, folder: Path) -> tuple[str, ...]:
     if found.num_earlier:
         notes.append(
             f"{found.num_earlier} shards are from an earlier version of raygrid: their images were not compared with "
-            f"others; delete {folder.name}/ to prepare them again"
+            f"others, and their files were checked less; delete {folder.name}/ to prepare them again"
         )
     return tuple(notes)
 

@@ -19,7 +19,12 @@ from raygrid.spec import MAX_REJECTED_SHARE, ModalitySpec, StudySpec
 from raygrid.store.samples import IMAGE_FILES, samples_dir
 from raygrid.store.signatures import samples_signature
 from raygrid.study.cluster import ray_data
-from raygrid.study.earlier_samples import notes_on_other_labels
+from raygrid.study.earlier_samples import (
+    READING,
+    READING_VERSION,
+    notes_on_earlier_reading,
+    notes_on_other_labels,
+)
 from raygrid.study.findings import findings_of, refuse_contradictions, write_findings
 from raygrid.study.shards import image_bytes, is_done, open_with, prepare_in_task, report_path, shard_jobs
 
@@ -86,6 +91,9 @@ def prepare_missing(
     Raises DataError if more than `max_rejected_share` of a modality's images are rejected. Prepared shards stay.
     """
     todo = [p for p in prepared if not p.is_prepared]
+    for one in (p for p in prepared if p.is_prepared):
+        for note in notes_on_earlier_reading(read_json(one.folder / "manifest.json"), one.folder):
+            tell(f"prepare: {one.modality.name}: {note}")
     for one in todo:
         for note in (*one.index.notes, *notes_on_other_labels(one.folder, one.modality.name, one.index.labels)):
             tell(f"prepare: {one.modality.name}: {note}")
@@ -167,6 +175,7 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
         "title": prepared.dataset.title,
         "phantom": prepared.dataset.phantom,
         "signature": prepared.signature,
+        READING: 1 if found.num_earlier else READING_VERSION,
         "labels": list(prepared.index.labels),
         "counts": _counts(usable, prepared.index.labels),
         "patients_without_images": without,

@@ -1,7 +1,7 @@
-"""Samples with other labels in the same study are told before the images are prepared again."""
+"""Samples with other labels, and those of an earlier version of raygrid, are told before they are used or replaced."""
 
 from raygrid.io.files import write_json
-from raygrid.study.earlier_samples import notes_on_other_labels
+from raygrid.study.earlier_samples import READING, READING_VERSION, notes_on_earlier_reading, notes_on_other_labels
 
 
 def prepared(root, name, labels):
@@ -25,3 +25,13 @@ def test_a_study_prepared_under_another_name_of_the_label_is_told(tmp_path):
 
 def test_a_study_without_samples_has_no_note(tmp_path):
     assert notes_on_other_labels(tmp_path / "samples" / "breast-bbbbbbbbbbbb", "breast", ("class_1",)) == []
+
+
+def test_samples_of_an_earlier_version_are_told_unless_they_are_phantoms(tmp_path):
+    folder = tmp_path / "clinic-aaaaaaaaaaaa"
+    (note,) = notes_on_earlier_reading({"phantom": False}, folder)
+    assert note.startswith("the images were prepared by an earlier version of raygrid")
+    assert note.endswith(f"delete {folder} to prepare them again")
+    assert notes_on_earlier_reading({"phantom": False, READING: READING_VERSION - 1}, folder) == [note]
+    assert notes_on_earlier_reading({"phantom": False, READING: READING_VERSION}, folder) == []
+    assert notes_on_earlier_reading({"phantom": True}, folder) == []

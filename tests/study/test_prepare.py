@@ -16,9 +16,10 @@ from PIL import Image
 
 from raygrid.data.datasets import Index
 from raygrid.errors import DataError, StoreError
-from raygrid.io.files import write_json
+from raygrid.io.files import read_json, write_json
 from raygrid.spec import DatasetSpec, ModalitySpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.store.samples import Samples
+from raygrid.study.earlier_samples import READING
 from raygrid.study.inspect_data import split_counts
 from raygrid.study.prepare import PreparedModality, prepare_missing, survey, with_division_note
 
@@ -199,6 +200,17 @@ def test_a_shard_that_is_gone_is_made_again(root, ray_session):
     next(done.folder.glob("development-*.parquet")).unlink()
     prepare(root)
     assert hashes(done.folder) == before
+
+
+def test_samples_of_an_earlier_version_are_used_and_told(root, ray_session, capsys):
+    path = prepare(root).folder / "manifest.json"
+    prepare(root)
+    assert "earlier version" not in capsys.readouterr().out
+    earlier = {name: value for name, value in read_json(path).items() if name != READING}
+    write_json(path, earlier)
+    prepare(root)
+    assert f"delete {path.parent} to prepare them again" in capsys.readouterr().out
+    assert read_json(path) == earlier
 
 
 @pytest.mark.parametrize("name", ["test-00000.parquet", "development-00000.parquet", "splits.csv"])
