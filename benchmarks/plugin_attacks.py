@@ -72,7 +72,7 @@ _FEATURES = ("fia", "naa", "rpa", "ila", "danaa", "bfa")
 TRANSFERATTACK: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("mifgsm", "nifgsm", "emifgsm", "pgn", "gra", "mig")},
     "vmifgsm": {"num_neighbor": 5},
-    **{name: {} for name in ("dim", "tim", "sim", "admix", "ssm", "sia", "bsr", "decowa")},
+    **{name: {} for name in ("dim", "tim", "sim", "admix", "ssm", "sia", "bsr")},
     **{name: {"num_ens": 3} for name in _FEATURES},
     **{name: {} for name in ("taig", "logit_margin", *_MODEL_RELATED)},
 }
@@ -86,28 +86,36 @@ def main() -> None:
     """Train, attack, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("transferattack", type=Path, help="folder of TransferAttack's repository")
-    parser.add_argument("--arch", choices=ARCHITECTURES, help="one architecture; its result replaces the one before")
-    parser.add_argument("--only", default="", help="one attack, such as transferattack/fia, without a result file")
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="one architecture")
+    parser.add_argument("--only", default="", help="attacks such as transferattack/fia,torchattacks/PGD")
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.transferattack))
     set_numerics(threads=1)
     torch.Tensor.cuda = lambda tensor, *args, **kwargs: tensor  # type: ignore[method-assign]
     nn.Module.cuda = lambda module, *args, **kwargs: module  # type: ignore[method-assign]
-    rows = {}
+    rows, only = {}, [name for name in arguments.only.split(",") if name]
     for arch in [arguments.arch] if arguments.arch else ARCHITECTURES:
         network, images, labels = _trained(arch)
         rows[arch] = {
             name: _tried(name, partial(build, arch), network, images, labels)
             for name, build in _attacks()
-            if (arguments.only or name) == name and (arch == "resnet18" or name in _LOOK_INSIDE)
+            if (name in only or not only) and (arch == "resnet18" or name in _LOOK_INSIDE)
         }
-    if not arguments.only:
-        about = (__doc__ or "").partition("\n\n")
-        settings: dict[str, Any] = {"images": NUM_TEST, "side": SIDE, "epsilon": EPSILON, "steps": STEPS}
-        settings |= {"torchattacks": metadata.version("torchattacks")}
-        before = json.loads(_RESULT.read_text(encoding="utf-8"))["result"]["attacks"] if _RESULT.exists() else {}
-        attacks = {arch: rows.get(arch, before.get(arch, {})) for arch in ARCHITECTURES}
-        write_result("plugin_attacks", " ".join((about[0], about[2])), {"settings": settings, "attacks": attacks})
+    _add(rows)
+
+
+def _add(rows: dict[str, dict[str, Any]]) -> None:
+    """Write the result; outcomes of attacks that did not run this time stay."""
+    before = json.loads(_RESULT.read_text(encoding="utf-8"))["result"]["attacks"] if _RESULT.exists() else {}
+    names = [name for name, _ in _attacks()]
+    attacks = {}
+    for arch in ARCHITECTURES:
+        known = {**before.get(arch, {}), **rows.get(arch, {})}
+        attacks[arch] = {name: known[name] for name in names if name in known}
+    settings: dict[str, Any] = {"images": NUM_TEST, "side": SIDE, "epsilon": EPSILON, "steps": STEPS}
+    settings |= {"torchattacks": metadata.version("torchattacks")}
+    about = (__doc__ or "").partition("\n\n")
+    write_result("plugin_attacks", " ".join((about[0], about[2])), {"settings": settings, "attacks": attacks})
 
 
 def _attacks() -> Iterator[tuple[str, Callable[[str, nn.Module], ClassAttack]]]:

@@ -53,7 +53,7 @@ def transfer_attack(attack_class: Any, model: nn.Module, **options: Any) -> Clas
             by it.
     """
     injected = type(attack_class.__name__, (attack_class,), {"load_model": lambda self, name: model})
-    attack = injected(options.pop("model_name", "raygrid"), **options)
+    attack = injected(**{"model_name": "raygrid", **options})
     return lambda images, classes: images + cast(Tensor, attack(images, classes))
 
 
@@ -79,6 +79,9 @@ class TwoClasses(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of both classes, (batch, 2)."""
+        if torch.is_grad_enabled() and not images.requires_grad:
+            # attacks on layers differentiate with respect to these alone, through weights that usually take gradients
+            images = images.detach().requires_grad_()
         logits: Tensor = self[2](cast(nn.Module, self.surrogate)(images * 2 - 1))
         return logits
 

@@ -29,7 +29,9 @@ from raygrid.errors import RaygridError, SpecError
 from raygrid.spec import AttackSpec, plugins
 
 _TOLERANCE = 1e-5  # of rounding in a plug-in that works in another range
-_SAME_SHARE = 0.95  # of the changed values; rounding alone makes one PGD differ from another in 2 %
+# of the changed values: rounding, which steps amplify, leaves 81 to 100 % of two equal MI-FGSM on untrained networks;
+# different built-in attacks share 65 % at most
+_SAME_SHARE = 0.75
 _NEEDS = "needs_trained_network"
 _FIRST = 2  # images of a block
 

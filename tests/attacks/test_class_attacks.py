@@ -213,5 +213,20 @@ def test_the_parts_of_the_model_make_the_whole() -> None:
     assert not any(m.training for m in model.modules())
 
 
+def test_a_hook_gets_the_gradient_of_its_layer_for_images_without_one() -> None:
+    trained = build_classifier("resnet10t", channels=3, num_outputs=1, seed=0).eval().requires_grad_(False)
+    model, got = TwoClasses(fold(trained, torch.zeros(1, 3, 32, 32)), None, device=CPU), []
+    layer = model[1].get_submodule("layer2")
+    handle = layer.register_full_backward_hook(lambda module, inputs, outputs: got.append(outputs[0]))
+    images = torch.rand(2, 3, 32, 32)
+    model(images).softmax(1)[:, 1].sum().backward()
+    handle.remove()
+    assert got[0].shape == (2, 128, 4, 4)
+    assert got[0].any()
+    assert images.grad is None
+    with torch.no_grad():
+        assert not model(images).requires_grad
+
+
 def test_a_network_without_parameters_still_shows_its_device() -> None:
     assert next(TwoClasses(nn.Flatten(), None, device=CPU).parameters()).device == CPU
