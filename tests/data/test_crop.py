@@ -33,6 +33,21 @@ def test_a_field_cut_off_at_the_frame_keeps_its_proportions():
     assert square[60:70, 20:110, 0].min() > 50
 
 
+@pytest.mark.parametrize("side", ["left", "right", "top"])
+def test_half_a_circle_that_is_not_cut_off_at_the_frame_is_kept_whole(side):
+    image = fundus(300, 400, (150, 200), 140)
+    halves = {"left": np.s_[:, :200], "right": np.s_[:, 202:], "top": np.s_[:150]}
+    image[halves[side]] = 0
+    with pytest.warns(SuspectImageWarning, match="its bright part is far from round"):
+        assert np.array_equal(crop_field_of_view(image), image)
+
+
+def test_a_circle_cut_off_at_the_frame_and_then_padded_is_cropped(recwarn):
+    cropped = crop_field_of_view(np.pad(fundus(200, 400, (100, 200), 130), ((100, 100), (0, 0), (0, 0))))
+    assert np.abs(np.array(cropped.shape[:2]) - (200, 261)).max() <= 4
+    assert not recwarn.list
+
+
 def test_the_middle_of_the_field_is_a_window_of_its_longer_side():
     image = np.arange(100 * 80, dtype=np.uint32).astype(np.uint8).reshape(100, 80, 1).repeat(3, axis=2)
     middle = crop_middle(image, 0.6)

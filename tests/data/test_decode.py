@@ -123,6 +123,20 @@ def test_16_bit_values_too_small_for_8_bits_are_told_and_flat_images_are_not(tmp
         decode_image(saved(tmp_path / "x.png", GREY.astype(np.uint16)), 1)
 
 
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_12_bit_values_in_a_16_bit_file_are_told(tmp_path, name, recwarn):
+    values = np.linspace(0, 4095, 600).astype(np.uint16).reshape(20, 30)
+    decode_image(saved(tmp_path / name, values + 1), 1)
+    decode_image(tmp_path / name, 1, window=(0, 4095))
+    assert not recwarn.list  # a brighter pixel, or a window
+    message = (
+        rf"{name}: values from 0 to 4095 of 65535, so at most 16 grey levels: set the option window to their range\?"
+    )
+    with pytest.warns(SuspectImageWarning, match=message):
+        levels = decode_image(saved(tmp_path / name, values), 1)
+    assert np.array_equal(levels[..., 0], values // 256)
+
+
 def test_an_absurd_size_is_refused_before_anything_is_decoded(tmp_path, monkeypatch, recwarn):
     path = tmp_path / "x.png"
     path.write_bytes(png((12_000, 12_501), b""))  # above the limit of raygrid, below Pillow's

@@ -218,3 +218,16 @@ def test_settings_in_two_places_are_refused_unless_they_are_equal(tmp_path):
         with pytest.raises(DataError, match="got different ones in FrameVOILUTSequence and elsewhere"):
             grey(tmp_path, RAMP, **header, **changed)
         assert decode_image(tmp_path / "x.dcm", 1, window=(-1024, 3008))[7, 7, 0] == 255
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"WindowCenter": "40.0", "WindowWidth": "400", "VOILUTFunction": "LINEAR"},
+        {"WindowCenter": ["40", "-600"], "WindowWidth": ["400", "1500"]},
+    ],
+    ids=["the default function by name", "a further window"],
+)
+def test_settings_that_mean_the_same_in_two_places_are_read(tmp_path, elsewhere):
+    levels = grey(tmp_path, RAMP, SharedFunctionalGroupsSequence=[GROUP], **elsewhere)
+    assert np.array_equal(levels, shown(RAMP.astype(int) - 1024, -160, 239))

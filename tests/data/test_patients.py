@@ -26,6 +26,8 @@ ONE_PERSON = {
     "a trailing point": ("12", "12."),
     "a sign": ("12", "+12"),
     "scientific notation of a spreadsheet": ("123000", "1.23E+05"),
+    "scientific notation without a point": ("100000", "1e5"),
+    "zero of a floating-point column": ("0", "0.000000e+00"),
     "a formula that keeps zeros": ("12", '="00012"'),
     "an apostrophe that keeps zeros": ("12", "'00012"),
     "more digits than a float or an int conversion takes": ("9" * 5000, "0" + "9" * 5000),
@@ -56,6 +58,10 @@ TWO_PERSONS = [
     ("1-11", "11-1"),
     ("P1", "P2"),
     ("a", "á"),
+    ("000e82", "00e011"),  # hexadecimal, not zero
+    ("860e63", "086e64"),
+    ("12e1", "120"),
+    ("1e004", "10000"),
 ]
 PLACEHOLDERS = [
     "nan", "NaN", "-nan", "None", "null", "(null)", "NaT", "<NA>", "#N/A", "#N/A N/A", "N/A", "n / a", "NA", "n.a.",
@@ -181,7 +187,7 @@ def test_ids_that_only_resemble_each_other_are_noted(tmp_path):
     assert "'sub-1' (" in note
     assert "'P8'" not in note
     assert table_index(tmp_path, different_patients=True).notes == ()
-    write_table(tmp_path, ["P7", "P8", "7", "8", "1.5"])
+    write_table(tmp_path, ["P7", "P8", "7", "8", "1.5", "3cec07", "03cec7"])  # the last: hexadecimal codes
     assert table_index(tmp_path).notes == ()
 
 

@@ -28,7 +28,10 @@ _ALIKE = str.maketrans(
     | {"\u2800": " "}
 )
 _QUOTED = re.compile("=?\"(.*)\"|'(.*?)'?")  # ="00012" and '00012 make a spreadsheet keep the zeros
-_NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:e([+-]?\d{1,3}))?", re.ASCII)
+# Exponents only as programs write them, behind one digit and a point: 12e34 and 000e82 are hexadecimal ids.
+_NUMBER = re.compile(
+    r"([+-]?)(?=[\d.]*$|(?:[1-9]|\d\.\d+)\.?e)(\d+)(?:\.(\d*))?(?:e([+-]?(?:\d\d?|[1-9]\d\d)))?", re.ASCII
+)
 _DIGIT = re.compile(r"\d")
 _SEPARATORS = re.compile(r"[\s_\-./\\:,;]+")
 _PADDING = re.compile(r"(?<!\d)0+(?=\d)|(?<=[^\W\d_])-(?=\d)")  # P007, P-7 and P7
@@ -49,6 +52,7 @@ def person_key(patient: str) -> str:
     Spellings differ in upper and lower case, in Unicode's forms of one character (NFKC), in the number and kind of
     blanks, hyphens, apostrophes and quotes, in characters that no font shows, and, if the id is a whole number, in
     leading zeros and the notations of spreadsheets and floating-point columns: 00012, 12, 12.0, +12, 1.2e1, ="00012".
+    12e1 is no number: programs write one digit before the point.
     """
     text = patient.casefold() if patient.isascii() else _plain(patient)
     text = " ".join(text.split())
@@ -157,7 +161,8 @@ class Patients:
 
     def notes(self) -> tuple[str, ...]:
         """Return a sentence about ids that resemble each other less than two spellings do, such as `P7` and `P007`."""
-        pairs = _groups({name: _loose(key) for name, key in self._undeclared().items() if not key.isdecimal()})
+        keys = {name: _loose(key) for name, key in self._undeclared().items() if not key.isdecimal()}
+        pairs = [names for names in _groups(keys) if not _are_codes(names)]
         if not pairs:
             return ()
         return (
@@ -213,6 +218,11 @@ def _whole_number(text: str) -> str:
         return ""
     digits = (digits[:shift] if shift < 0 else digits + "0" * shift).lstrip("0") or "0"
     return f"-{digits}" if sign == "-" and digits != "0" else digits
+
+
+def _are_codes(names: Sequence[str]) -> bool:
+    """Return whether the names are ASCII letters and digits of one length, as 0a1 and a01: nothing is padded."""
+    return len({len(name) for name in names}) == 1 and all(name.isascii() and name.isalnum() for name in names)
 
 
 def _loose(key: str) -> str:

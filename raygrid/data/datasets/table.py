@@ -54,6 +54,7 @@ _PARTS = {
 _CROPS = ("field_of_view",)
 _ADVICE = "Paths in the table are relative to the table's folder; docs/how-to/own-images.md shows the layout."
 _REMEDY = "copy or export the file again"
+_MOST_HINTS = 1_000  # absent images whose nearest file is named
 
 
 class TableDataset:
@@ -122,7 +123,7 @@ class TableDataset:
             first_place[image] = place
             size = size_of(self._path.parent / image)
             if reason := unusable_file(self._path.parent / image, size, _REMEDY):
-                near = files.sentence(image) if size is None else ""
+                near = files.sentence(image) if size is None and len(rejects) < _MOST_HINTS else ""
                 rejects.append(Reject(image, f"{reason} ({place}{'; ' * bool(near)}{near})"))
             else:
                 rows.append((image, image, f"image file, {size} bytes", patient, *row))

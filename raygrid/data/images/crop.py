@@ -19,7 +19,9 @@ _DIM_LEVELS, _DIM_LEVEL = 4, 0.03  # brighter by these grey levels and by this s
 _DIM_SIDE = 80  # blocks along the shorter side: their means are free of noise
 _CORNER = 4  # blocks of a side of a corner, where the border is
 _LEAST_FILLED = 0.45  # bright share of the field's rectangle: 0.79 for a circle
-_ROUND, _LONGEST = 0.85, 0.5  # shorter side, of the longer: of a whole circle, and of a circle cut off at the frame
+# Shorter side, of the longer: of a whole circle, of one cut off at the frame, and of one cut off inside it, as by an
+# added border; half a circle is half a photograph.
+_ROUND, _CUT_AT_FRAME, _CUT_INSIDE = 0.85, 0.5, 0.65
 _CUT_CHORD = 0.4  # bright share of the row or column where a circle is cut off; an end that is round has less
 
 Run = tuple[int, int]  # first row or column, and the one after the last
@@ -59,8 +61,13 @@ def _doubt(field: NDArray[np.bool_], rows: Run, columns: Run) -> str:
     short, long = min(height, width), max(height, width)
     along = inside if height < width else inside.T  # its first and last rows are the ends of the shorter side
     depth = max(1, short // 50)
-    is_cut = max(along[:depth].any(axis=0).mean(), along[-depth:].any(axis=0).mean()) >= _CUT_CHORD
-    if short < (_LONGEST if is_cut else _ROUND) * long:
+    (start, end), side = (rows, field.shape[0]) if height < width else (columns, field.shape[1])
+    are_cut = [edge.any(axis=0).mean() >= _CUT_CHORD for edge in (along[:depth], along[-depth:])]
+    at_frame = [start <= depth, end >= side - depth]
+    least = _ROUND
+    if any(are_cut):
+        least = _CUT_AT_FRAME if any(map(all, zip(are_cut, at_frame, strict=True))) else _CUT_INSIDE
+    if short < least * long:
         return f"its bright part is far from round (sides {height / width:.2f} to 1)"
     return ""
 

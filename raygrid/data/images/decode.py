@@ -25,6 +25,7 @@ from raygrid.data.images.intensity import (
     require_decodable,
     resize_square,
     square_picture,
+    tell_if_dark,
     tell_if_flat,
     too_large,
     with_channels,
@@ -225,6 +226,8 @@ def picture_levels(
     # The upper 8 bits, as Pillow takes them of 16-bit colour: grey stored as colour gives the same levels.
     levels: NDArray[np.uint8] = (values >> (bits - 8)).astype(np.uint8)
     tell_if_flat(path, values, levels)
+    if bits == 16:
+        tell_if_dark(path, values, levels)
     return levels
 
 

@@ -18,6 +18,7 @@ from raygrid.errors import DataError
 _RESCALE = ("RescaleSlope", "RescaleIntercept")
 _WINDOW = ("WindowCenter", "WindowWidth")
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+_DEFAULT_FUNCTION = "LINEAR"
 
 
 def grey_levels(
@@ -81,15 +82,20 @@ def _settings(path: Path, dataset: Any, sequence: str, names: tuple[str, ...]) -
 
 
 def _content(path: Path, place: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(
-        decimals(path, place, name) if name in _RESCALE + _WINDOW else _plain(place.get(name)) for name in names
-    )
+    """Return what the elements decide, the same for two places that mean the same; only empty contents if none does."""
+    return tuple(_meant(path, place, name) for name in names)
 
 
-def _plain(value: Any) -> str:
-    """Return a text or a sequence of tables in full, empty if there is none."""
-    if not value or isinstance(value, str):
-        return value or ""
+def _meant(path: Path, place: Any, name: str) -> Any:
+    if name in _WINDOW:
+        return decimals(path, place, name)[:1]  # further windows are not used
+    if name in _RESCALE:
+        return decimals(path, place, name)
+    value = place.get(name)
+    if not value or value == _DEFAULT_FUNCTION:
+        return ""
+    if isinstance(value, str):
+        return value
     return repr([[(element.tag, element.value) for element in item] for item in value])
 
 
@@ -125,7 +131,7 @@ def _windowed(path: Path, values: NDArray[Any], settings: Any, centre: float, wi
 
     pydicom's apply_windowing gives the same, but does not return the range of its result.
     """
-    function = str(settings.get("VOILUTFunction") or "LINEAR").strip().upper()
+    function = str(settings.get("VOILUTFunction") or _DEFAULT_FUNCTION).strip().upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise DataError(f"{path}: expected VOILUTFunction LINEAR, LINEAR_EXACT or SIGMOID, got {function!r}; repair it")
     if not width >= (1 if function == "LINEAR" else 1e-9):
