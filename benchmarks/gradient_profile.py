@@ -59,8 +59,8 @@ class Meter:
         """Measure the calls of a block."""
         run, pull_back = FrozenConv2d.run, FrozenConv2d.pull_back
 
-        def timed_run(layer: FrozenConv2d, maps: Tensor) -> Tensor:
-            outputs, seconds = _timed(lambda: run(layer, maps))
+        def timed_run(layer: FrozenConv2d, maps: Tensor, sums: float) -> Tensor:
+            outputs, seconds = _timed(lambda: run(layer, maps, sums))
             self._add(layer, "forward", seconds, maps.shape, outputs.shape)
             return outputs
 

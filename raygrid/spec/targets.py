@@ -218,12 +218,12 @@ class TargetSpec:
     kind: str
     source: str
     weights: str = ""
+    weights_entry: str = field(default="", metadata=ABSENT_BY_DEFAULT)
     received: str = "exact"
     input: InputSpec = field(default_factory=InputSpec)
     answer: AnswerSpec = field(default_factory=AnswerSpec)
     endpoint: EndpointSpec = field(default_factory=EndpointSpec)
     attacked_through: bool = field(default=False, metadata=ABSENT_BY_DEFAULT)
-    weights_entry: str = field(default="", metadata=ABSENT_BY_DEFAULT)
     surrogate_kind: ClassVar[SurrogateKind] = "external"
 
     def __post_init__(self) -> None:
