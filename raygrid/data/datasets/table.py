@@ -112,7 +112,8 @@ class TableDataset:
         require_all(self.missing())
         patients = Patients(self._different, f"a patient in column {self._patient!r}")
         first_place: dict[str, str] = {}
-        rows, rejects = [], []
+        rows: list[tuple[str | int, ...]] = []
+        rejects: list[Reject] = []
         files = NearestFiles(self._path.parent)
         for place, values in self._rows():
             image = _image_id(place, self._image, values[self._image], files)
