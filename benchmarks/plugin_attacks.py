@@ -176,7 +176,9 @@ def _outcome(craft: Callable[..., Tensor], trained: nn.Module, images: Tensor, l
         try:
             made = dict(crafter.craft(images, labels, (*PLAIN, attack("tried", EPSILON)), image_ids=_ids(images)))
         except (Exception, SystemExit) as error:  # foreign code can raise anything
-            cause = error.__cause__ or error
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
             return {"error": f"{type(cause).__name__}: {cause}".partition("\n")[0][:200]}
     clean, plain, tried = (_loss(trained, some, labels) for some in (images, made[PLAIN[0]], list(made.values())[-1]))
     same = re.findall(r"'tried' changes images as (\w+) does|'tried' (left every image)", " ".join(crafter.notes))

@@ -39,13 +39,35 @@ modules) ran unchanged with `run_class_attack` on {images} images with one label
 surrogate's loss as a multiple of its rise under FGSM at the same budget ({epsilon:g}). They show that an attack works;
 on the surrogate itself, an attack made for transfer need not exceed PGD (`torchattacks/BIM`). "trained" means that the
 attack failed or did nothing with the folded network, and got the trained one. Attacks that call `.cuda()` fail on a
-machine without a GPU; here these calls did nothing.
+machine without a GPU; here these calls did nothing. "raygrid notes" is its comparison with the clean images and with
+`fgsm`, `pgd` and `mi_fgsm`.
 
 | attack | network | {architectures} | remark |
 |---|---|{bars}---|
 """
-# why an attack does not run, or needs something: the errors themselves are in the result file
-_REMARKS: dict[str, str] = {}
+_GPU = "calls `.cuda()`"
+_OWN = "changes a network of its own in `load_model`, which the adapter replaces: with the surrogate it is MI-FGSM"
+# why an attack does not run or does little, and what it needs; the errors themselves are in the result file
+_REMARKS = {
+    "torchattacks/Jitter": "divides logits by the largest, so its loss is constant for two classes",
+    "torchattacks/APGDT": "needs three classes or more",
+    "torchattacks/FAB": "looks for the smallest change that turns the class",
+    "torchattacks/Square": "random search without gradients; keeps only changes that turn the class",
+    "torchattacks/DeepFool": "has no budget, and leaves the study's",
+    "torchattacks/CW": "has no budget of its own, so other images may leave the study's",
+    "torchattacks/UPGD": "is MI-FGSM by default",
+    "transferattack/gra": _GPU,
+    "transferattack/ssm": f"works on images of 224 x 224 pixels alone; {_GPU}",
+    **{f"transferattack/{name}": f"hooks a layer; {_GPU}" for name in ("fia", "naa", "rpa", "ila", "danaa")},
+    "transferattack/bfa": "hooks a layer; written for 1,000 classes",
+    "transferattack/logit_margin": "attacks towards a given class alone",
+    "transferattack/sgm": "hooks layers called `relu`, as in torchvision; timm has no such names",
+    "transferattack/ghost": _OWN,
+    "transferattack/dhf": _OWN,
+    "transferattack/bpa": _OWN,
+    "transferattack/linbp": f"calls torchvision's layers of a ResNet by name; {_GPU}",
+    "transferattack/tgr": "for vision transformers",
+}
 
 
 def main() -> None:
@@ -61,8 +83,6 @@ def page() -> str:
         for arch, depth in _ARCHITECTURES.items()
         for layer in layers_of(arch, image_size=_SIDE, depth=depth)
     )
-    if not RESULT.exists():
-        return _HEAD + layers
     values = json.loads(RESULT.read_text(encoding="utf-8"))["result"]
     networks: dict[str, dict[str, Any]] = values["attacks"]
     head = _ATTACKS.format(
@@ -75,10 +95,14 @@ def page() -> str:
 
 def _rows(networks: dict[str, dict[str, Any]]) -> Iterator[str]:
     for name in next(iter(networks.values())):
-        outcomes = [attacks[name] for attacks in networks.values()]
+        outcomes = [attacks.get(name, {}) for attacks in networks.values()]
         forms = dict.fromkeys(o["network"] for o in outcomes if "loss" in o)
-        losses = " | ".join(f"{o['loss']:.2f}" if "loss" in o else "does not run" for o in outcomes)
+        losses = " | ".join(_loss(outcome) for outcome in outcomes)
         yield f"| `{name}` | {' or '.join(forms) or '-'} | {losses} | {_remark(name, outcomes)} |\n"
+
+
+def _loss(outcome: dict[str, Any]) -> str:
+    return f"{outcome['loss']:.2f}" if "loss" in outcome else "does not run" if outcome else "not tried"
 
 
 def _remark(name: str, outcomes: list[dict[str, Any]]) -> str:
