@@ -31,7 +31,7 @@ class IdenticalImages:
 
     @property
     def contradictory(self) -> pd.DataFrame:
-        """The rows of `table` whose labels an identical image contradicts."""
+        """The rows of `table` whose labels differ from those of an identical image."""
         return self.table[self.table["other_labels"]]
 
     def listing(self, rows: pd.DataFrame) -> str:
@@ -99,7 +99,7 @@ def _notes(twins: pd.DataFrame, num_test: int) -> tuple[str, ...]:
     wrong = twins[twins["other_labels"]]
     if len(wrong):
         notes.append(
-            f"{len(wrong)} images have labels that an identical image contradicts; {_example(twins, wrong)}. Correct "
+            f"{len(wrong)} images contradict the labels of an identical image; {_example(twins, wrong)}. Correct "
             "the labels"
         )
     return tuple(f"{note} (all are listed in {LISTING})" for note in notes)

@@ -27,7 +27,7 @@ def notes_on_other_labels(folder: Path, modality: str, labels: Sequence[str]) ->
     named = " and ".join(sorted("(" + ", ".join(names) + ")" for names in earlier))
     return [
         f"the study has samples with the labels {named}; the data set now gives ({', '.join(labels)}), so the images "
-        "are prepared, and models and scores made, again"
+        "are prepared again, and models and scores are made again"
     ]
 
 
@@ -36,6 +36,6 @@ def notes_on_earlier_reading(manifest: Mapping[str, Any], folder: Path) -> list[
     if manifest["phantom"] or manifest.get(READING, 1) >= READING_VERSION:
         return []
     return [
-        "the images were prepared by an earlier version of raygrid, which found less damage in files, took some claims "
-        f"of DICOM headers on trust and compared no images; delete {folder} to prepare them again"
+        "the images were prepared by an earlier version of raygrid, which found less damage in files, checked DICOM "
+        f"headers less and did not look for identical images; delete {folder} to prepare them again"
     ]

@@ -153,7 +153,7 @@ def survey_modality(
 def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
     """Write the splits and, last, the manifest.
 
-    Raises DataError if too many images were rejected, or have labels that an identical image contradicts.
+    Raises DataError if too many images were rejected, or contradict the labels of an identical image.
     """
     reports = [read_json(report_path(job)) for job in prepared.jobs()]
     rejects = [*prepared.index.rejects, *(Reject(**reject) for report in reports for reject in report["rejects"])]

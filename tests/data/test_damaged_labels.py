@@ -97,7 +97,7 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "chest: suffix in capitals": (
         "chestxray14",
         _replace("test_list.txt", b"00000002_000.PNG\n"),
-        r"write '00000002_000\.png' instead of '00000002_000\.PNG' in test_list\.txt, and the others alike",
+        r"write '00000002_000\.png' instead of '00000002_000\.PNG' in test_list\.txt, and correct the other names",
     ),
     "chest: names without suffix": (
         "chestxray14",
@@ -176,19 +176,19 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "table: Parquet by another name": (
         "table",
         _replace("table.csv", b"PAR1\x15"),
-        r"got a Parquet file; name it \.parq",
+        r"got a Parquet file; rename it to \.parq",
     ),
     "table: image": (
         "table",
         lambda root: save(GREY, root / "table.csv", format="PNG"),
-        r"got a PNG image; name",
+        r"got a PNG image; use",
     ),
     "table: DICOM": (
         "table",
         _replace("table.csv", bytes(128) + b"DICM" + bytes(9)),
-        r"got a DICOM file; name",
+        r"got a DICOM file; use",
     ),
-    "table: picture of another kind": ("table", _replace("table.csv", b"GIF89a\1\0\1\0"), r"got a GIF image; name the"),
+    "table: picture of another kind": ("table", _replace("table.csv", b"GIF89a\1\0\1\0"), r"got a GIF image; use the"),
     "table: letters of a picture, Windows-1252": (
         "table",
         _replace("table.csv", "BMI,patient,mass\n31 é,2,1\n".encode("cp1252")),
@@ -205,7 +205,11 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         _replace("table.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"),
         r"table\.csv: .*got a Git LFS pointer instead of the file; run git lfs pull",
     ),
-    "table: zeros": ("table", _replace("table.csv", bytes(512)), r"got 512 zeros, as an unfinished copy has; copy"),
+    "table: zeros": (
+        "table",
+        _replace("table.csv", bytes(512)),
+        r"got 512 zeros, usually from an unfinished copy",
+    ),
     "table: tabs": (
         "table",
         _replace("table.csv", b"image\tpatient\tmass\nwhole.png\t2\t1\n"),
@@ -259,7 +263,7 @@ LABELS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "table: folder by the name of a table": (
         "table",
         lambda root: ((root / "table.csv").unlink(), (root / "table.csv").mkdir()),
-        r"table\.csv: expected a CSV file in UTF-8, got IsADirectoryError: .*; name a readable file",
+        r"table\.csv: expected a CSV file in UTF-8, got IsADirectoryError: .*; choose a readable file",
     ),
     "table: quote that never ends": (
         "table",

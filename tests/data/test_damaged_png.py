@@ -34,7 +34,7 @@ def test_absent_rows_of_a_png_file_are_found_and_black_rows_are_read(tmp_path: P
     path.write_bytes(png((16, 8), png_rows(ROWS_OF_A_PNG, 8)))
     assert np.array_equal(decode_image(path, 1)[..., 0], ROWS_OF_A_PNG)
     path.write_bytes(png((16, 8), png_rows(ROWS_OF_A_PNG[:5], 8)))
-    message = r"x\.png: expected .*, got a PNG image of 85 bytes where its size needs 136: rows are absent"
+    message = r"x\.png: expected .*, got a PNG image with 85 bytes of pixels instead of 136: rows are missing"
     with pytest.raises(DamagedFileError, match=message):
         decode_image(path, 1)
 
@@ -54,7 +54,7 @@ def test_an_interlaced_png_file_is_read(tmp_path: Path) -> None:
     path.write_bytes(png((16, 8), b"".join(parts), interlaced=True))
     assert np.array_equal(decode_image(path, 1)[..., 0], GREY)
     path.write_bytes(png((16, 8), b"".join(parts[:-1]), interlaced=True))
-    with pytest.raises(DamagedFileError, match="rows are absent"):
+    with pytest.raises(DamagedFileError, match="rows are missing"):
         decode_image(path, 1)
 
 
@@ -67,6 +67,6 @@ def test_pixels_without_a_colour_in_the_palette_are_found(tmp_path: Path, count:
     if enough:
         assert np.array_equal(decode_image(path, 1)[..., 0], GREY)
         return
-    message = rf"got a PNG image of {count} palette colours where a pixel needs colour 128"
+    message = rf"got a PNG image with {count} palette colours, but a pixel of colour 128"
     with pytest.raises(DamagedFileError, match=message):
         decode_image(path, 1)

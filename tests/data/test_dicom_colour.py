@@ -139,7 +139,7 @@ def test_a_colour_jpeg_frame_is_converted_once_and_by_its_own_mark(tmp_path, nam
     assert not recwarn.list
     for kind in other:
         path = write_dicom(tmp_path / "x.dcm", SMOOTH, syntax=JPEG, frames=[frame], PhotometricInterpretation=kind)
-        with pytest.warns(SuspectImageWarning, match=f"PhotometricInterpretation {kind}, but the JPEG frame is marked"):
+        with pytest.warns(SuspectImageWarning, match=f"PhotometricInterpretation {kind}, but the JPEG frame declares"):
             assert np.abs(decode_image(path, 3) - expected).max() <= 1
 
 
@@ -147,7 +147,7 @@ def test_a_colour_jpeg_frame_is_converted_once_and_by_its_own_mark(tmp_path, nam
     ("frame", "kind", "got"),
     [
         (without_marks(jpeg(SMOOTH, subsampling=2)), "RGB", "a JPEG frame with subsampled components, as YBR has them"),
-        (adobe(BARE, 0), "YBR_FULL_422", "a JPEG frame that is marked as RGB"),
+        (adobe(BARE, 0), "YBR_FULL_422", "a JPEG frame that declares RGB"),
     ],
     ids=["subsampled", "Adobe without a transform"],
 )

@@ -58,7 +58,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "drawing": (b"<?xml version='1.0'?>\n<svg width='9'/>", "an SVG drawing"),
     "server's answer": (b'{"error": "quota"}', "JSON text"),
     "text": (b"404: Not Found", "a text file "),
-    "zeros": (bytes(5000), "zeros instead of a header, as unfinished downloads have"),
+    "zeros": (bytes(5000), "zeros instead of a header, usually from an unfinished download"),
     "Excel": (archive("[Content_Types].xml"), "an Office file, such as .xlsx or .docx"),
     "old Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(900), "an old Office file, such as .xls"),
     "npy": (array(np.save), "a NumPy array .*" + EXPORT),

@@ -50,7 +50,7 @@ def test_images_in_d1_and_d2_are_across_but_not_in_the_test_part():
 @pytest.mark.parametrize("patient", ["A", "B"])
 def test_labels_of_identical_images_contradict_each_other_under_any_patient(patient):
     found = compare(("a", "A", "d1", "x", 1, 1), ("b", patient, "d1", "x", 1, 0), ("c", "C", "d1", "z", 0, 0))
-    assert found.notes[-1].startswith("2 images have labels that an identical image contradicts; the first are 'a' of")
+    assert found.notes[-1].startswith("2 images contradict the labels of an identical image; the first are 'a' of")
     assert found.contradictory["image_id"].tolist() == ["a", "b"]
     assert found.labels["edema"].tolist() == [1, 0]
     assert found.listing(found.table).splitlines() == [

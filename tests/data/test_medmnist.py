@@ -182,7 +182,7 @@ def test_an_absent_archive_is_missing(tmp_path):
         ({"test_images": np.zeros((4, 784), np.uint8)}, r"\(4, 784\), uint8: another number of dimensions"),
         ({"test_images": np.zeros((0, 28, 28), np.uint8)}, r"\(0, 28, 28\), uint8: it holds no image"),
         ({"test_images": np.ones((4, 28, 28))}, r"float64: floats; convert values from 0 to 1 by numpy\.rint\(255"),
-        ({"test_images": np.ones((4, 28, 28), bool)}, r"bool: true and false, as of a mask; save the images"),
+        ({"test_images": np.ones((4, 28, 28), bool)}, r"bool: true and false, such as a mask; save the images"),
         ({"test_images": np.ones((4, 28, 28), np.uint16)}, r"uint16: wider integers; scale the values to 0 to 255"),
         ({"test_images": np.full((4, 28, 28), "a")}, r"<U1: no numbers; save the pixels as uint8"),
         ({"val_labels": np.zeros((3, 28, 28), np.uint8)}, r"labels of one image have 2 dimensions; save one class per"),
@@ -192,9 +192,9 @@ def test_an_absent_archive_is_missing(tmp_path):
             {"val_labels": np.array([0.0, 1.0, 1.0])},
             r"whole numbers stored as floats; save labels\.astype\(numpy\.int64\)",
         ),
-        ({"val_labels": np.array([0.2, 0.9, 1.0])}, r"fractions, as probabilities are; save the class of each image"),
+        ({"val_labels": np.array([0.2, 0.9, 1.0])}, r"fractions, such as probabilities; save the class of each image"),
         ({"val_labels": np.array([0.0, np.nan, 1.0])}, r"not a number \(NaN\); leave these images out"),
-        ({"val_labels": np.array(["benign", "x", "x"])}, r"texts such as 'benign', 'x'; number the classes 0, 1"),
+        ({"val_labels": np.array(["benign", "x", "x"])}, r"text such as 'benign', 'x'; number the classes 0, 1"),
         ({"val_labels": np.array([0, 2**64 - 1, 1], np.uint64)}, r"row 1: .*from 0 to 1000, got 18446744073709551615;"),
         ({"val_labels": np.array([-1, 1, 1])}, r"row 0: expected a class from 0 to 1000, got -1; number the classes 0"),
         ({"val_labels": np.array([0, 255, 255])}, r"expected classes numbered 0, 1, .* got 0, 1, 255; number them by"),
@@ -224,7 +224,7 @@ def test_an_absent_array_is_named(tmp_path):
     ("content", "message"),
     [
         (b"", r"the file is empty \(0 bytes\)"),
-        (bytes(999), "the file begins with zeros, as an unfinished copy does"),
+        (bytes(999), "the file begins with zeros, usually after an unfinished copy"),
         (b"PK\x03\x04 and less", "the file is cut off or damaged"),
         (b"\x93NUMPY\1\0", "the file is a NumPy array"),
         (b"<html><body>404", "the file is a web page or XML"),
@@ -320,14 +320,14 @@ def test_breastmnist_says_that_class_1_is_healthy_and_how_to_choose_the_disease(
     assert index.labels == ("class_1",)
     assert index.table["class_1"].sum() == 6  # 3 + 1 + 2 odd places of the parts
     assert index.notes[1].endswith(
-        ": class_1 is 1 for class 1 of BreastMNIST, 'normal, benign', and sensitivity is about that; for the disease "
+        ": class_1 is 1 for class 1 of BreastMNIST, 'normal, benign', and sensitivity refers to it; for the disease "
         "set positive=[0], labels=['malignant']"
     )
     assert index.meanings == {"class_1": "normal, benign"}
     disease = medmnist(tmp_path, file=file, positive=[0], labels=["malignant"]).index()
     assert disease.table["malignant"].sum() == 7
     assert disease.notes[1].endswith(
-        "malignant is 1 for class 0 of BreastMNIST, 'malignant', and sensitivity is about that"
+        "malignant is 1 for class 0 of BreastMNIST, 'malignant', and sensitivity refers to it"
     )
     assert disease.meanings == {}
     with pytest.raises(
@@ -341,7 +341,7 @@ def test_an_archive_of_unknown_classes_is_never_called_positive_without_the_opti
     written(tmp_path, arrays())
     index = medmnist(tmp_path).index()
     assert index.labels == ("class_1",)
-    assert "does not know what the two classes mean: class_1 is 1 for class 1, and sensitivity is ab" in index.notes[1]
+    assert "does not know what the two classes mean: class_1 is 1 for class 1, and sensitivity refers" in index.notes[1]
     assert index.meanings == {}
     chosen = medmnist(tmp_path, positive=[0]).index()
     assert chosen.labels == ("positive",)
@@ -353,7 +353,7 @@ def test_meanings_of_several_classes_and_columns_are_those_of_the_metadata(tmp_p
     file = named(tmp_path, "octmnist_64.npz", arrays(labels=classes(4)))
     index = medmnist(tmp_path, file=file).index()
     assert index.meanings["class_0"] == "choroidal neovascularization"
-    assert "by the metadata of OCTMNIST, class_0 is 'choroidal neovascularization'" in index.notes[1]
+    assert "according to the metadata of OCTMNIST, class_0 is 'choroidal neovascularization'" in index.notes[1]
     either = medmnist(tmp_path, file=file, positive=[2, 0], labels=["wet_or_dry"]).index()
     assert either.meanings == {"wet_or_dry": "choroidal neovascularization or drusen"}
     names = ["drusen", "diabetic macular edema", "dme", "normal"]
@@ -377,7 +377,7 @@ def test_an_archive_of_another_number_of_classes_than_the_set_of_its_name_has_no
     tmp_path, name, labels, difference
 ):
     index = medmnist(tmp_path, file=named(tmp_path, name, arrays(labels=labels))).index()
-    assert any(f"the archive has the name of {difference}, so their meanings are not known" in n for n in index.notes)
+    assert any(f"the archive has the name of {difference}, so their meanings are unknown" in n for n in index.notes)
     assert index.meanings == {}
 
 

@@ -175,7 +175,7 @@ def test_ids_that_only_begin_like_a_placeholder_are_persons(patient):
 
 def test_initials_that_look_like_a_placeholder_can_be_declared(tmp_path):
     write_table(tmp_path, ["NA", "7"])
-    with pytest.raises(DataError, match=r"got 'NA', which stands for no person; .*different_patients=\['NA'\]"):
+    with pytest.raises(DataError, match=r"got 'NA', a placeholder; .*different_patients=\['NA'\]"):
         table_index(tmp_path, different_patients=True)
     assert table_index(tmp_path, different_patients=["NA"]).table["patient_id"].tolist() == ["NA", "7"]
 
@@ -296,7 +296,7 @@ def test_a_list_with_another_spelling_names_that_of_the_data(tmp_path):
     for name, spelling in spellings.items():
         for part in ("d1", "d2"):
             (tmp_path / f"{part}.csv").write_text(f"image,role\n{name},train\nb,validation\n", encoding="utf-8")
-        with pytest.raises(DataError, match=rf"1 entries match no image.*data set spells .* as {spelling}: write"):
+        with pytest.raises(DataError, match=rf"1 entries match no image.*data set spells .* as {spelling}: use"):
             splits(tmp_path, index, {"d1": "d1.csv", "d2": "d2.csv"})
 
 

@@ -234,10 +234,10 @@ def test_options_that_do_not_fit_are_refused(root, options, message):
         ("yes", "replace 'yes' by 1 and 'no' by 0 in the whole column"),
         ("No", "replace 'yes' by 1 and 'no' by 0 in the whole column"),
         ("negative", "replace 'positive' by 1 and 'negative' by 0 in the whole column"),
-        ("-1", "decide for 0 or 1 (-1 stands for uncertain in CheXpert, for negative elsewhere), or leave out the row"),
+        ("-1", "choose 0 or 1 (-1 means uncertain in CheXpert, negative elsewhere), or leave out the row"),
         (
             "-1.0",
-            "decide for 0 or 1 (-1 stands for uncertain in CheXpert, for negative elsewhere), or leave out the row",
+            "choose 0 or 1 (-1 means uncertain in CheXpert, negative elsewhere), or leave out the row",
         ),
         ("NaN", "raygrid has no unknown label: fill the cell, or leave out the row"),
         ("", "raygrid has no unknown label: fill the cell, or leave out the row"),
@@ -280,14 +280,14 @@ def test_an_absent_image_names_the_nearest_file(root, path, near):
         (root / "clinic" / name).write_bytes(b"x")
     rewrite(root, f"image,patient,mass,edema\nd.png,1,0,1\n{path},2,1,1\n")
     (reject,) = own(root).index().rejects
-    assert (f"table.csv, row 3; the nearest file there is {near!r}" in reject.reason) == bool(near)
+    assert (f"table.csv, row 3; the nearest file is {near!r}" in reject.reason) == bool(near)
     looks_equal = unicodedata.normalize("NFC", path.replace("\u200b", "")) == near
-    assert ("in another encoding of its letters" in reject.reason) == looks_equal
+    assert ("with its letters in another encoding" in reject.reason) == looks_equal
     assert ("nearest" in reject.reason) == bool(near)
     rewrite(root, f"image,patient,mass,edema\n{path},2,1,1\n")
     with pytest.raises(MissingDataError) as caught:
         own(root).index()
-    assert re.search(rf"layout\.( For \S+, the nearest file there is {re.escape(repr(near))}.*\.)?$", str(caught.value))
+    assert re.search(rf"layout\.( For \S+, the nearest file is {re.escape(repr(near))}.*\.)?$", str(caught.value))
     assert ("nearest" in str(caught.value)) == bool(near)
 
 
@@ -295,7 +295,7 @@ def test_the_nearest_file_is_named_for_the_first_1000_absent_images(root):
     absent = "".join(f"old{number}/a.png,2,1,1\n" for number in range(1001))  # a search for each would take long
     rewrite(root, f"image,patient,mass,edema\nd.png,1,0,1\n{absent}")
     rejects = own(root).index().rejects
-    named = ["the nearest file there is 'images/a.png'" in reject.reason for reject in rejects]
+    named = ["the nearest file is 'images/a.png'" in reject.reason for reject in rejects]
     assert named == [True] * 1000 + [False]
 
 
@@ -352,7 +352,7 @@ def parquet(root: Path, frame: pd.DataFrame, **options: object) -> TableDataset:
         ("mass", [{"value": 0}, {"value": 1}], r"column 'mass', got struct<.*; write one value per row and column"),
         ("mass", [0.0, None], r"row 2: expected 0 or 1 in column 'mass', got ''; raygrid has no unknown label"),
         ("mass", pd.array([0, None], dtype="Int64"), r"row 2: expected 0 or 1 in column 'mass', got ''; raygrid"),
-        ("mass", [-1, 1], r"row 1: expected 0 or 1 in column 'mass', got '-1'; decide for 0 or 1"),
+        ("mass", [-1, 1], r"row 1: expected 0 or 1 in column 'mass', got '-1'; choose 0 or 1"),
     ],
 )
 def test_a_parquet_column_of_another_kind_is_named_with_the_way_to_convert_it(root, column, values, message):
@@ -407,7 +407,7 @@ def test_a_repeated_parquet_column_is_an_error_if_the_table_uses_it(root):
         (lambda content: content.replace(b"d.png", b"e.png", 1), "got .*CRC.*; write the file again"),
         (lambda content: content[:-20], "got one that is cut off; copy or write it again"),
         (lambda content: b"", r"got an empty file \(0 bytes\); copy or write it again"),
-        (lambda content: b"image,patient\n", r"got text; name a table of text \.csv, or write it as Parquet"),
+        (lambda content: b"image,patient\n", r"got text; rename it to \.csv, or write it as Parquet"),
         (lambda content: b"PK\x03\x04", "got an Excel workbook or another ZIP archive"),
         (lambda content: b"PARE" + content[4:-4] + b"PARE", "got an encrypted one; write it without encryption"),
         (lambda content: content[:4] + content[4:-30][::-1] + content[-30:], "got .*; write the file again"),

@@ -17,7 +17,7 @@ def test_a_study_prepared_under_another_name_of_the_label_is_told(tmp_path):
     (note,) = notes_on_other_labels(new, "breast", ("class_1",))
     assert note == (
         "the study has samples with the labels (positive); the data set now gives (class_1), so the images "
-        "are prepared, and models and scores made, again"
+        "are prepared again, and models and scores are made again"
     )
     assert notes_on_other_labels(new, "breast", ("positive",)) == []
     assert notes_on_other_labels(new, "chest", ("class_1",)) == []

@@ -77,7 +77,7 @@ def test_labels_that_identical_images_contradict_stop_the_run(tmp_path, ray_sess
     with pytest.raises(DataError) as caught:
         prepare(root, share=0.27)
     message = str(caught.value)
-    assert "clinic: 3 of 11 images have labels that an identical image contradicts, more than the permitted 27.0%" in (
+    assert "clinic: 3 of 11 images contradict the labels of an identical image, more than the permitted 27.0%" in (
         message
     )
     assert "\n  0.png of patient P0 has mass 0, the identical 5.png of patient P5 has mass 1\n" in message
@@ -86,7 +86,7 @@ def test_labels_that_identical_images_contradict_stop_the_run(tmp_path, ray_sess
     assert pd.read_csv(listing)["image_id"].tolist() == ["0.png", "4.png", "5.png"]
     assert "1 of 3 test images are also in development" in capsys.readouterr().out  # told before the run stops
     done = prepare(root, share=0.28)
-    assert any(note.startswith("3 images have labels that an") for note in Samples(done.folder).manifest["notes"])
+    assert any(note.startswith("3 images contradict the labels") for note in Samples(done.folder).manifest["notes"])
 
 
 class Doubtful:

@@ -211,7 +211,7 @@ def _remedy_of_name(name: str, part: str, others: Collection[str]) -> str:
     plain = name.replace("\\", "/").strip('",; ').rpartition("/")[2].lower()
     near = plain if plain in others else f"{plain}.png"
     if near in others:
-        return f"write {near!r} instead of {name!r} in {_LISTS[part]}, and the others alike"
+        return f"write {near!r} instead of {name!r} in {_LISTS[part]}, and correct the other names"
     return "use the Data_Entry file of the same release as the lists"
 
 

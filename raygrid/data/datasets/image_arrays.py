@@ -51,7 +51,7 @@ def _remedy_of_dtype(dtype: np.dtype[np.generic]) -> str:
         case "f":
             return "floats; convert values from 0 to 1 by numpy.rint(255 * images).astype(numpy.uint8)"
         case "b":
-            return "true and false, as of a mask; save the images, or (255 * images).astype(numpy.uint8)"
+            return "true and false, such as a mask; save the images, or (255 * images).astype(numpy.uint8)"
         case "u" if dtype.itemsize == 1:
             return ""
         case "i" | "u":
@@ -85,7 +85,7 @@ def label_table(path: Path, part: str, values: NDArray[Any], num_images: int) ->
         expected = "0 or 1" if many else f"a class from 0 to {_MOST_CLASSES}"
         raise DataError(
             f"{path}, {part}_labels, row {row}: expected {expected}, got {table[row, column]}; number the classes "
-            "0, 1, … and leave images of unknown label out"
+            "0, 1, … and leave out images of unknown label"
         )
     return table.astype(np.int64)
 
@@ -119,10 +119,10 @@ def _of_other_kind(values: NDArray[Any]) -> str:
             return "floats, of which some are not a number (NaN); leave these images out and save whole numbers"
         if np.array_equal(numbers, np.rint(numbers)):
             return "whole numbers stored as floats; save labels.astype(numpy.int64)"
-        return "fractions, as probabilities are; save the class of each image as a whole number"
+        return "fractions, such as probabilities; save the class of each image as a whole number"
     if values.dtype.kind in "US":
         shown = listed([repr(value) for value in np.unique(values)[: _MOST_SHOWN + 1].tolist()])
-        return f"texts such as {shown}; number the classes 0, 1, …"
+        return f"text such as {shown}; number the classes 0, 1, …"
     return "no numbers; number the classes 0, 1, …"
 
 

@@ -111,7 +111,7 @@ class KaggleDR:
     def read(self, locator: str) -> NDArray[np.uint8]:
         """Return the field of view, cropped and padded to a square, uint8 (image_size, image_size, 3).
 
-        An image whose field is in doubt is kept whole, with a SuspectImageWarning.
+        An image whose field is uncertain is kept whole, with a SuspectImageWarning.
 
         Raises DataError if the file is unreadable.
         """

@@ -67,7 +67,10 @@ def _known(of_set: str, labels: Labels, width: int) -> tuple[tuple[str, ...], st
         return meanings, ""
     has = f"{count} {'label columns' if width > 1 else 'classes'}"
     wanted = f"{len(meanings)} {'label columns' if of_set == OF_COLUMNS else 'classes'}"
-    return (), f"the archive has the name of {of_set}, but {has} instead of {wanted}, so their meanings are not known"
+    return (
+        (),
+        f"the archive has the name of {of_set}, but {has} instead of {wanted}, so their meanings are unknown",
+    )
 
 
 def _columns(
@@ -148,13 +151,13 @@ def _note(
             return ""
         return (
             f"raygrid does not know what the two classes mean: {next(iter(meanings))} is 1 for class 1, and "
-            "sensitivity is about that class; the options positive and labels choose and name the finding"
+            "sensitivity refers to that class; set the options positive and labels to choose and name the finding"
         )
     if len(groups) > 1:
-        return f"by the metadata of {of_set}, " + ", ".join(f"{n} is {m!r}" for n, m in meanings.items())
+        return f"according to the metadata of {of_set}, " + ", ".join(f"{n} is {m!r}" for n, m in meanings.items())
     name, group = next(iter(meanings)), groups[0]
     said = f"{name} is 1 for class{'es' * (len(group) > 1)} {_numbers(group)} of {of_set}, {_words(group, known)}"
-    said += ", and sensitivity is about that"
+    said += ", and sensitivity refers to it"
     disease = DISEASE.get(of_set)
     if disease is None or group == (disease,):
         return said

@@ -43,7 +43,7 @@ def _remedy(text: str) -> str:
     except ValueError:
         return "map the values of the column to 0 and 1"
     if value == -1:
-        return "decide for 0 or 1 (-1 stands for uncertain in CheXpert, for negative elsewhere), or leave out the row"
+        return "choose 0 or 1 (-1 means uncertain in CheXpert, negative elsewhere), or leave out the row"
     if value in (0, 1):
         return f"write it as {value:.0f}"
     if 0 < value < 1:

@@ -34,12 +34,12 @@ class NearestFiles:
         return min(found, key=lambda p: (-_num_equal_ends(parts, _parts(p)), p), default="")
 
     def sentence(self, path: str) -> str:
-        """Return "the nearest file there is ..." for a message; "" if none is near."""
+        """Return "the nearest file is ..." for a message; "" if none is near."""
         near = self.nearest(path)
         if not near:
             return ""
         looks_equal = near != path and _NFC(near) == _NFC("".join(c for c in path if unicodedata.category(c) != "Cf"))
-        return f"the nearest file there is {near!r}" + ", in another encoding of its letters" * looks_equal
+        return f"the nearest file is {near!r}" + ", with its letters in another encoding" * looks_equal
 
     def _similar(self, stem: str) -> list[str]:
         """Return the files of similar names; other digits mean another image, which a user must not take for this."""

@@ -62,7 +62,7 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: expected a Parquet file, got an empty file (0 bytes); copy or write it again")
     if start != _MAGIC:
         read_text(path, "a Parquet file")
-        raise DataError(f"{path}: expected a Parquet file, got text; name a table of text .csv, or write it as Parquet")
+        raise DataError(f"{path}: expected a Parquet file, got text; rename it to .csv, or write it as Parquet")
     if end != _MAGIC:
         raise DataError(f"{path}: expected a Parquet file, got one that is cut off; copy or write it again")
 

@@ -137,7 +137,7 @@ class Patients:
         key = person_key(patient)
         if patient not in self._named and _is_placeholder(key):
             raise DataError(
-                f"{place}: expected {self._expected}, got {patient!r}, which stands for no person; repair the row, or "
+                f"{place}: expected {self._expected}, got {patient!r}, a placeholder; repair the row, or "
                 f"declare it an id with {OPTION}=[{patient!r}]"
             )
         self._places[patient] = place

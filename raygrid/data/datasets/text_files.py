@@ -12,7 +12,7 @@ _SAVE = "save it as CSV UTF-8, separated by commas"
 _KINDS: tuple[tuple[bytes, str, str], ...] = (  # first bytes, kind, remedy
     (b"PK\x03\x04", "an Excel workbook or another ZIP archive", f"open it and {_SAVE}"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls)", f"open it and {_SAVE}"),
-    (b"PAR1", "a Parquet file", "name it .parquet"),
+    (b"PAR1", "a Parquet file", "rename it to .parquet"),
     (b"\x1f\x8b", "a gzip archive", "unpack it"),
     (b"%PDF", "a PDF document", f"export its table and {_SAVE}"),
     (b"\x89HDF", "an HDF5 file", f"export its table and {_SAVE}"),
@@ -38,7 +38,7 @@ def read_text(path: Path, expected: str) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path}: expected {expected}, got {type(error).__name__}: {error}; name a readable file"
+            f"{path}: expected {expected}, got {type(error).__name__}: {error}; choose a readable file"
         ) from error
     return text_of(content, path, expected)
 
@@ -68,7 +68,7 @@ def what_is(path: Path) -> str:
     if not start:
         return "; the file is empty (0 bytes)"
     if not start.strip(b"\0"):
-        return "; the file begins with zeros, as an unfinished copy does"
+        return "; the file begins with zeros, usually after an unfinished copy"
     if start.startswith(_MAGIC.get(path.suffix.lower(), b"\0")):
         return "; the file is cut off or damaged"
     kind = kind_of(start)[0]
@@ -95,9 +95,9 @@ def kind_of(content: bytes) -> tuple[str, str]:
         return "text in UTF-16, as Excel saves 'Unicode text'", _SAVE
     zeros = content.count(0)
     if content and zeros == len(content):
-        return f"{zeros} zeros, as an unfinished copy has", "copy or download it again"
+        return f"{zeros} zeros, usually from an unfinished copy", "copy or download it again"
     if _CONTROL.search(content[:NUM_START_BYTES]) and (binary := _binary_kind(content[:NUM_START_BYTES])):
-        return binary, "name the table or list itself"
+        return binary, "use the table or list itself"
     if 4 * zeros > len(content):
         return "text in UTF-16 without a byte order mark, or binary data", _SAVE
     return "", ""

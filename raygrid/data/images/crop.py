@@ -12,7 +12,7 @@ _FIELD_LEVEL = 0.1  # of the way from the border's brightness to the brightest t
 _FIELD_CHORD = 0.05  # a row or column belongs to the field if this share of it is bright; specks and lettering do not
 _SMALLEST_FIELD = 0.2  # of a side; a smaller one is no field of view, and the image is kept whole
 _ANALYSED_SIDE = 640  # pixels; the field is searched in a shrunken copy, exact to 0.3 % of the side
-# A field is in doubt, and the image is kept whole, beyond these shares. Healthy photographs are far from them.
+# Beyond these shares the field is uncertain, and the image is kept whole. Healthy photographs are far from them.
 _MOST_DROPPED = 0.05  # bright pixels outside the field, of all bright pixels: lettering has less
 _MOST_DIM = 0.08  # area outside the field that is brighter than the border, of the field's rectangle
 _DIM_LEVELS, _DIM_LEVEL = 4, 0.03  # brighter by these grey levels and by this share of the contrast
@@ -30,8 +30,8 @@ Run = tuple[int, int]  # first row or column, and the one after the last
 def crop_field_of_view(image: NDArray[np.uint8], name: object = "image") -> NDArray[np.uint8]:
     """Return the smallest rectangle around the bright field on a dark border, uint8 (height, width, 3).
 
-    An image without a border is returned whole. So is an image whose field is in doubt, with a SuspectImageWarning
-    that begins with `name`, such as the path: the field is too small, far from round, or not all that is bright.
+    An image without a border is returned whole. So is an image whose field is uncertain, with a SuspectImageWarning
+    that begins with `name`, such as the path: the field is too small or far from round, or bright parts lie outside it.
     """
     height, width, _ = image.shape
     factor = max(1, min(height, width) // _ANALYSED_SIDE)

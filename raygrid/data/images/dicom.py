@@ -3,7 +3,7 @@
 Steps, in this order (PS3.3 C.11): modality rescale or LUT; VOI LUT or else the file's first window or else the range
 from the darkest to the brightest pixel; inversion of MONOCHROME1. A user's window replaces the file's.
 
-`dicom_header` checks the header against itself, `dicom_pixels` decodes and holds the bytes against the header,
+`dicom_header` checks the header against itself, `dicom_pixels` decodes the bytes and compares them with the header,
 `dicom_grey` and `dicom_tables` turn stored values into levels.
 """
 

@@ -87,7 +87,7 @@ def require_whole_lossless_jpeg(path: Path, frame: bytes, stream: Codestream) ->
     kind, content = ("GRAY", narrow) if stream.components == 1 else ("RGB", marked_as_rgb(narrow))
     try:
         simplejpeg.decode_jpeg(content, colorspace=kind, strict=True)
-    except Exception as error:  # also for kinds that it does not read: the decoder of pydicom will judge
+    except Exception as error:  # also for kinds that it does not read: pydicom's decoder decides
         behind = _BEHIND.search(str(error))
         if str(error).startswith("Corrupt JPEG data") and not (behind and int(behind[1]) <= _PADDING):
             raise DamagedFileError(f"{path}: expected a complete frame, got damaged JPEG data ({error})") from error

@@ -181,6 +181,6 @@ def _require_sign(path: Path, array: NDArray[Any], dataset: Any, header: PixelFo
     if (own_low <= array.min() and array.max() <= own_high) or low > other.min() or other.max() > high:
         return
     raise DataError(
-        f"{path}: expected values from {low} to {high}, as {' and '.join(names)} say, got {array.min()} to "
+        f"{path}: expected values from {low} to {high}, the range of {' and '.join(names)}, got {array.min()} to "
         f"{array.max()} with PixelRepresentation {int(header.signed)}; correct PixelRepresentation"
     )

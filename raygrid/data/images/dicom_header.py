@@ -1,6 +1,6 @@
 """The elements of a DICOM header that describe its pixels, checked before anything is decoded.
 
-A header is a claim: each element that decides how values are read is either usable or refused by name here.
+A header can be wrong. Each element that decides how values are read is usable, or raises an error that names it.
 """
 
 import re

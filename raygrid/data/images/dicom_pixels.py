@@ -97,7 +97,7 @@ def _require_native_length(path: Path, content: bytes, header: PixelFormat) -> N
         return
     if any(content[expected:]) or excess >= expected:
         raise DataError(f"{path}: expected {described}, got {len(content)}; {CORRECT}")
-    _tell(path, f"{excess} zero bytes behind the pixels, left out: are Rows and Columns right?")
+    _tell(path, f"{excess} zero bytes after the pixels, which raygrid ignores: check Rows and Columns")
 
 
 def _require_decoder(path: Path, pydicom: Any, syntax: Any) -> None:
@@ -178,7 +178,7 @@ def _require_frame(path: Path, frame: bytes, header: PixelFormat) -> Codestream 
         )
     if stream.is_signed and not header.signed:
         raise DataError(
-            f"{path}: expected unsigned values, as PixelRepresentation 0 says, got a frame of signed ones; {CORRECT}"
+            f"{path}: expected unsigned values (PixelRepresentation 0), got a frame of signed ones; {CORRECT}"
         )
     same_bytes = header.syntax in JPEG_2000 + JPEG_LS or (stream.precision > 8) == (header.allocated > 8)
     # JPEG has no sign: pydicom would take that of the header at the wrong bit.
@@ -225,7 +225,7 @@ def _require_colour(path: Path, header: PixelFormat, stream: Codestream) -> None
         and in_rgb != is_rgb
         and (header.syntax not in JPEG_8_OR_12_BIT or (in_rgb and stream.is_converted))
     ):
-        got = f"a JPEG frame that is marked as {stream.colour}"
+        got = f"a JPEG frame that declares {stream.colour}"
     if got:
         raise DataError(f"{path}: expected pixels of the kind {header.kind}, got {got}; {CORRECT}")
 
@@ -234,8 +234,8 @@ def _jpeg_colour(path: Path, pydicom: Any, dataset: Any, header: PixelFormat, st
     """Return the RGB values of a JPEG frame of 8 bits. The frame's own mark of its colour counts before the header."""
     said = "RGB" if header.kind == "RGB" else "YBR"
     if stream.colour and stream.colour != said:
-        observed = f"PhotometricInterpretation {header.kind}, but the JPEG frame is marked as {stream.colour}"
-        _tell(path, f"{observed}; read as the frame says")
+        observed = f"PhotometricInterpretation {header.kind}, but the JPEG frame declares {stream.colour}"
+        _tell(path, f"{observed}; raygrid follows the frame")
     if stream.colour == "RGB" and not stream.is_converted:
         _store_frame(dataset, marked_as_rgb(_only_frame(path, dataset)))
     raw = _decoded(pydicom, dataset, raw=True, decoding_plugin="pillow")
@@ -262,15 +262,15 @@ def _in_stored_bits(
     is_negative = (values >> (header.stored - 1)) == 1
     if not header.signed and count and np.array_equal(odd, is_negative) and (beyond[odd] == 2**shift - 1).all():
         raise DataError(
-            f"{path}: expected unsigned values of {header.stored} bits, as PixelRepresentation 0 says, got {count} of "
-            f"{array.size} that continue a sign; {CORRECT}"
+            f"{path}: expected unsigned values of {header.stored} bits (PixelRepresentation 0), got {count} of "
+            f"{array.size} with sign extension; {CORRECT}"
         )
     if count and not _has_overlay_in_pixels(dataset):
-        observed = f"{count} of {array.size} values have bits beyond BitsStored {header.stored}, left out"
-        _tell(path, f"{observed}: is BitsStored or PixelRepresentation right?")
+        observed = f"{count} of {array.size} values have bits beyond BitsStored {header.stored}, which raygrid ignores"
+        _tell(path, f"{observed}: check BitsStored and PixelRepresentation")
     elif not count and keeps_all_bits and differs.any():  # permitted, but nearly all writers continue the sign
-        observed = f"{np.count_nonzero(differs)} of {array.size} values are negative without a continued sign"
-        _tell(path, f"{observed}: is PixelRepresentation right?")
+        observed = f"{np.count_nonzero(differs)} of {array.size} values are negative without sign extension"
+        _tell(path, f"{observed}: check PixelRepresentation")
     return values
 
 

@@ -59,16 +59,16 @@ def tell_if_flat(path: Path, before: NDArray[Any], levels: NDArray[np.uint8]) ->
     """Warn with SuspectImageWarning if the levels are all equal and the values before a window or table are not."""
     if levels.size and levels.min() == levels.max() and before.min() != before.max():
         message = (
-            f"{path}: one grey level ({levels.flat[0]}) after windowing, of values {before.min()} to {before.max()}"
+            f"{path}: one grey level ({levels.flat[0]}) after windowing, from values {before.min()} to {before.max()}"
         )
-        warnings.warn(SuspectImageWarning(f"{message}: do window and values fit?"), stacklevel=2)
+        warnings.warn(SuspectImageWarning(f"{message}: check that the window covers the values"), stacklevel=2)
 
 
 def tell_if_dark(path: Path, values: NDArray[Any], levels: NDArray[np.uint8]) -> None:
     """Warn with SuspectImageWarning if 16-bit values, not all equal, reach fewer than 16 of the 256 grey levels."""
     if values.size and levels.max() < _FEW_LEVELS and levels.min() != levels.max():
         message = f"{path}: values from {values.min()} to {values.max()} of 65535, so at most {_FEW_LEVELS} grey levels"
-        warnings.warn(SuspectImageWarning(f"{message}: set the option window to their range?"), stacklevel=2)
+        warnings.warn(SuspectImageWarning(f"{message}: set the option window to their range"), stacklevel=2)
 
 
 def with_channels(levels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

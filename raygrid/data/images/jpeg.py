@@ -84,7 +84,7 @@ def _warning(content: bytes) -> str:
         simplejpeg.decode_jpeg(
             content, colorspace="GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True
         )
-    except Exception as error:  # a kind of JPEG that it does not read: Pillow will judge
+    except Exception as error:  # a kind of JPEG that it does not read: Pillow decides
         return str(error)
     return ""
 

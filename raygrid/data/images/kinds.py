@@ -64,7 +64,7 @@ def kind_of(start: bytes) -> tuple[str, str]:
     The remedy is empty where the data set's own, such as another download, fits best.
     """
     if not start.strip(b"\0"):
-        return "zeros instead of a header, as unfinished downloads have", ""
+        return "zeros instead of a header, usually from an unfinished download", ""
     for offset, magic, kind, remedy in _FIXED:
         if start[offset : offset + len(magic)] == magic:
             return kind, remedy

@@ -26,7 +26,7 @@ def require_whole_png(path: Path, content: bytes) -> None:
         if checksum is None:
             raise _damaged(path, f"without the end of its chunk {name.decode('latin-1')!r}")
         if zlib.crc32(data, zlib.crc32(name)) != checksum:
-            raise _damaged(path, f"with a damaged chunk {name.decode('latin-1')!r} (its checksum differs)")
+            raise _damaged(path, f"with a damaged chunk {name.decode('latin-1')!r} (checksum mismatch)")
 
 
 def require_all_rows(path: Path, content: bytes, picture: Image.Image) -> None:
@@ -54,7 +54,7 @@ def require_all_rows(path: Path, content: bytes, picture: Image.Image) -> None:
             found += len(inflater.decompress(packed, _CHUNK))
             packed = inflater.unconsumed_tail
     if found < expected:
-        raise _damaged(path, f"of {found} bytes where its size needs {expected}: rows are absent")
+        raise _damaged(path, f"with {found} bytes of pixels instead of {expected}: rows are missing")
 
 
 def require_all_colours(path: Path, content: bytes, picture: Image.Image) -> None:
@@ -67,7 +67,7 @@ def require_all_colours(path: Path, content: bytes, picture: Image.Image) -> Non
     num_colours = next((len(data) // 3 for name, data, _ in _chunks(content) if name == b"PLTE"), 0)
     _, last = cast(tuple[int, int], picture.getextrema())
     if last >= num_colours:
-        raise _damaged(path, f"of {num_colours} palette colours where a pixel needs colour {last + 1}")
+        raise _damaged(path, f"with {num_colours} palette colours, but a pixel of colour {last + 1}")
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, int | None]]:

@@ -1,4 +1,4 @@
-"""Pictures that Pillow opens, and that raygrid refuses: wrong values, several images, pixels that are not square."""
+"""Pictures that Pillow opens but raygrid refuses: wrong values, several images, pixels that are not square."""
 
 import math
 from pathlib import Path

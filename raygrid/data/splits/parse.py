@@ -170,8 +170,8 @@ def _require_shallow(file: SplitFile, shape: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise DataError(
-                f"{file.path}, line {event.start_mark.line + 1}: expected {shape}, got {depth} structures in each "
-                "other; correct the line"
+                f"{file.path}, line {event.start_mark.line + 1}: expected {shape}, got {depth} nested "
+                "structures; correct the line"
             )
 
 

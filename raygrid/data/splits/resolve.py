@@ -300,7 +300,7 @@ def _other_spelling(name: str, known: Mapping[str, str], key: Callable[[str], st
     if key(name) not in known:
         return ""
     given, spelling = written_apart(name, known[key(name)])
-    return f"the data set spells {given} as {spelling}: write it so in the file"
+    return f"the data set spells {given} as {spelling}: use that spelling in the file"
 
 
 def _image_key(name: str) -> str:
