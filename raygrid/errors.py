@@ -21,6 +21,7 @@ from difflib import get_close_matches
 
 _MOST_LISTED = 24  # known names
 _LONGEST_LINE = 2000  # characters of a message
+_LONGEST_QUOTE = 300  # characters of another exception's text
 
 
 class RaygridError(Exception):
@@ -139,3 +140,13 @@ def listed(names: Sequence[str], limit: int = 5, separator: str = ", ") -> str:
     'p1, p2, …'
     """
     return separator.join([*names[:limit], *(["…"] if len(names) > limit else [])])
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return the type of an exception and the first line of its text."""
+    try:
+        text = str(error)
+    except Exception:  # foreign code can fail here, too
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:_LONGEST_QUOTE]}" if lines else type(error).__name__

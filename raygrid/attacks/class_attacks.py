@@ -129,7 +129,7 @@ def _log_odds(logits: Tensor, given: Tensor) -> Tensor:
 def _batches(labels: Tensor) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
     """Yield the rows, the labels that class 1 stands for, and the classes, of each batch to attack together."""
     if labels.shape[1] == 1:
-        yield torch.arange(len(labels), device=labels.device), None, labels[:, 0].long()
+        yield torch.arange(len(labels), device=labels.device), None, labels[:, 0].long().clone()  # may be changed
         return
     kinds, kind_of = torch.unique(labels, dim=0, return_inverse=True)
     for number, given in enumerate(kinds):

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient, names_of_damaged
+from raygrid.attacks.gradients import Bfloat16, Scaled, freeze, loss_gradient, named_errors, names_of_damaged
 from raygrid.attacks.input_transforms import ImageDraws, diversify, smooth
 from raygrid.attacks.plugins import PluginRunner
 from raygrid.attacks.steps import (
@@ -232,14 +232,15 @@ class Crafter:
         shown = self.surrogate if numbers is None else _Diversified(self.surrogate, numbers, attack.diversity)
         total: Scaled | None = None
         for number in range(attack.scales):
-            one = loss_gradient(
-                shown,
-                point,
-                labels,
-                targeted=attack.targeted,
-                label_weights=attack.label_weights,
-                contrast=0.5**number,
-            )
+            with named_errors(self.surrogate, f"{attack.key}: "):
+                one = loss_gradient(
+                    shown,
+                    point,
+                    labels,
+                    targeted=attack.targeted,
+                    label_weights=attack.label_weights,
+                    contrast=0.5**number,
+                )
             self.num_gradients += 1
             one, finite = one.finite_part()
             path.not_finite.logical_or_(~finite)

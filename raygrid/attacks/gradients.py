@@ -1,13 +1,14 @@
 """Gradients of a surrogate's loss with respect to the images, which do not vanish where the surrogate is confident."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.errors import SpecError, listed
+from raygrid.errors import DataError, RaygridError, SpecError, in_one_line, listed
 
 
 class Scaled(NamedTuple):
@@ -59,6 +60,29 @@ def names_of_damaged(images: Tensor, image_ids: Sequence[str]) -> str:
     """
     damaged = (~finite_images(images)).nonzero()[:, 0].tolist()
     return listed([repr(image_ids[k]) if image_ids else f"number {k}" for k in damaged])
+
+
+@contextmanager
+def named_errors(surrogate: nn.Module, who: str) -> Iterator[None]:
+    """Turn exceptions of a backward pass through a network that raygrid did not build into DataError on one line.
+
+    Such a network, or one inside its wrappers, has its name in the attribute `who`. Exceptions of other networks pass.
+
+    Args:
+        who: start of the message, such as the attack.
+    """
+    try:
+        yield
+    except RaygridError:
+        raise
+    except (Exception, SystemExit) as error:  # foreign code can raise anything
+        foreign = [module.who for module in surrogate.modules() if isinstance(getattr(module, "who", None), str)]
+        if not foreign:
+            raise
+        raise DataError(
+            f"{who}{' or '.join(str(name) for name in foreign)} raised {in_one_line(error)} while its gradient was "
+            "computed; fix the target, or remove attacked_through"
+        ) from error
 
 
 class Bfloat16(nn.Module):

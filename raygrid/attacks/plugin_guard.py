@@ -66,7 +66,7 @@ class NetworkState:
                 module.training = self._modes[name]
                 yield f"left {shown} in {'evaluation' if self._modes[name] else 'training'} mode"
             for key, value in self._held[name].items():
-                if _copied(own.get(key)) != value and key not in _HOOK_SETTINGS:
+                if not _is_same(own.get(key), value) and key not in _HOOK_SETTINGS:
                     yield f"left hooks on {shown}" if key in _HOOKS else f"replaced parts of {shown}"
                 if isinstance(value, dict):
                     own[key].clear()
@@ -94,5 +94,13 @@ def _copied(value: Any) -> Any:
     return dict(value) if isinstance(value, dict) else value
 
 
+def _is_same(now: Any, before: Any) -> bool:
+    """Whether a dict has the same objects as before, in the same order; tensors cannot be compared by `==`."""
+    if not isinstance(now, dict) or not isinstance(before, dict):
+        return now is before
+    return list(now) == list(before) and all(now[key] is before[key] for key in before)
+
+
 def _equal(tensor: Tensor, values: Tensor) -> bool:
-    return tensor.shape == values.shape and tensor.dtype == values.dtype and torch.equal(tensor.detach(), values)
+    kept = tensor.shape == values.shape and tensor.dtype == values.dtype and tensor.stride() == values.stride()
+    return kept and torch.equal(tensor.detach(), values)  # another layout changes the last bits of results

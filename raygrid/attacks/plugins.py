@@ -25,7 +25,7 @@ from raygrid.attacks.class_attacks import run_class_attack as run_class_attack
 from raygrid.attacks.gradients import Bfloat16, freeze, names_of_damaged
 from raygrid.attacks.inner_networks import is_folded
 from raygrid.attacks.plugin_guard import NetworkState, seeded
-from raygrid.errors import RaygridError, SpecError
+from raygrid.errors import RaygridError, SpecError, in_one_line
 from raygrid.spec import AttackSpec, plugins
 
 _TOLERANCE = 1e-5  # of rounding in a plug-in that works in another range
@@ -94,13 +94,16 @@ class PluginRunner:
 
         def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             nonlocal passes
+            if not inputs:
+                return inputs  # given by keyword, and passed on as they are
             passes += torch.is_grad_enabled() and inputs[0].requires_grad
             return (_Laid.apply(inputs[0]), *inputs[1:])
 
         handle = network.register_forward_pre_hook(enter)
         try:
             with seeded(seed, attack.key, image_ids):
-                given = images.clone(memory_format=torch.contiguous_format), labels.contiguous()
+                # copies, because a plug-in may change them in place
+                given = [t.clone(memory_format=torch.contiguous_format) for t in (images, labels)]
                 with _named(attack):
                     adversarial = craft(network, *given, attack, **_keywords(craft, seed, image_ids))
         finally:
@@ -179,17 +182,17 @@ class PluginRunner:
 
 @contextmanager
 def _named(attack: AttackSpec) -> Iterator[None]:
-    """Turn exceptions of a plug-in into SpecError; some packages even exit."""
+    """Turn exceptions of a plug-in into SpecError on one line; some packages even exit."""
+    who = f"the plug-in attack {attack.base!r}"
     try:
         yield
-    except RaygridError:
-        raise
+    except RaygridError as error:
+        raise SpecError(f"{who}: {error}") from error
     except (Exception, SystemExit) as error:  # foreign code can raise anything
         last = traceback.extract_tb(error.__traceback__)[-1]
-        raise SpecError(
-            f"the plug-in attack {attack.base!r} raised {type(error).__name__}: {error} "
-            f"({Path(last.filename).name}, line {last.lineno}); fix the package that provides it"
-        ) from error
+        text = in_one_line(error)
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise SpecError(f"{who} raised {text} ({place}); fix the package that provides it") from error
 
 
 def _needs(attack: AttackSpec) -> bool:
@@ -198,15 +201,32 @@ def _needs(attack: AttackSpec) -> bool:
 
 
 class _Laid(torch.autograd.Function):
-    """Images laid out as raygrid's own attacks pass them to a network; their gradient comes back contiguous."""
+    """Images laid out as raygrid's own attacks pass them to a network; their gradient comes back contiguous.
+
+    It can be used inside torch.func's transforms, too.
+    """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images.view_as(images)
+    def forward(images: Tensor) -> Tensor:
+        if images.dim() != 4 or images.is_contiguous(memory_format=torch.channels_last):
+            return images.view_as(images)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Keep nothing: the derivative is the identity."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient.contiguous()
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent.view_as(tangent)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None], images: Tensor) -> tuple[Tensor, int | None]:
+        return images.view_as(images), in_dims[0]
 
 
 def _keywords(craft: Callable[..., Any], seed: int, image_ids: Sequence[str]) -> dict[str, Any]:
@@ -227,6 +247,12 @@ def _require_limits(images: Tensor, adversarial: Any, attack: AttackSpec, image_
 
     require(isinstance(adversarial, Tensor), f"gave {type(adversarial).__name__}; expected a tensor of images")
     require(adversarial.shape == images.shape, f"gave images of shape {tuple(adversarial.shape)}")
+    kind, place = (str(word).removeprefix("torch.") for word in (adversarial.dtype, adversarial.device))
+    require(
+        adversarial.dtype.is_floating_point and adversarial.layout == torch.strided,
+        f"gave a tensor of {kind} ({str(adversarial.layout).removeprefix('torch.')}); expected dense floats",
+    )
+    require(adversarial.device == images.device, f"gave images on {place}; expected them on {images.device}")
     damaged = names_of_damaged(adversarial, image_ids)
     require(not damaged, f"gave values that are not finite for image {damaged}")
     require(bool((adversarial.abs() <= 1 + _TOLERANCE).all()), "left the range [-1, 1]")

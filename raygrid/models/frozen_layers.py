@@ -19,6 +19,7 @@ from raygrid.models.onednn import (
     measured,
     note_bound,
     noted_bound,
+    refuse_other_derivatives,
     stays_finite,
     with_leading,
 )
@@ -79,6 +80,7 @@ class FrozenConv2d(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the activated outputs for maps (batch, channel, height, width)."""
+        refuse_other_derivatives()
         if torch.is_autocast_enabled(maps.device.type):
             maps = maps.to(torch.get_autocast_dtype(maps.device.type))
         sums = self._largest_sum(maps)
@@ -213,6 +215,7 @@ class FrozenDenseBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the maps (batch, channel, height, width) followed by those of every layer."""
+        refuse_other_derivatives()
         if torch.is_autocast_enabled(maps.device.type):
             maps = maps.to(torch.get_autocast_dtype(maps.device.type))
         if maps.requires_grad and torch.is_grad_enabled():

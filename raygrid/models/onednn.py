@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from raygrid.errors import SpecError
@@ -77,3 +78,13 @@ def differentiable_once(by_maps: Tensor, gradient: Tensor) -> Tensor:
     # without a tie the derivative is truly 0, because the activations here are piecewise linear
     tied = torch.is_grad_enabled() and gradient.requires_grad
     return cast(Tensor, _Once.apply(by_maps, gradient)) if tied else by_maps
+
+
+def refuse_other_derivatives() -> None:
+    """Raise SpecError inside a transform of torch.func or a level of dual numbers, which these kernels would ignore."""
+    dual: int = forward_ad._current_level
+    if dual >= 0 or torch._C._are_functorch_transforms_active():
+        raise SpecError(
+            "torch.func and derivatives in forward mode cannot pass through a folded network; use the network as it "
+            "was trained: mark a plug-in attack with raygrid.attacks.needs_trained_network"
+        )

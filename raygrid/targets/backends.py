@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.errors import SpecError, WeightsError
+from raygrid.errors import SpecError, WeightsError, in_one_line
 from raygrid.models.checkpoints import read_fitting
 from raygrid.models.file_kinds import ONNX, kind_of_file
 from raygrid.spec import TargetSpec
 from raygrid.store.target_identity import data_files, module_path, target_file
 from raygrid.targets.delivery import deliver
-from raygrid.targets.foreign_errors import in_one_line
 from raygrid.targets.http import open_endpoint
 from raygrid.targets.preprocessing import preprocess, require_input_shape, to_array
 from raygrid.targets.torch_export import load_program

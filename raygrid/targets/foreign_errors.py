@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raygrid.errors import DataError, RaygridError
+from raygrid.errors import DataError, RaygridError, in_one_line
 from raygrid.spec import TargetSpec
-
-_SHOWN = 300  # characters of an exception's text
 
 
 @contextmanager
@@ -30,13 +28,3 @@ def named_errors(spec: TargetSpec, kind: type[RaygridError] = DataError) -> Iter
         short = isinstance(error, MemoryError) or "out of memory" in text.lower()
         remedy = "free memory on this machine" if short else "fix the target, or its declaration"
         raise kind(f"target {spec.label!r}, {spec.traits.words}: {spec.source} raised {text}; {remedy}") from error
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return the type of an exception and the first line of its text."""
-    try:
-        text = str(error)
-    except Exception:  # foreign code can fail here, too
-        text = ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:_SHOWN]}" if lines else type(error).__name__

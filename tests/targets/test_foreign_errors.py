@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from target_models import LABELS, SIZE, make_network, opened, scores, target
 from torch import Tensor, nn
 
+from raygrid.attacks import Crafter, Ensemble
 from raygrid.data.images.scale import to_unit_range
 from raygrid.errors import DataError, StoreError, WeightsError
 from raygrid.scoring.engine import score_clean
@@ -200,3 +201,21 @@ def test_weights_that_do_not_fit_name_the_target(tmp_path: Path) -> None:
     torch.save({"network.conv1.0.weight": torch.zeros(2)}, spec.weights)
     with pytest.raises(WeightsError, match=r"^target 'clinic': .* does not fit the network; tensors: "):
         opened(spec)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_backward_pass_that_fails_while_crafting_names_attack_and_target(tmp_path: Path, bfloat16: bool) -> None:
+    spec = replace(checkpoint(OneWay, tmp_path), attacked_through=True)
+    surrogate = open_surrogate(spec, labels=LABELS, channels=3, image_size=SIZE)
+    shown, labels = torch.zeros(2, 3, SIZE, SIZE), torch.ones(2, len(LABELS))
+    for network in (surrogate, Ensemble([make_network().eval(), surrogate])):
+        with pytest.raises(
+            DataError, match=r"^fgsm@0\.02: surrogate 'clinic' raised NotImplementedError: no der.*; fix"
+        ):
+            list(Crafter(network, bfloat16=bfloat16).craft(shown, labels, [attack("fgsm", 0.02)]))
+
+
+def test_a_backward_pass_of_raygrids_own_networks_keeps_its_exception() -> None:
+    shown, labels = torch.zeros(2, 3, SIZE, SIZE), torch.ones(2, len(LABELS))
+    with pytest.raises(NotImplementedError, match="no derivative"):
+        list(Crafter(OneWay()).craft(shown, labels, [attack("fgsm", 0.02)]))
