@@ -97,7 +97,7 @@ class _Prepared(nn.Module):
 
 
 class _Classes(nn.Module):
-    """Logits of the labels to the logits of two classes.
+    """Convert the logits of the labels to the logits of two classes.
 
     Args:
         given: (labels,), the labels that class 1 stands for; None for one label, whose positives are class 1.

@@ -56,7 +56,7 @@ class Obstacles:
     Attributes:
         unmoved: the adversarial image equals the clean one.
         zero_gradient: the first gradient is finite and zero everywhere.
-        not_finite_gradient: some gradient had a value that is not finite. Such a value counts as 0 in its step, so the
+        not_finite_gradient: some gradient had a non-finite value. Such a value counts as 0 in its step, so the
             image can have moved all the same.
     """
 
@@ -71,7 +71,7 @@ class _Path:
 
     Attributes:
         zero: (batch,) bool, images whose first gradient is zero everywhere.
-        not_finite: (batch,) bool, images that had a gradient with values that are not finite. Marked in place.
+        not_finite: (batch,) bool, images that had a gradient with non-finite values. Updated in place.
         momentum: accumulated direction, None before the first step.
         variance: VMI's correction of the next gradient, None before the first step.
         draws: streams of random numbers by purpose.
@@ -118,7 +118,7 @@ class Crafter:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about plug-ins that seem not to have done their work, or that changed the surrogate."""
+        """Sentences about plug-ins that seem not to have worked, or that changed the surrogate."""
         return self._plugins.notes
 
     def craft(
@@ -133,7 +133,7 @@ class Crafter:
         """Yield (attack, adversarial images) for every attack, each as soon as it is finished.
 
         A step that cannot leave the epsilon-ball is not clipped to it. Adversarial images have the shape of `images`.
-        A value of a gradient that is not finite counts as 0, and `obstacles` has the image.
+        A non-finite value of a gradient counts as 0, and `obstacles` has the image.
 
         Args:
             images: (batch, channel, height, width) in [-1, 1].
@@ -227,7 +227,7 @@ class Crafter:
     ) -> Scaled:
         """Return the gradient at a point, summed over the scaled copies of SI-NI-FGSM.
 
-        Values that are not finite are 0, before a sum spreads them; their images are marked in the path.
+        Non-finite values become 0 before a sum spreads them; the path records their images.
         """
         shown = self.surrogate if numbers is None else _Diversified(self.surrogate, numbers, attack.diversity)
         total: Scaled | None = None

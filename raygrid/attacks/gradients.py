@@ -33,7 +33,7 @@ class Scaled(NamedTuple):
         return Scaled(self.values * factor, self.log_scale)
 
     def finite_part(self) -> tuple["Scaled", Tensor]:
-        """Return the gradient with 0 for every value that is not finite, and the images without such values, (batch,).
+        """Return the gradient with 0 for every non-finite value, and the images without such values, (batch,).
 
         A finite gradient stays the same, bit for bit.
         """
@@ -52,7 +52,7 @@ def finite_images(values: Tensor) -> Tensor:
 
 
 def names_of_damaged(images: Tensor, image_ids: Sequence[str]) -> str:
-    """Return the first images with values that are not finite, in words; "" if there are none.
+    """Return the first images with non-finite values, in words; "" if there are none.
 
     Args:
         images: (batch, channel, height, width).

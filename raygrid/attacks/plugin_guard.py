@@ -82,7 +82,7 @@ class NetworkState:
         for name, (tensor, values, wants_gradient) in self._tensors.items():
             if tensor.requires_grad != wants_gradient:
                 tensor.requires_grad_(wants_gradient)
-                yield f"switched the gradient of {name}"
+                yield f"changed requires_grad of {name}"
             tensor.grad = None
             if not _equal(tensor, values):
                 with torch.no_grad():

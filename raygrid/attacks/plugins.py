@@ -1,4 +1,4 @@
-"""Attacks of other packages: found by entry point, held to the same limits, and leaving nothing behind.
+"""Attacks of other packages, found by entry point; their images and their side effects are checked.
 
 An entry point of the group `raygrid.attacks` names a function
 
@@ -42,7 +42,7 @@ Craft = TypeVar("Craft", bound=Callable[..., Any])
 
 
 class PluginWarning(UserWarning):
-    """An attack of another package probably did not do its work, or changed the surrogate, which raygrid restored."""
+    """An attack of another package probably did not work, or changed the surrogate, which raygrid restored."""
 
 
 def needs_trained_network(craft: Craft) -> Craft:
@@ -147,7 +147,7 @@ class PluginRunner:
     ) -> None:
         moved = (adversarial - images).abs() > _TOLERANCE
         if not moved.any():
-            self._note(f"the plug-in attack {attack.name!r} left every image as it was; check that it does its work")
+            self._note(f"the plug-in attack {attack.name!r} left every image unchanged; check its options")
             return
         for other, theirs in plain.items():
             first = slice(len(theirs))
@@ -155,7 +155,7 @@ class PluginRunner:
             same = ((adversarial[first] - theirs).abs() <= _TOLERANCE)[either].double().mean().item()
             if same >= _SAME_SHARE:
                 self._note(
-                    f"the plug-in attack {attack.name!r} changes images as {other.name} does: {_SAME_SHARE:.0%} or "
+                    f"the plug-in attack {attack.name!r} resembles {other.name}: {_SAME_SHARE:.0%} or "
                     "more of the changed values are equal; check that its hooks find their layers"
                 )
 
@@ -254,7 +254,7 @@ def _require_limits(images: Tensor, adversarial: Any, attack: AttackSpec, image_
     )
     require(adversarial.device == images.device, f"gave images on {place}; expected them on {images.device}")
     damaged = names_of_damaged(adversarial, image_ids)
-    require(not damaged, f"gave values that are not finite for image {damaged}")
+    require(not damaged, f"gave non-finite values for image {damaged}")
     require(bool((adversarial.abs() <= 1 + _TOLERANCE).all()), "left the range [-1, 1]")
     change = (adversarial - images).flatten(1)
     length = (change.norm(dim=1) if attack.norm == "l2" else change.abs().amax(dim=1)).max().item()

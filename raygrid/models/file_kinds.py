@@ -45,12 +45,14 @@ TORCHSCRIPT = FileKind(
     "where it was made, save torch.jit.load(FILE).state_dict() as .safetensors, or save the network with torch.export",
 )
 ONNX = FileKind("an ONNX file", "declare the target with kind='onnx' and this file as its source")
-_HDF5 = FileKind("an HDF5 file, as Keras writes", "export the model to ONNX, and declare the target with kind='onnx'")
+_HDF5 = FileKind(
+    "an HDF5 file, such as Keras writes", "export the model to ONNX, and declare the target with kind='onnx'"
+)
 _KERAS = FileKind("a Keras archive", _HDF5.remedy)
 _TENSORFLOW = FileKind("a file of TensorFlow", _HDF5.remedy)
 _INDEX = FileKind("the index of a checkpoint in several files", "load all of them, and save the state_dict as one file")
-_LFS = FileKind("a pointer of Git LFS, not the file itself", "run git lfs pull where it was cloned")
-_PAGE = FileKind("a web page, as a failed download leaves it", "download the file again")
+_LFS = FileKind("a Git LFS pointer, not the file itself", "run git lfs pull in the clone")
+_PAGE = FileKind("a web page, usually from a failed download", "download the file again")
 _COMPRESSED = FileKind("a compressed file", "decompress it; a compressed pickle of joblib holds no state_dict")
 _ARCHIVE = FileKind("an archive of files, but none of torch.save", "unpack it and name the file of weights inside")
 PICKLE = FileKind("a pickle, not a file of torch.save", _TO_STATE_DICT)

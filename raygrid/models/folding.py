@@ -56,7 +56,7 @@ def fold(network: nn.Module, images: Tensor, *, device: str = "cpu") -> nn.Modul
 def _require_finite(network: nn.Module) -> None:
     for name, values in network.state_dict().items():
         if not values.isfinite().all():
-            raise WeightsError(f"{name} has values that are not finite; train the model again, or load other weights")
+            raise WeightsError(f"{name} has non-finite values; train the model again, or load other weights")
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
@@ -128,7 +128,7 @@ def _with_frozen_layers(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def _noting_trust(network: nn.Module) -> Iterator[None]:
-    """Watch one forward pass, outside of inference mode; let frozen convolutions trust bounds that stay true.
+    """Watch one forward pass, outside of inference mode; let frozen convolutions reuse bounds that stay valid.
 
     A bound that one frozen convolution notes of its maps or its outputs is true for the next one that gets the same
     tensor, unless an operation in place has changed it in between.

@@ -68,7 +68,7 @@ class FrozenConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
         if not all(t.isfinite().all() for t in conv.parameters()):
-            raise WeightsError("a convolution has weights that are not finite; train the model again or load others")
+            raise WeightsError("a convolution has non-finite weights; train the model again or load others")
         self.register_buffer("weight", conv.weight.detach())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups

@@ -1,4 +1,4 @@
-"""What oneDNN's kernels on a CPU need and lose: types, padding, NaN, and second derivatives."""
+"""oneDNN's kernels on a CPU: their types, padding, treatment of NaN, and missing second derivatives."""
 
 import math
 from typing import Any, cast
@@ -59,7 +59,7 @@ def noted_bound(maps: Tensor) -> float:
 
 
 class _Once(torch.autograd.Function):
-    """A gradient whose own derivative is refused: oneDNN's kernels would leave a part of it out."""
+    """A gradient whose own derivative raises an error: oneDNN's kernels would omit a part of it."""
 
     @staticmethod
     def forward(ctx: Any, by_maps: Tensor, gradient: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[None, None]:
         raise SpecError(
-            "a second derivative through a folded network would be wrong, so it is refused; use the network as it was "
+            "a second derivative through a folded network would be wrong; use the network as it was "
             "trained: mark a plug-in attack with raygrid.attacks.needs_trained_network"
         )
 

@@ -110,7 +110,7 @@ def _load(path: Path) -> Any:
         objects = f" with objects of {words}" if kind is PICKLE and (words := pickled_in(path).words) else ""
         raise WeightsError(f"{path} is {kind.words}{objects}; expected a state_dict, tensors by name: {kind.remedy}")
     try:
-        with path.open("rb") as file:  # of a path, PyTorch would believe the suffix
+        with path.open("rb") as file:  # given a path, PyTorch goes by the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
         raise _unreadable(path, error) from error
@@ -132,13 +132,13 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     pickled = pickled_in(path)
     if pickled.is_object:
         return WeightsError(
-            f"{path} is one object of {pickled.words}, as torch.save(model) writes it, and raygrid executes no code "
+            f"{path} is one object of {pickled.words}, written by torch.save(model), and raygrid executes no code "
             "from a file; where it was made, save model.state_dict() as .safetensors, or the network with torch.export"
         )
     if pickled.classes:
         return WeightsError(
-            f"{path} holds objects of {pickled.words} beside the tensors, and raygrid executes no code from a file; "
-            "where it was made, load it with weights_only=False and save its state_dict alone"
+            f"{path} holds objects of {pickled.words} in addition to tensors, and raygrid executes no code "
+            "from a file; where it was made, load it with weights_only=False and save its state_dict alone"
         )
     reason = _REASON.search(str(error))
     first = reason[1] if reason else (str(error).splitlines() or [""])[0]

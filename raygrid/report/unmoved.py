@@ -31,12 +31,12 @@ def _of_attack(attack: AttackSpec, counts: Mapping[str, int]) -> list[str]:
     if unmoved:
         zero, not_finite = counts["zero_gradient"], counts["not_finite_gradient"]
         reasons = [f"{zero:,} had a gradient of zero everywhere"] if zero else []
-        reasons += [f"{not_finite:,} had a gradient that was not finite"] if not_finite else []
+        reasons += [f"{not_finite:,} had a non-finite gradient"] if not_finite else []
         why = f" Of these, {' and '.join(reasons)}." if reasons else ""
         found.append(f"{name} left {unmoved:,} of {attacked} images unchanged.{why}")
     if broken > counts["not_finite_gradient"]:
         found.append(
-            f"{name}: {broken:,} of {attacked} images had a gradient with values that were not finite; these values "
+            f"{name}: {broken:,} of {attacked} images had a gradient with non-finite values; these values "
             "counted as zero."
         )
     return found

@@ -37,9 +37,9 @@ class BlockScores:
         unmoved: number of images that an attack left as they were, by the attack's key: `images`, those among them with
             a `zero_gradient` or a `not_finite_gradient`, and, if a target receives whole grey levels, the images that
             reach it unchanged (`in_levels`).
-        not_finite_gradients: number of images, moved or not, with a gradient that had values that are not finite, by
+        not_finite_gradients: number of images, moved or not, with non-finite values in a gradient, by
             the attack's key.
-        notes: sentences about attacks of other packages that seem not to have done their work.
+        notes: sentences about attacks of other packages that seem not to have worked.
         failed: the error of each target that could not answer, by its position; its logits are NaN.
     """
 
@@ -203,7 +203,7 @@ class _Batches:
             case, image = (int(k) for k in damaged[0])
             target = repr(self.target_names[position]) if self.target_names else f"number {position}"
             raise DataError(
-                f"target {target} gave a logit that is not finite for image {self.block.image_ids[image]!r} "
+                f"target {target} gave a non-finite logit for image {self.block.image_ids[image]!r} "
                 f"({self.cases[case]}), in all for {len(damaged)} of {row.shape[0] * row.shape[1]} images; check its "
                 "weights"
             )

@@ -213,7 +213,7 @@ def _require_ranges(spec: AttackSpec) -> None:
     levels = spec.epsilon * _LEVELS_PER_UNIT
     require(
         not spec.eight_bit or levels * (1 + _TOLERANCE) >= 1,
-        f"attack {spec.name!r}: eight_bit rounds epsilon {spec.epsilon:g}, {levels:.4g} grey levels, down to none, so "
+        f"attack {spec.name!r}: eight_bit rounds epsilon {spec.epsilon:g}, {levels:.4g} grey levels, down to 0, so "
         f"no image would change; raise epsilon to at least 1 grey level, {math.ceil(1e6 / _LEVELS_PER_UNIT) / 1e6:g}",
     )
 

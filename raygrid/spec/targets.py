@@ -282,7 +282,7 @@ class TargetSpec:
 
     @property
     def answers_decisions(self) -> bool:
-        """Whether its answers are decisions at its own threshold, without scores."""
+        """Whether it answers with decisions at its own threshold, without scores."""
         return self.answer.kind == "decision"
 
     @property

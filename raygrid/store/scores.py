@@ -218,7 +218,7 @@ def unmoved_by_attack(units: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str,
 
     Counts: `attacked` images in all; `images` that equal the clean ones, those among them whose gradient was zero
     everywhere (`zero_gradient`) or not finite (`not_finite_gradient`); images that reach targets of whole grey levels
-    unchanged (`in_levels`); all images with a gradient that is not finite, moved or not (`any_not_finite_gradient`).
+    unchanged (`in_levels`); all images with a non-finite gradient, moved or not (`any_not_finite_gradient`).
 
     Args:
         units: metadata of the score files of each unit. Files of older versions lack these counts and are left out.

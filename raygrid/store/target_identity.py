@@ -71,7 +71,7 @@ def target_file(spec: TargetSpec, name: str) -> Path:
         raise SpecError(f"target {spec.label!r}: the path is {name!r}; expected an absolute path that all nodes share")
     if path.is_dir():
         raise WeightsError(
-            f"target {spec.label!r}: {path} is a folder, as TensorFlow's models are, or checkpoints in parts; name "
+            f"target {spec.label!r}: {path} is a folder, such as a TensorFlow model or a checkpoint in parts; name "
             "one file"
         )
     if not path.is_file():

@@ -82,7 +82,7 @@ def path_of_model(folder: Path) -> Path:
 
 def _file(path: Path) -> Path:
     if path.is_dir():
-        raise WeightsError(f"weights {path} are a folder, as checkpoints in parts are; save them as one file")
+        raise WeightsError(f"weights {path} are a folder, such as a checkpoint in parts; save them as one file")
     if not path.is_file():
         raise WeightsError(f"weights file {path} does not exist; correct the path")
     if path.suffix not in _FILE_SUFFIXES:

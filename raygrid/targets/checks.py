@@ -112,8 +112,8 @@ def _decisions_instead_of_scores(target: ExternalTarget, rows: NDArray[np.float6
     if spec.answer.exclusive:
         remedy += ", without exclusive"
     return DataError(
-        f"{target.who}: every answer is exactly {values}, as decisions are; expected scores ({spec.answer.kind}). "
-        f"{remedy}"
+        f"{target.who}: every answer is exactly {values}, so these are decisions; expected scores "
+        f"({spec.answer.kind}). {remedy}"
     )
 
 

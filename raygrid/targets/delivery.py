@@ -40,7 +40,7 @@ def to_levels(images: Tensor) -> NDArray[np.uint8]:
     damaged = (~images.isfinite()).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
     if damaged:
         raise DataError(
-            f"image number {damaged[0]} of a batch has values that are not finite, so no file can hold it; check the "
+            f"image number {damaged[0]} of a batch has non-finite values, so no file can store it; check the "
             "surrogate that it was crafted through"
         )
     levels = ((images + 1) * GREY_LEVELS_PER_UNIT).round_().clamp_(0, 255).to(torch.uint8)

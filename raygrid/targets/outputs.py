@@ -82,7 +82,7 @@ def _as_numbers(answers: Any) -> NDArray[np.float64]:
 def _words_of(answers: Any) -> str:
     """Return the kind of unusable answers, and the remedy where it is not plain."""
     if answers is None:
-        return "None: let it return its answers"
+        return "None: return the answers"
     if isinstance(answers, Mapping):
         return f"a {type(answers).__name__} of {listed([repr(key)[:_SHOWN] for key in answers])}"
     if isinstance(answers, np.ma.MaskedArray):

@@ -240,7 +240,7 @@ def test_images_that_a_plug_in_leaves_unmoved_are_counted(batch, plug_in) -> Non
 def test_images_of_a_plug_in_that_are_not_finite_name_surrogate_attack_and_image(batch, plug_in) -> None:
     second = torch.tensor([0.0, torch.nan, 0.0]).view(-1, 1, 1, 1)
     plug_in(lambda network, images, labels, spec: images + second)
-    words = "^surrogate 'net': the plug-in attack 'others' gave values that are not finite for image 'b'; fix the pack"
+    words = "^surrogate 'net': the plug-in attack 'others' gave non-finite values for image 'b'; fix the pack"
     with pytest.raises(SpecError, match=words):
         list(Crafter(Linear(), name="net").craft(*batch, [attack("others", 0.04)], image_ids=IDS))
 

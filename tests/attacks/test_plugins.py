@@ -239,8 +239,8 @@ def test_a_plug_in_that_did_nothing_is_told_once(monkeypatch, folded) -> None:
     one(crafter, *others, still, plain)
     assert [str(t.message) for t in told] == crafter.notes
     assert crafter.notes == [
-        "the plug-in attack 'still' left every image as it was; check that it does its work",
-        "the plug-in attack 'plain' changes images as fgsm does: 75% or more of the changed values are equal; check "
+        "the plug-in attack 'still' left every image unchanged; check its options",
+        "the plug-in attack 'plain' resembles fgsm: 75% or more of the changed values are equal; check "
         "that its hooks find their layers",
     ]
 
@@ -256,7 +256,7 @@ def test_a_plug_in_that_did_nothing_to_the_trained_network_is_told(monkeypatch, 
 
     (spec,) = installed(monkeypatch, silent=silent)
     crafter = Crafter(folded, trained=trained)
-    with pytest.warns(PluginWarning, match=f"'silent' changes images as {name} does"):
+    with pytest.warns(PluginWarning, match=f"'silent' resembles {name}"):
         one(crafter, plain, attack("fgsm", 0.04), spec)
     assert len(crafter.notes) == 1
 
@@ -301,7 +301,7 @@ def replaces_forward(network: nn.Module) -> None:
         (changes_weights, "changed the values of network.conv1.0.weight"),
         (changes_statistics, "changed the values of network.conv1.1.running_mean"),
         (nn.Module.train, "left the network in training mode"),
-        (nn.Module.requires_grad_, "switched the gradient of network.conv1.0.weight"),
+        (nn.Module.requires_grad_, "changed requires_grad of network.conv1.0.weight"),
         (leaves_hooks, "left hooks on network.layer2"),
         (replaces_a_layer, "replaced parts of network"),
         (replaces_forward, "replaced the forward of network.layer2"),

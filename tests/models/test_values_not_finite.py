@@ -125,14 +125,14 @@ def test_weights_that_are_not_finite_are_refused_by_name(name: str, value: float
     network = timm.create_model("resnet10t", num_classes=1)
     name = name.replace("conv1", "conv1.0").replace("bn1", "conv1.1")
     network.state_dict()[name].view(-1)[0] = value
-    with pytest.raises(WeightsError, match=f"^{name} has values that are not finite; train the model again"):
+    with pytest.raises(WeightsError, match=f"^{name} has non-finite values; train the model again"):
         fold(network, maps_of(3, 32)[:1])
 
 
 def test_a_convolution_alone_refuses_them_too() -> None:
     conv = nn.Conv2d(3, 4, 3).requires_grad_(False)
     conv.weight[0, 0, 0, 0] = NAN
-    with pytest.raises(WeightsError, match="a convolution has weights that are not finite"):
+    with pytest.raises(WeightsError, match="a convolution has non-finite weights"):
         FrozenConv2d(conv)
 
 
@@ -140,5 +140,5 @@ def test_a_weight_that_folding_lifts_out_of_the_range_is_refused() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval().requires_grad_(False)
     network[0].weight.fill_(2e37)
     network[1].running_var.zero_()  # divides by the square root of 1e-5
-    with pytest.raises(WeightsError, match=r"0\.weight has values that are not finite"):
+    with pytest.raises(WeightsError, match=r"0\.weight has non-finite values"):
         fold(network, maps_of(3, 4)[:1])

@@ -47,13 +47,13 @@ def sentences(received: str = "exact", /, **counts: int) -> list[str]:
             {"images": 7, "zero_gradient": 3, "not_finite_gradient": 2, "any_not_finite_gradient": 2},
             [
                 "FGSM at ε = 0.02 left 7 of 1,200 images unchanged. Of these, 3 had a gradient of zero everywhere and "
-                "2 had a gradient that was not finite."
+                "2 had a non-finite gradient."
             ],
         ),
         (
             {"any_not_finite_gradient": 5},
             [
-                "FGSM at ε = 0.02: 5 of 1,200 images had a gradient with values that were not finite; these values "
+                "FGSM at ε = 0.02: 5 of 1,200 images had a gradient with non-finite values; these values "
                 "counted as zero."
             ],
         ),

@@ -67,7 +67,7 @@ def test_a_plug_in_gets_the_trained_networks_and_repeats_in_any_order(zoo: Study
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in load_trained(zoo, MODEL).modules())
     assert norms > 0
     assert set(SEEN) == {(norms,), (norms, norms)}  # the models, and the members of the ensemble
-    told = "the plug-in attack 'idle' left every image as it was; check that it does its work"
+    told = "the plug-in attack 'idle' left every image unchanged; check its options"
     for file, row in zip(missing, rows, strict=True):
         attacked = file.unit.surrogate is not None
         assert row["notes"][0] == (told if attacked else "")

@@ -85,7 +85,7 @@ def test_the_other_targets_go_on(images: np.ndarray) -> None:
 # --- answers
 
 ANSWERED = {
-    "none": "answered with None: let it return its answers, not an array of numbers",
+    "none": "answered with None: return the answers, not an array of numbers",
     "exiting_array": "answered with a ExitingArray, not an array",
     "dictionary": "answered with a dict of 'logits', not an array of numbers",
     "texts": "answered with a list, not an array of numbers",
@@ -185,7 +185,7 @@ def test_a_program_of_any_batch_size_that_answers_with_a_dict_is_named(
 
 def test_a_folder_is_named(tmp_path: Path) -> None:
     for spec in (target("onnx", str(tmp_path)), checkpoint("Failing", tmp_path)):
-        with pytest.raises(WeightsError, match="is a folder, as TensorFlow's models"):
+        with pytest.raises(WeightsError, match="is a folder, such as a TensorFlow model"):
             opened(replace(spec, weights=str(tmp_path)) if spec.weights else spec)
 
 

@@ -83,7 +83,7 @@ def test_a_value_that_is_not_finite_becomes_no_grey_level(value: float) -> None:
     images = torch.zeros(3, 1, 4, 4)
     assert to_levels(images).max() == 128
     images[1, 0, 2, 2] = value
-    with pytest.raises(DataError, match="image number 1 of a batch has values that are not finite"):
+    with pytest.raises(DataError, match="image number 1 of a batch has non-finite values"):
         to_levels(images)
 
 
