@@ -368,7 +368,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "settings": (
         lambda p: torch.save(SETTINGS, p),
-        r"objects of argparse\.Namespace in addition .*save its state_dict",
+        r"objects of argparse\.Namespace in addition .*save its state",
     ),
     "NumPy's numbers": (lambda p: torch.save({"state_dict": WEIGHTS, "auc": np.float64(0.5)}, p), "multiarray.scalar"),
     "another protocol": (lambda p: torch.save(WEIGHTS, p, pickle_protocol=4), "its pickle protocol is 4 or later"),
