@@ -103,6 +103,7 @@ def fit(
     if not fitting:
         raise _misfitting(path, min(misfits, key=len), sets)
     first, *others = fitting.values()
+    _require_numbers(path, first, shapes)
     if any(not _are_equal(first, other) for other in others):
         raise several_sets(path, list(fitting))
     return {name: first[name] for name in shapes if name in first and first[name].shape == shapes[name].shape}
@@ -150,6 +151,22 @@ def _num_values(tensors: Tensors) -> int:
 
 def _is_no_weight(name: str) -> bool:
     return name.rpartition(".")[2] in _NO_WEIGHTS
+
+
+def _require_numbers(path: Path, file: Tensors, own: Mapping[str, Tensor]) -> None:
+    """Raise WeightsError unless arrays of weights in floating point are dense floats in the file, too.
+
+    PyTorch would drop imaginary parts, and take whole numbers for weights, which are those of a quantized network.
+    """
+    for name, tensor in file.items():
+        if name not in own or not own[name].is_floating_point() or not (tensor.ndim or tensor.is_complex()):
+            continue
+        if tensor.is_meta or tensor.layout != torch.strided or not tensor.is_floating_point():
+            place = "on meta, without values" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+            raise WeightsError(
+                f"{path}: {name} is {str(tensor.dtype).removeprefix('torch.')} ({place}); expected dense floats: save "
+                "the weights in floating point"
+            )
 
 
 def _are_equal(one: Tensors, other: Tensors) -> bool:

@@ -430,3 +430,21 @@ def test_a_file_cut_or_damaged_in_its_directory_is_refused(tmp_path: Path) -> No
             read_tensors(path)
     path.write_bytes(sound[: central + 6] + b"\xff" + sound[central + 7 :])  # a version of ZIP that is ignored
     assert read_tensors(path).keys() == WEIGHTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda weight: weight + 0j, r"complex64 \(strided\)"),
+        (lambda weight: (weight * 9).long(), r"int64 \(strided\)"),
+        (lambda weight: weight.to_sparse(), r"float32 \(sparse_coo\)"),
+        (lambda weight: weight.to("meta"), r"float32 \(on meta, without values\)"),
+    ],
+)
+def test_weights_that_are_no_dense_floats_are_named(
+    change: Callable[[Tensor], Tensor], words: str, tmp_path: Path
+) -> None:
+    name = next(name for name, tensor in WEIGHTS.items() if tensor.ndim == 4)
+    path = written(tmp_path / "net.pt", WEIGHTS | {name: change(WEIGHTS[name])})
+    with pytest.raises(WeightsError, match=rf"{name} is {words}; expected dense floats: save the weights in floating"):
+        read_fitting(path, fresh().state_dict())
