@@ -182,12 +182,12 @@ class PluginRunner:
 
 @contextmanager
 def _named(attack: AttackSpec) -> Iterator[None]:
-    """Turn exceptions of a plug-in into SpecError on one line; some packages even exit."""
+    """Turn exceptions of a plug-in, and even exits, into SpecError on one line; a RaygridError keeps its class."""
     who = f"the plug-in attack {attack.base!r}"
     try:
         yield
     except RaygridError as error:
-        raise SpecError(f"{who}: {error}") from error
+        raise type(error)(f"{who}: {error}") from error
     except (Exception, SystemExit) as error:  # foreign code can raise anything
         last = traceback.extract_tb(error.__traceback__)[-1]
         text = in_one_line(error)

@@ -6,7 +6,7 @@ from plug_ins import installed
 from torch import Tensor, nn
 
 from raygrid.attacks import Crafter, needs_trained_network, run_class_attack
-from raygrid.errors import SpecError
+from raygrid.errors import DataError, SpecError
 from raygrid.models.architectures import build_classifier
 from raygrid.models.folding import fold
 from raygrid.spec import AttackSpec
@@ -62,6 +62,7 @@ class UnprintableError(Exception):
         (UnprintableError(), r"UnprintableError \("),
         (AssertionError(), r"AssertionError \("),
         (SpecError("epsilon is 3"), "epsilon is 3"),
+        (DataError("target 'clinic' raised ValueError: no"), "target 'clinic' raised ValueError: no"),
     ],
 )
 def test_an_exception_is_named_on_one_line(monkeypatch, folded, error: Exception, words: str) -> None:
@@ -69,7 +70,8 @@ def test_an_exception_is_named_on_one_line(monkeypatch, folded, error: Exception
         raise error
 
     (spec,) = installed(monkeypatch, others=craft)
-    with pytest.raises(SpecError, match=f"^the plug-in attack 'others'.* {words}") as caught:
+    kind = DataError if isinstance(error, DataError) else SpecError  # a target's error stays one
+    with pytest.raises(kind, match=f"^the plug-in attack 'others'.* {words}") as caught:
         crafted(folded, spec)
     assert "\n" not in str(caught.value)
 
