@@ -26,11 +26,13 @@ def about_sensitivity(labels: Sequence[str], meanings: Mapping[str, str]) -> str
         return "No finding has images of both classes, so neither sensitivity nor specificity is defined."
     words = [words_of_label(label, meanings) for label in labels]
     if len(words) == 1:
-        said = f"Sensitivity is the share of the images with {words[0]} that a model finds, specificity the share of "
-        said += "the images without it that it clears."
+        said = (
+            f"Sensitivity is the share of the images with {words[0]} that a model finds. Specificity is the share of "
+        )
+        said += "the images without it that the model clears."
     else:
-        said = "Sensitivity is the share of the images with a finding that a model finds, specificity the share of "
-        said += f"the images without it that it clears; each finding counts alone: {', '.join(words)}."
+        said = "Sensitivity is the share of the images with a finding that a model finds. Specificity is the share "
+        said += f"of the images without it that the model clears. Each finding counts alone: {', '.join(words)}."
     unknown = [label for label in labels if _SAYS_NOTHING.fullmatch(label) and not meanings.get(label)]
     if unknown:
         said += f" The data set does not say whether {' or '.join(unknown)} is a disease."

@@ -60,7 +60,7 @@ def test_a_name_that_says_nothing_is_told_only_without_a_meaning(label, unknown)
 
 
 def test_several_findings_are_listed_and_none_has_no_share():
-    assert "each finding counts alone: mass, class_1 (normal, benign)." in about_sensitivity(
+    assert "Each finding counts alone: mass, class_1 (normal, benign)." in about_sensitivity(
         ["mass", "class_1"], HEALTHY
     )
     assert about_sensitivity([], {}).startswith("No finding has images of both classes")
@@ -92,7 +92,7 @@ def test_the_page_of_a_study_names_the_class_and_the_findings_behind_a_mean():
     alone = notes_of(decided("class_1"), HEALTHY)
     assert "the images with class_1 (normal, benign) that a model finds" in alone["Decisions at one threshold"]
     several = notes_of(decided("mass", "class_1", "scar", undefined="scar"), HEALTHY)
-    assert "each finding counts alone: mass, class_1 (normal, benign)." in several["Decisions at one threshold"]
+    assert "Each finding counts alone: mass, class_1 (normal, benign)." in several["Decisions at one threshold"]
     assert several["listed"] == "mass; class_1 (normal, benign); scar"
     old = notes_of(decided("positive"), {})
     assert "The data set does not say whether positive is a disease." in old["Decisions at one threshold"]
