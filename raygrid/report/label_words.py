@@ -26,13 +26,12 @@ def about_sensitivity(labels: Sequence[str], meanings: Mapping[str, str]) -> str
         return "No finding has images of both classes, so neither sensitivity nor specificity is defined."
     words = [words_of_label(label, meanings) for label in labels]
     if len(words) == 1:
-        said = (
-            f"Sensitivity is the share of the images with {words[0]} that a model finds. Specificity is the share of "
-        )
-        said += "the images without it that the model clears."
+        said = f"Sensitivity is the share of the images labelled {words[0]} that a model classifies as positive. "
+        said += "Specificity is the share of the other images that it classifies as negative."
     else:
-        said = "Sensitivity is the share of the images with a finding that a model finds. Specificity is the share "
-        said += f"of the images without it that the model clears. Each finding counts alone: {', '.join(words)}."
+        said = "Sensitivity is the share of the images with a finding that a model classifies as positive. Specificity "
+        said += "is the share of the images without it that it classifies as negative. Each finding counts separately: "
+        said += f"{', '.join(words)}."
     unknown = [label for label in labels if _SAYS_NOTHING.fullmatch(label) and not meanings.get(label)]
     if unknown:
         said += f" The data set does not say whether {' or '.join(unknown)} is a disease."

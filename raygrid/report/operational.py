@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str] | None]] = {
     "target": ("Target", None),
     "surrogate": ("Best surrogate", None),
     "epsilon": ("ε", "{:g}".format),
-    "num_positive": ("Images with it", "{:d}".format),
+    "num_positive": ("Images with the finding", "{:d}".format),
     "sensitivity": ("Sensitivity", _percent),
     "specificity": ("Specificity", _percent),
     "fooled": ("Fooled", _percent),

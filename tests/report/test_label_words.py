@@ -36,7 +36,7 @@ def decided(*labels: str, undefined: str = "") -> pd.DataFrame:
 
 def test_one_finding_is_named_with_its_meaning():
     said = about_sensitivity(["class_1"], HEALTHY)
-    assert "share of the images with class_1 (normal, benign) that a model finds" in said
+    assert "share of the images labelled class_1 (normal, benign) that a model classifies as positive" in said
     assert "does not say" not in said
     assert words_of_label("edema", HEALTHY) == "edema"
 
@@ -60,7 +60,7 @@ def test_a_name_that_says_nothing_is_told_only_without_a_meaning(label, unknown)
 
 
 def test_several_findings_are_listed_and_none_has_no_share():
-    assert "Each finding counts alone: mass, class_1 (normal, benign)." in about_sensitivity(
+    assert "Each finding counts separately: mass, class_1 (normal, benign)." in about_sensitivity(
         ["mass", "class_1"], HEALTHY
     )
     assert about_sensitivity([], {}).startswith("No finding has images of both classes")
@@ -72,7 +72,7 @@ def test_the_page_of_a_target_names_the_class_in_sentences_tables_and_examples()
     text = " ".join(unescape(page(healthy, meanings=HEALTHY, label="class_1")).split())
     assert "Of 100 images with class 1 (normal, benign) the model finds 82" in text
     assert text.count('<th scope="row">class_1 (normal, benign)</th>') == 3
-    assert text.count("Sensitivity is the share of the images with class_1 (normal, benign) that a model finds") == 2
+    assert text.count("Sensitivity is the share of the images labelled class_1 (normal, benign) that a model") == 2
     assert "with class 1 (normal, benign): probability 0.93" in text
     assert "does not say whether" not in text
     unknown = page(healthy, label="class_1")
@@ -85,14 +85,17 @@ def test_the_page_of_a_target_leaves_out_findings_without_a_sensitivity():
     one = assessment(decisions=pd.concat([both, both.assign(label="scar", num_positive=0, sensitivity=float("nan"))]))
     text = page(one)
     assert '<th scope="row">scar</th>' in text
-    assert "the images with lesion that a model finds" in text
+    assert "the images labelled lesion that a model classifies as positive" in text
 
 
 def test_the_page_of_a_study_names_the_class_and_the_findings_behind_a_mean():
     alone = notes_of(decided("class_1"), HEALTHY)
-    assert "the images with class_1 (normal, benign) that a model finds" in alone["Decisions at one threshold"]
+    assert (
+        "the images labelled class_1 (normal, benign) that a model classifies as positive"
+        in alone["Decisions at one threshold"]
+    )
     several = notes_of(decided("mass", "class_1", "scar", undefined="scar"), HEALTHY)
-    assert "Each finding counts alone: mass, class_1 (normal, benign)." in several["Decisions at one threshold"]
+    assert "Each finding counts separately: mass, class_1 (normal, benign)." in several["Decisions at one threshold"]
     assert several["listed"] == "mass; class_1 (normal, benign); scar"
     old = notes_of(decided("positive"), {})
     assert "The data set does not say whether positive is a disease." in old["Decisions at one threshold"]
