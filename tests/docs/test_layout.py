@@ -1,4 +1,7 @@
-"""How tests are laid out: no test file imports another one, and none reaches for a private name of raygrid."""
+"""How tests are laid out: no test file imports another one, none reaches for a private name of raygrid.
+
+The cases of a test have a fixed order: pytest-xdist compares the order of its two processes.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -40,3 +43,23 @@ def test_no_private_name_is_replaced(path: Path) -> None:
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     ]
     assert [name for name in replaced if is_private(name)] == []
+
+
+def orders_by_hash(node: ast.expr) -> bool:
+    """Whether an expression is a set, or the difference or union of one, which has another order in each process."""
+    if isinstance(node, ast.BinOp):
+        return orders_by_hash(node.left) or orders_by_hash(node.right)
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("set", "frozenset")
+    return is_call or isinstance(node, (ast.Set, ast.SetComp))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_no_cases_come_from_a_set(path: Path) -> None:
+    lines = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "parametrize"
+        for argument in node.args[1:2]
+        if orders_by_hash(argument)
+    ]
+    assert lines == [], "sort the cases"
