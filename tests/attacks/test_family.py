@@ -364,7 +364,7 @@ def test_attack_objects_of_other_libraries_run_unchanged(batch, plug_in) -> None
     ("change", "message"),
     [
         (lambda x: x + 0.05, "left its budget: 0.05"),
-        (lambda x: x * float("nan"), "not finite"),
+        (lambda x: x * float("nan"), "non-finite"),
         (lambda x: x[:1], "shape"),
         (lambda x: x + 2, "range"),
     ],
