@@ -63,6 +63,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         ("import raygrid as rg; rg.StudySpec; rg.attack_grid", ("torch", "ray", "mlflow")),
         ("import raygrid as rg; rg.open_study; rg.StudyFolder", ("torch", "ray", "mlflow")),
         ("import raygrid as rg; rg.main", ("torch", "ray", "mlflow")),
+        ("import raygrid.scoring.engine, raygrid.models.zoo", ("ray", "mlflow", "h5py", "simplejpeg", "matplotlib")),
+        ("import raygrid.data.images.decode", ("simplejpeg", "pydicom", "torch")),
     ],
 )
 def test_heavy_packages_are_imported_only_for_work(code: str, absent: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from raygrid.spec.serialization import ABSENT_BY_DEFAULT
 SPLITS = ("d1", "d2", "d2_half", "d1_tenth", "development")
 SPLIT_FILES = ("all", "test", *(s + role for s in SPLITS[:4] for role in ("", "/train", "/validation")))
 MAX_REJECTED_SHARE = 0.001  # of a modality's images; a larger share stops the study
+DIFFERENT_PATIENTS = "different_patients"  # the one option of loaders that permits data and changes none
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-from raygrid.data.datasets.patients import OPTION
 from raygrid.hashing import Json, digest
 from raygrid.spec import DatasetSpec, ModelSpec, SplitSpec, StudySpec
+from raygrid.spec.data import DIFFERENT_PATIENTS
 from raygrid.spec.serialization import to_plain
 
 SAMPLES_VERSION = 3  # raise when prepared images or splits, or their storage, change
@@ -42,7 +42,7 @@ def samples_signature(
 
 def _without_declaration(dataset: DatasetSpec) -> Json:
     """Return the data set without `different_patients`, which permits ids and changes none."""
-    options = {name: value for name, value in dataset.options.items() if name != OPTION}
+    options = {name: value for name, value in dataset.options.items() if name != DIFFERENT_PATIENTS}
     return to_plain(replace(dataset, options=options))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_data import ENTRIES, make_chest, make_kaggle, make_pcam, open_small, save, write_entries
 
 from raygrid.data.datasets import Index
-from raygrid.data.datasets.patients import is_placeholder, person_key, slide_key
+from raygrid.data.patients import is_placeholder, person_key, slide_key
 from raygrid.data.splits.draw import assign_splits
 from raygrid.data.splits.parse import read_split_files
 from raygrid.data.splits.resolve import splits_of

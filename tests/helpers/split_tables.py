@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from raygrid.data.datasets.patients import is_placeholder, person_key
+from raygrid.data.patients import is_placeholder, person_key
 
 LINE = st.characters(exclude_categories=("Cc", "Cs"))  # control characters are refused by Index
 

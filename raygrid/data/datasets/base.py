@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from raygrid.data.datasets.patients import Declared, Patients
+from raygrid.data.patients import Declared, Patients
 from raygrid.errors import DataError
 from raygrid.hashing import digest
 
@@ -45,7 +45,7 @@ class Index:
         meanings: label -> what a 1 stands for, where the loader knows more than the label's name says. Reports show it;
             it is not part of the fingerprint.
         different_patients: ids that only look like another id or like a placeholder
-            (`raygrid.data.datasets.patients.declared_different`).
+            (`raygrid.data.patients.declared_different`).
 
     Raises DataError if a column is absent, an image id is not unique, an id has control characters, two patient ids are
     spellings of one person, or one is a placeholder such as `nan`. The splits of an index therefore divide persons.

@@ -20,8 +20,8 @@ from raygrid.data.datasets.label_files import (
     require_some_images,
     unusable_file,
 )
-from raygrid.data.datasets.patients import Patients, declared_different
 from raygrid.data.images.decode import decode_image, image_size
+from raygrid.data.patients import Patients, declared_different
 from raygrid.errors import DataError, SpecError, listed, unknown_name
 from raygrid.hashing import Json
 from raygrid.spec import DatasetSpec

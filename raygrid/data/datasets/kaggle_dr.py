@@ -18,10 +18,10 @@ from raygrid.data.datasets.label_files import (
     require_some_images,
     unusable_file,
 )
-from raygrid.data.datasets.patients import Patients, declared_different
 from raygrid.data.images.crop import crop_field_of_view, crop_middle
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import resize_square
+from raygrid.data.patients import Patients, declared_different
 from raygrid.errors import DataError, SpecError
 from raygrid.spec import DatasetSpec
 

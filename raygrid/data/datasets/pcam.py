@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from raygrid.data.damage import DamagedFileError, with_remedy
 from raygrid.data.datasets.base import Index
 from raygrid.data.datasets.label_files import absent_paths, check_spec, read_rows, require_all
-from raygrid.data.datasets.patients import Patients, declared_different, slide_key
 from raygrid.data.datasets.text_files import what_is
 from raygrid.data.images.intensity import resize_square
+from raygrid.data.patients import Patients, declared_different, slide_key
 from raygrid.errors import DataError
 from raygrid.spec import DatasetSpec
 

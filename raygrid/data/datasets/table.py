@@ -25,10 +25,10 @@ from raygrid.data.datasets.label_files import (
 from raygrid.data.datasets.label_values import read_label
 from raygrid.data.datasets.nearest_files import NearestFiles
 from raygrid.data.datasets.parquet_table import read_parquet_rows
-from raygrid.data.datasets.patients import CONTROL, Patients, declared_different
 from raygrid.data.images.crop import crop_field_of_view
 from raygrid.data.images.decode import decode_image, image_size
 from raygrid.data.images.intensity import Window, resize_square
+from raygrid.data.patients import CONTROL, Patients, declared_different
 from raygrid.errors import DataError, SpecError, unknown_name
 from raygrid.hashing import Json
 from raygrid.spec import DatasetSpec

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import simplejpeg
-
 from raygrid.data.damage import DamagedFileError
+from raygrid.data.images.jpeg import first_warning
 from raygrid.errors import DataError
 
 _END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
@@ -85,12 +84,10 @@ def require_whole_lossless_jpeg(path: Path, frame: bytes, stream: Codestream) ->
     # The coding of wider values is that of 8 bits, with wider differences; simplejpeg reads 8 bits only, and full size.
     narrow = frame[: position + 4] + b"\x08" + frame[position + 5 :]
     kind, content = ("GRAY", narrow) if stream.components == 1 else ("RGB", marked_as_rgb(narrow))
-    try:
-        simplejpeg.decode_jpeg(content, colorspace=kind, strict=True)
-    except Exception as error:  # also for kinds that it does not read: pydicom's decoder decides
-        behind = _BEHIND.search(str(error))
-        if str(error).startswith("Corrupt JPEG data") and not (behind and int(behind[1]) <= _PADDING):
-            raise DamagedFileError(f"{path}: expected a complete frame, got damaged JPEG data ({error})") from error
+    warning = first_warning(content, colorspace=kind)
+    behind = _BEHIND.search(warning)
+    if warning.startswith("Corrupt JPEG data") and not (behind and int(behind[1]) <= _PADDING):
+        raise DamagedFileError(f"{path}: expected a complete frame, got damaged JPEG data ({warning})")
 
 
 def marked_as_rgb(frame: bytes) -> bytes:

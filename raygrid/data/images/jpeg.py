@@ -8,9 +8,7 @@ parameters of a sequential scan, and bytes after the end.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import simplejpeg
+from typing import Any, NamedTuple
 
 from raygrid.data.damage import DamagedFileError
 from raygrid.data.images.intensity import MAX_PIXELS, too_large
@@ -77,16 +75,24 @@ def _damaged(path: Path, got: str) -> DamagedFileError:
     return DamagedFileError(f"{path}: expected {_EXPECTED}, got {got}")
 
 
-def _warning(content: bytes) -> str:
-    """Return the first warning or error of libjpeg, empty without any."""
+def first_warning(content: bytes, **options: Any) -> str:
+    """Return the first warning or error of libjpeg about a JPEG stream, empty without any.
+
+    Args:
+        options: arguments of `simplejpeg.decode_jpeg`. It must not shrink a lossless stream.
+    """
+    import simplejpeg  # at the first JPEG image: attacking and scoring do without
+
     try:
-        # Grey at the smallest size is fastest: all coded data is still read, chroma included.
-        simplejpeg.decode_jpeg(
-            content, colorspace="GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True
-        )
-    except Exception as error:  # a kind of JPEG that it does not read: Pillow decides
+        simplejpeg.decode_jpeg(content, strict=True, **options)
+    except Exception as error:  # also for a kind of JPEG that it does not read: the decoder of the pixels decides
         return str(error)
     return ""
+
+
+def _warning(content: bytes) -> str:
+    # Grey at the smallest size is fastest: all coded data is still read, chroma included.
+    return first_warning(content, colorspace="GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8)
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:

@@ -21,7 +21,7 @@ from pathlib import PurePath, PurePosixPath
 import pandas as pd
 
 from raygrid.data.datasets import Index
-from raygrid.data.datasets.patients import person_key, written_apart
+from raygrid.data.patients import person_key, written_apart
 from raygrid.data.splits.draw import assign_splits, draw_d1_tenth, draw_d2_half, official_test, strata_of
 from raygrid.data.splits.parse import Entry, SplitFile, entries_of, read_table
 from raygrid.data.splits.rules import COLUMNS, check_splits, table_of_splits

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from raygrid.errors import DataError, SpecError, listed, unknown_name
 from raygrid.hashing import Json
+from raygrid.spec.data import DIFFERENT_PATIENTS
 
-OPTION = "different_patients"
 Declared = bool | tuple[str, ...]  # True: all of them
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -91,14 +91,14 @@ def declared_different(options: Mapping[str, Json]) -> Declared:
 
     Raises SpecError if it is something else.
     """
-    value = options.get(OPTION, [])
+    value = options.get(DIFFERENT_PATIENTS, [])
     if value is True:
         return True
     if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
         return tuple(str(name) for name in value)
     raise SpecError(
-        f"option {OPTION} is {value!r}; expected True, or a list of patient ids as the data spell them, such as "
-        "['00012', '12']"
+        f"option {DIFFERENT_PATIENTS} is {value!r}; expected True, or a list of patient ids as the data spell them, "
+        "such as ['00012', '12']"
     )
 
 
@@ -138,7 +138,7 @@ class Patients:
         if patient not in self._named and _is_placeholder(key):
             raise DataError(
                 f"{place}: expected {self._expected}, got {patient!r}, a placeholder; repair the row, or "
-                f"declare it an id with {OPTION}=[{patient!r}]"
+                f"declare it an id with {DIFFERENT_PATIENTS}=[{patient!r}]"
             )
         self._places[patient] = place
         self._keys[patient] = key if self._key is person_key else self._key(patient)
@@ -151,12 +151,12 @@ class Patients:
         different; SpecError if a declared id does not occur.
         """
         for name in sorted(self._named - self._places.keys()):
-            raise SpecError(f"option {OPTION}: {unknown_name('patient', name, self._places)}")
+            raise SpecError(f"option {DIFFERENT_PATIENTS}: {unknown_name('patient', name, self._places)}")
         if twice := _groups(self._undeclared()):
             raise DataError(
                 f"{len(twice)} {'person has' if len(twice) == 1 else 'persons have'} more than one spelling of their "
                 f"id, and each spelling would be a patient: {self._shown(twice)}; write one spelling for each person, "
-                f"or, if they are different people, name their ids in the option {OPTION}"
+                f"or, if they are different people, name their ids in the option {DIFFERENT_PATIENTS}"
             )
 
     def notes(self) -> tuple[str, ...]:
