@@ -104,7 +104,10 @@ def test_stopped_twice_gives_the_same_table(finished: Path, tmp_path: Path) -> N
         ("scores/*/*/*/block-*.parquet", 2, signal.SIGINT),
     ):  # SIGKILL in training: test_chaos; in the transfer stage: test_object_storage
         said = stop_when(tmp_path, pattern, count, by)
-        assert said.endswith("stopped; run the same command again to continue\n")
+        _, line, after = said.partition("stopped; run the same command again to continue\n")
+        # Ray's own threads can write to stderr until the process has ended: seen once, about a lost object
+        assert line, said
+        assert not after or "ray-project/ray" in after, said
         assert "FAILED" not in said
         assert "Traceback" not in said
     run(tmp_path)
