@@ -1,7 +1,7 @@
 """The prepare stage: raw data sets to prepared samples, one Ray Data pipeline over all shards of all modalities."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,24 +168,11 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
     refuse_contradictions(prepared.modality.name, found, total, max_rejected_share, prepared.folder.parent)
     splits = prepared.folder / "splits.csv"
     write_text(splits, prepared.splits.to_csv(index=False))
-    sizes: Counter[str] = Counter()
-    for report in reports:
-        sizes.update(report["source_sizes"])
-    manifest = {
-        "title": prepared.dataset.title,
-        "phantom": prepared.dataset.phantom,
-        "signature": prepared.signature,
+    manifest = _manifest(prepared, usable, reports) | {
         READING: 1 if found.num_earlier else READING_VERSION,
-        "labels": list(prepared.index.labels),
-        "counts": _counts(usable, prepared.index.labels),
         "patients_without_images": without,
-        "splits_sha256": checksum(splits),
-        "unused_patients": int((prepared.splits["part"] == "unused").sum()),
-        "source_sizes": dict(sizes.most_common()),
         "notes": [*prepared.index.notes, *notes],
-        "label_meanings": dict(prepared.index.meanings),
         "rejects": [asdict(reject) for reject in rejects],
-        "shards": [{key: r[key] for key in ("file", "part", "rows", "sha256")} for r in reports if r["rows"]],
     }
     write_json(prepared.folder / "manifest.json", manifest)
     if rejects:
@@ -198,6 +185,25 @@ def _finish(prepared: PreparedModality, max_rejected_share: float) -> None:
             f"prepare: {prepared.modality.name}: some patients have no usable image, so d1 and d2 may differ in "
             f"patients: {'; '.join(without)}"
         )
+
+
+def _manifest(prepared: PreparedModality, usable: pd.DataFrame, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the entries of the manifest that follow from the data set and the reports of its shards."""
+    sizes: Counter[str] = Counter()
+    for report in reports:
+        sizes.update(report["source_sizes"])
+    return {
+        "title": prepared.dataset.title,
+        "phantom": prepared.dataset.phantom,
+        "signature": prepared.signature,
+        "labels": list(prepared.index.labels),
+        "counts": _counts(usable, prepared.index.labels),
+        "splits_sha256": checksum(prepared.folder / "splits.csv"),
+        "unused_patients": int((prepared.splits["part"] == "unused").sum()),
+        "source_sizes": dict(sizes.most_common()),
+        "label_meanings": dict(prepared.index.meanings),
+        "shards": [{key: r[key] for key in ("file", "part", "rows", "sha256")} for r in reports if r["rows"]],
+    }
 
 
 def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted: float, folder: Path) -> None:

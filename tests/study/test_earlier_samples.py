@@ -1,4 +1,4 @@
-"""Samples with other labels, and those of an earlier version of raygrid, are told before they are used or replaced."""
+"""Prepare reports samples with other labels, and samples that an earlier version of raygrid prepared."""
 
 from raygrid.io.files import write_json
 from raygrid.study.earlier_samples import READING, READING_VERSION, notes_on_earlier_reading, notes_on_other_labels

@@ -126,12 +126,7 @@ class ChestXray14:
             labels = (int(label in found) for label in self._labels)
             rows[name] = (patient, part_of[name], path, f"image file, {size} bytes", *labels)
         patients.check()
-        unlabelled = [name for name in part_of if name not in rows and name not in rejects]
-        if unlabelled:
-            raise DataError(
-                f"{entries}: {len(unlabelled)} images of the official lists have no row: {listed(unlabelled)}; "
-                f"expected one for each: {_remedy_of_name(unlabelled[0], part_of[unlabelled[0]], others)}"
-            )
+        _require_rows(entries, part_of, {*rows, *rejects}, others)
         unusable = [Reject(name, reason) for name, reason in rejects.items()]
         kept = require_some_images(unusable, len(part_of), self._root, _ADVICE)
         columns = ["patient_id", "part", "locator", "content", *self._labels]
@@ -236,3 +231,13 @@ def _parsed(place: str, image: str, findings: str, patient: str) -> set[str]:
             f"{place}: column 'Finding Labels' is {findings!r}; expected findings or 'No Finding', not both"
         )
     return found
+
+
+def _require_rows(entries: Path, part_of: Mapping[str, str], found: Collection[str], others: set[str]) -> None:
+    """Raise DataError if an image of the official lists has no row; `others` are the rows of no list."""
+    unlabelled = [name for name in part_of if name not in found]
+    if unlabelled:
+        raise DataError(
+            f"{entries}: {len(unlabelled)} images of the official lists have no row: {listed(unlabelled)}; "
+            f"expected one for each: {_remedy_of_name(unlabelled[0], part_of[unlabelled[0]], others)}"
+        )
