@@ -87,17 +87,17 @@ def test_a_fault_is_named(tmp_path: Path, place: tuple[str, ...], value: object,
     assert any(fault in found for found in check_cluster_file(path, template=True))
 
 
-def test_the_recipes_of_the_guide_can_be_read() -> None:
-    text = (ROOT / "docs" / "how-to" / "cluster.md").read_text()
-    blocks = re.findall(r"^( *)```(bash|yaml)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
-    assert [language for _, language, _ in blocks].count("yaml") == 1
-    for _, language, block in blocks:
-        if language == "yaml":
-            job = yaml.safe_load(block)
-            assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] == 8
-        else:
-            checked = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
-            assert not checked.returncode, checked.stderr
+def test_the_recipe_for_kubernetes_can_be_read() -> None:
+    job = yaml.safe_load((ROOT / "docs" / "how-to" / "kuberay.yaml").read_text())
+    assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] == 8
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "how-to").glob("cluster*.md")), ids=lambda page: page.name)
+def test_the_commands_of_the_guides_can_be_read(page: Path) -> None:
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    for block in [*blocks, (ROOT / "docs" / "how-to" / "slurm.sh").read_text()]:
+        checked = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+        assert not checked.returncode, checked.stderr
 
 
 @pytest.mark.parametrize("text", ["a: [1,", "- just\n- a list\n"])
