@@ -151,7 +151,7 @@ class Box:
         }
 
     def _connect(self) -> None:
-        """Plug the machine into the bridge; every address is on the wire, and there is a default route, as on a cloud."""
+        """Plug the machine into the bridge. Every address is on the wire; there is a default route, as on a cloud."""
         machine = self.machine
         output_of("ip", "link", "add", self._card, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
         output_of("ip", "link", "set", self._card, "master", _BRIDGE, "up")
