@@ -37,6 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("file", type=Path, nargs="+", help="cluster file, such as cluster.yaml")
     sub.add_argument("--template", action="store_true", help="accept values that are still to be filled in (REPLACE)")
     sub.set_defaults(command=_check_cluster)
+    text = "check that this machine can work as a node of a cluster: card, driver, PyTorch, folders"
+    sub = commands.add_parser("check-node", help=text, description=text)
+    sub.add_argument(
+        "--writable", type=Path, action="append", default=[], metavar="FOLDER", help="a folder to write to; repeatable"
+    )
+    sub.set_defaults(command=_check_node)
     _add_commands_on_files(commands)
     return parser
 
@@ -132,6 +138,12 @@ def _check_cluster(options: argparse.Namespace) -> None:
         if faults:
             raise SpecError(f"{path} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
         tell(f"{path}: accepted by Ray's schema and by raygrid's checks")
+
+
+def _check_node(options: argparse.Namespace) -> None:
+    from raygrid.study.check_node import check_node
+
+    check_node(options.writable)
 
 
 def _inspect(options: argparse.Namespace) -> None:

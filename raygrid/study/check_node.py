@@ -1,0 +1,188 @@
+"""Check that this machine can work as a node: `raygrid check-node`, the last set-up command of a cluster file."""
+
+import getpass
+import importlib
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from raygrid.errors import ClusterError, StoreError
+from raygrid.io.paths import CACHE_VARIABLE, cache_dir
+from raygrid.progress import tell
+from raygrid.study.node_facts import (
+    Driver,
+    TorchBuild,
+    is_remote,
+    mount_of,
+    pci_cards,
+    read_driver,
+    read_torch,
+    why_not_writable,
+)
+
+# The oldest driver for each major version of CUDA. NVIDIA's "CUDA Compatibility" page: a build runs on every driver of
+# its major version, minor versions above the driver's own included.
+_OLDEST_DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
+_REINSTALL = "reinstall torch and torchvision with `uv pip install --torch-backend=auto --reinstall`"
+
+
+def check_node(
+    writable: Sequence[Path] = (),
+    *,
+    root: Path = Path("/"),
+    smi: str = "nvidia-smi",
+    import_torch: Callable[[], Any] = lambda: importlib.import_module("torch"),
+) -> None:
+    """Print one line of facts about this machine.
+
+    PyTorch is imported only where there is a card.
+
+    Args:
+        writable: folders in which this user must be able to create files.
+        root: the folder that holds `proc` and `sys`.
+        smi: the program that lists NVIDIA's cards.
+
+    Raises ClusterError, with a line for each fault, if a card cannot be used or a folder cannot be written to.
+    """
+    present, driver = pci_cards(root), read_driver(root, smi)
+    build = read_torch(import_torch()) if driver.version and (present or driver.cards) else None
+    cache, cache_fault = _cache(root)
+    place = f"node {platform.node()}"
+    tell(f"{place}: {_describe(present, driver, build)}; {cache}")
+    faults = [*card_faults(present, driver, build), *cache_fault, *folder_faults(writable)]
+    if len(faults) == 1:
+        raise ClusterError(f"{place}: {faults[0]}")
+    if faults:
+        raise ClusterError(f"{place} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def card_faults(present: Sequence[str], driver: Driver, build: TorchBuild | None) -> list[str]:
+    """Return the first fault in the chain from the cards to a computation on them; none for a machine without a card.
+
+    Args:
+        present: PCI addresses of the cards.
+        build: None where PyTorch was not asked.
+    """
+    if present and not driver.version:
+        return [
+            f"NVIDIA card at PCI {present[0]}: expected NVIDIA's driver, got none; choose an image that has it, or "
+            "install it and restart the node"
+        ]
+    if not present and not driver.cards:
+        return []
+    if driver.failure:
+        return [
+            f"driver {driver.version}: expected nvidia-smi to list the cards, got: {driver.failure}; restart the node, "
+            "or choose an image whose driver works"
+        ]
+    if build is None:
+        return []
+    if not build.cuda:
+        return [
+            f"torch {build.version}: expected a build for CUDA beside an NVIDIA card, got one for CPUs; {_REINSTALL}"
+        ]
+    if build.unusable:
+        return [_unusable(driver, build)]
+    return list(_faults_by_card(build))
+
+
+def _unusable(driver: Driver, build: TorchBuild) -> str:
+    needed, offered = _major(build.cuda), _major(driver.cuda)
+    if offered and offered < needed:
+        oldest = f"driver {_OLDEST_DRIVERS[needed]} or later" if needed in _OLDEST_DRIVERS else "a newer driver"
+        return (
+            f"driver {driver.version}: expected {oldest} for torch {build.version}, which is built for CUDA "
+            f"{build.cuda}; got CUDA {driver.cuda}; choose an image with a newer driver, or {_REINSTALL}"
+        )
+    return (
+        f"torch {build.version} for CUDA {build.cuda}: expected a usable card, got: {build.unusable}; check nvidia-smi "
+        "and CUDA_VISIBLE_DEVICES, or choose an image with another driver"
+    )
+
+
+def _faults_by_card(build: TorchBuild) -> Iterator[str]:
+    failures = dict(build.failures)
+    for k, (name, _, capability) in enumerate(build.cards):
+        if not _has_kernels(capability, build.architectures):
+            yield (
+                f"card {k}, {name}: expected kernels for its architecture sm_{capability[0]}{capability[1]}, torch "
+                f"{build.version} for CUDA {build.cuda} has {', '.join(build.architectures)}; choose another type of "
+                "card, or another build of PyTorch"
+            )
+        elif k in failures:
+            yield (
+                f"card {k}, {name}: expected a first computation to succeed, got: {failures[k]}; restart or replace "
+                "the node"
+            )
+
+
+def _has_kernels(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
+    """Return whether a card can run kernels of these architectures, such as `sm_86` or, for later cards, `compute_90`.
+
+    A binary runs on cards of its major version with the same or a higher minor one.
+    """
+    for name in architectures:
+        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)", name)
+        if match is None:
+            continue
+        built = int(match[2]), int(match[3])
+        if built <= capability and (match[1] == "compute" or built[0] == capability[0]):
+            return True
+    return False
+
+
+def folder_faults(folders: Sequence[Path]) -> list[str]:
+    """Return a fault for each folder in which this user cannot create a file."""
+    user, faults = getpass.getuser(), []
+    for folder in folders:
+        reason = why_not_writable(folder)
+        remedy = f"run: sudo chown {user} {folder}" if folder.is_dir() else "mount or create it"
+        if reason:
+            faults.append(f"{folder}: expected a folder in which {user} can create files, got: {reason}; {remedy}")
+    return faults
+
+
+def _cache(root: Path) -> tuple[str, list[str]]:
+    """Return words about the cache folder, and its faults."""
+    try:
+        folder = cache_dir()
+    except StoreError as error:
+        return "no cache", [str(error)]
+    place, kind = mount_of(folder, root / "proc/mounts")
+    free = f"cache on {place or folder}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"
+    slow = f" ({kind} is no local disk: set {CACHE_VARIABLE} to a folder on one)" if is_remote(kind) else ""
+    return free + slow, []
+
+
+def _describe(present: Sequence[str], driver: Driver, build: TorchBuild | None) -> str:
+    if not present and not driver.cards:
+        return f"no NVIDIA card, torch {_installed()}"
+    cards = driver.cards or tuple(card[:2] for card in (build.cards if build else ()))
+    words = [_describe_cards(cards) if cards else f"{len(present)} NVIDIA card{'s' * (len(present) > 1)}"]
+    cuda = f" (CUDA {driver.cuda})" if driver.cuda else ""
+    words.append(f"driver {driver.version}{cuda}" if driver.version else "no driver")
+    made_for = "" if build is None else f" for CUDA {build.cuda}" if build.cuda else " for CPUs"
+    return ", ".join([*words, f"torch {build.version if build else _installed()}{made_for}"])
+
+
+def _describe_cards(cards: Sequence[tuple[str, int]]) -> str:
+    kinds = list(dict.fromkeys(cards))
+    return " and ".join(
+        f"{cards.count(kind)} {kind[0]}, {kind[1] / 1e9:.0f} GB{' each' if cards.count(kind) > 1 else ''}"
+        for kind in kinds
+    )
+
+
+def _installed() -> str:
+    try:
+        return version("torch").partition("+")[0]
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _major(cuda: str) -> int:
+    return int(cuda.partition(".")[0]) if cuda else 0
