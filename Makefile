@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PACKAGES = $(subst /,.,$(basename $(filter-out raygrid/py.typed,$(wildcard raygrid/[a-z]*))))
 SHARED ?= ../shared
 
-.PHONY: demo test test-slow lint docs validate-cluster api audit real real-splits peers
+.PHONY: demo test test-slow fuzz lint docs validate-cluster api audit real real-splits peers
 
 demo: $(READY)
 	$(BIN)/python experiments/full_grid.py --preset demo
@@ -17,6 +17,11 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --durations=12
+
+# Examples that no test has had: new seeds, for minutes of each of the nine kinds. A failure prints its seed.
+FUZZ_SECONDS ?= 300
+fuzz: $(READY)
+	$(BIN)/python -m pytest -q tests/fuzz -m slow --hypothesis-seed=random --fuzz-seconds=$(FUZZ_SECONDS)
 
 # Only files that git tracks: your own studies may be here, too, in any style.
 lint: $(READY)

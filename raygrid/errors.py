@@ -18,21 +18,39 @@ of raygrid or of a library. Finished work stays on disk after every error: fix t
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Self
 
 _MOST_LISTED = 24  # known names
 _LONGEST_LINE = 2000  # characters of a message
+_LEFT_OUT = " … "
 _LONGEST_QUOTE = 300  # characters of another exception's text
 
 
 class RaygridError(Exception):
     """Base class of all errors of raygrid. The message ends with a remedy.
 
-    A message often quotes a damaged file or a reply. Control and invisible characters are therefore shown as escapes,
-    such as \\x1b, and the middle of a line of more than 2,000 characters is left out; line breaks are kept.
+    Each argument is one line of the message. A line often quotes a damaged file or a reply. Line breaks, control and
+    invisible characters in it are therefore shown as escapes, such as \\n and \\x1b, and the middle of a line of more
+    than 2,000 characters is left out.
     """
 
-    def __init__(self, message: str = "") -> None:
-        super().__init__("\n".join(_readable(line) for line in message.split("\n")))
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*(_shortened(one_line(_shortened(line))) for line in lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the message; for further lines, raise another error with these and more."""
+        return self.args
+
+    def with_context(self, before: str = "", after: str = "") -> Self:
+        """Return an error of the same class with `before` in front of its first line and `after` behind its last."""
+        lines = [*self.lines] or [""]
+        lines[0] = before + lines[0]
+        lines[-1] += after
+        return type(self)(*lines)
 
 
 class SpecError(RaygridError, ValueError):
@@ -108,10 +126,18 @@ class TrackingError(RaygridError):
     """
 
 
-def _readable(line: str) -> str:
-    if len(line) > _LONGEST_LINE:  # the place is at the start, the remedy at the end
-        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
-    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+def one_line(text: str) -> str:
+    r"""Return a text on one line: line breaks, control and invisible characters as escapes.
+
+    >>> print(one_line("Modality\nCT\x1b"))
+    Modality\nCT\x1b
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _shortened(line: str) -> str:
+    half = (_LONGEST_LINE - len(_LEFT_OUT)) // 2  # the place is at the start, the remedy at the end
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]}{_LEFT_OUT}{line[-half:]}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

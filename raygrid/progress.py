@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 
+from raygrid.errors import one_line
+
 LOGGER = logging.getLogger("raygrid")
 
 _EVERY_S = 5.0
@@ -29,20 +31,22 @@ class Progress:
         self._log(detail)
         self.note(detail)
 
-    def fail(self, piece: str, reason: str) -> None:
-        """Report one failed piece, without counting it."""
-        LOGGER.error("%s failed: %s", piece, reason, extra={"fields": {"stage": self.title, "detail": piece}})
-        self.note(f"{piece} FAILED: {reason}")
+    def fail(self, piece: str, reason: str, *more: str) -> None:
+        """Report one failed piece, without counting it; `more` are further lines of the reason."""
+        text = _lines(f"{piece} failed: {reason}", *more)
+        LOGGER.error("%s", text, extra={"fields": {"stage": self.title, "detail": piece}})
+        self.note(f"{piece} FAILED: {reason}", *more)
 
-    def note(self, detail: str = "", *, always: bool = False) -> None:
-        """Print the state with a detail, if a line is due or `always` is set."""
+    def note(self, detail: str = "", *more: str, always: bool = False) -> None:
+        """Print the state with a detail, and further lines, if a line is due or `always` is set."""
         now = time.monotonic()
         if not (always or self.done == self.total or now - self._printed >= _EVERY_S):
             return
         self._printed = now
         _print(
             f"{self.title} {self.done}/{self.total} after {_clock(now - self._begun)}{self._left(now)}"
-            f"{'  ' if detail else ''}{detail}"
+            f"{'  ' if detail else ''}{detail}",
+            *more,
         )
 
     def _log(self, detail: str) -> None:
@@ -57,16 +61,20 @@ class Progress:
         return f", about {_clock((now - begun) / (self.done - first) * (self.total - self.done))} left"
 
 
-def tell(text: str) -> None:
-    """Print one line immediately, and log it."""
-    LOGGER.info("%s", text)
-    _print(text)
+def tell(*lines: str) -> None:
+    """Print lines immediately, and log them as one event. A line break within a line is shown as an escape."""
+    LOGGER.info("%s", _lines(*lines))
+    _print(*lines)
 
 
-def _print(text: str) -> None:
-    """Print one line; end the process quietly if the reader of a pipe, such as `head`, has closed it."""
+def _lines(*lines: str) -> str:
+    return "\n".join(map(one_line, lines))
+
+
+def _print(*lines: str) -> None:
+    """Print lines; end the process quietly if the reader of a pipe, such as `head`, has closed it."""
     try:
-        print(text, file=sys.stdout, flush=True)
+        print(_lines(*lines), file=sys.stdout, flush=True)
     except BrokenPipeError:
         # Python flushes the stream once more at exit, and would print a traceback for that
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports PyTorch
 from raygrid.io.paths import CACHE_VARIABLE
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-seconds", type=float, help="of each slow test in tests/fuzz (default: half a minute)")
+
+
 @pytest.hookimpl(optionalhook=True)  # without xdist, or without -n, there is one process
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep a file's tests in one process of several, and all files that need Ray, which is started once."""

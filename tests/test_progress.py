@@ -67,6 +67,29 @@ def test_a_failed_piece_is_reported_but_not_counted(
     assert [record.getMessage() for record in caplog.records] == ["block 1 failed: no memory", "done"]
 
 
+def test_quoted_text_adds_no_line(
+    clock: Clock, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Progress("units", 2)
+    with caplog.at_level(logging.INFO, logger="raygrid"):
+        tell("note: a\nb", "\x1b[2Kc")
+        stage.fail("block 1", "status 500: \r\ndone", "second line")
+        clock.seconds += 10
+        stage.note("d\ne", "f")
+    shown = r"""note: a\nb
+\x1b[2Kc
+units 0/2 after 0:00  block 1 FAILED: status 500: \r\ndone
+second line
+units 0/2 after 0:10  d\ne
+f
+"""
+    assert capsys.readouterr().out == shown
+    assert [record.getMessage() for record in caplog.records] == [
+        "note: a\\nb\n\\x1b[2Kc",
+        "block 1 failed: status 500: \\r\\ndone\nsecond line",
+    ]
+
+
 def test_a_closed_pipe_ends_the_program_without_a_traceback() -> None:
     code = "from raygrid.progress import tell\nfor line in range(100000): tell(str(line))\nprint('went on')"
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -182,7 +182,7 @@ class Crafter:
                         images, labels, attack, seed=seed, image_ids=image_ids
                     )
                 except SpecError as error:
-                    raise SpecError(f"{self._who}{error}") from error
+                    raise error.with_context(self._who) from error
                 self.num_gradients += num_gradients
                 unseen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
                 yield attack, self._finished(_Path(adversarial, [attack], unseen, unseen), images, attack, image_ids)

@@ -25,7 +25,7 @@ from raygrid.attacks.class_attacks import run_class_attack as run_class_attack
 from raygrid.attacks.gradients import Bfloat16, freeze, names_of_damaged
 from raygrid.attacks.inner_networks import is_folded
 from raygrid.attacks.plugin_guard import NetworkState, seeded
-from raygrid.errors import RaygridError, SpecError, in_one_line
+from raygrid.errors import RaygridError, SpecError, in_one_line, one_line
 from raygrid.spec import AttackSpec, plugins
 
 _TOLERANCE = 1e-5  # of rounding in a plug-in that works in another range
@@ -174,7 +174,8 @@ class PluginRunner:
         assert self._opened is not None  # opened, or refused
         return self._opened
 
-    def _note(self, sentence: str) -> None:
+    def _note(self, text: str) -> None:
+        sentence = one_line(text)
         if sentence not in self.notes:
             self.notes.append(sentence)
             warnings.warn(PluginWarning(sentence), stacklevel=2)
@@ -187,7 +188,7 @@ def _named(attack: AttackSpec) -> Iterator[None]:
     try:
         yield
     except RaygridError as error:
-        raise type(error)(f"{who}: {error}") from error
+        raise error.with_context(f"{who}: ") from error
     except (Exception, SystemExit) as error:  # foreign code can raise anything
         last = traceback.extract_tb(error.__traceback__)[-1]
         text = in_one_line(error)

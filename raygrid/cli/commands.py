@@ -84,7 +84,7 @@ def _status(options: argparse.Namespace) -> None:
     from raygrid.store.folder import open_study
     from raygrid.study.status import describe_status
 
-    tell(describe_status(open_study(options.study), whole=options.failed))
+    tell(*describe_status(open_study(options.study), whole=options.failed).split("\n"))
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -136,7 +136,7 @@ def _check_cluster(options: argparse.Namespace) -> None:
     for path in options.file:
         faults = check_cluster_file(path, template=options.template)
         if faults:
-            raise SpecError(f"{path} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+            raise SpecError(f"{path} has {len(faults)} faults:", *(f"  {fault}" for fault in faults))
         tell(f"{path}: accepted by Ray's schema and by raygrid's checks")
 
 

@@ -64,7 +64,8 @@ def run_experiment(
         except MissingDataError as error:
             if _DEMO not in presets or options.preset == _DEMO:
                 raise
-            raise MissingDataError(f"{error}\n--preset {_DEMO} needs no data: it runs on generated images") from None
+            demo = f"--preset {_DEMO} needs no data: it runs on generated images"
+            raise MissingDataError(*error.lines, demo) from None
 
     guarded(do)
 
@@ -126,7 +127,7 @@ def _say_plan(study: StudySpec, options: argparse.Namespace) -> None:
         )
     folders = _study_dir(study, options).absolute(), local_dir(options.data_root).absolute()
     work = plan_study(study, *folders, timed=not options.no_times)
-    tell(describe(work, study, price=options.price, device=device_name()))
+    tell(*describe(work, study, price=options.price, device=device_name()).split("\n"))
 
 
 def _run(study: StudySpec, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from raygrid.errors import DataError
+from raygrid.errors import DataError, one_line
 
 
 class DamagedFileError(DataError):
@@ -23,6 +23,9 @@ class SuspectImageWarning(UserWarning):
     `warnings.warn`; `raygrid prepare` counts these observations and lists them in the manifest.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
 
 @contextmanager
 def with_remedy(remedy: str) -> Iterator[None]:
@@ -33,7 +36,7 @@ def with_remedy(remedy: str) -> Iterator[None]:
     try:
         yield
     except DamagedFileError as error:
-        raise DataError(f"{error}; {remedy}") from error
+        raise DataError(*error.with_context(after=f"; {remedy}").lines) from error
 
 
 @contextmanager

@@ -158,16 +158,17 @@ class Remote:
                 reason = _without_secrets(str(error))
                 if _is_refusal(reason) or isinstance(error, ValueError):
                     raise StoreError(
-                        f"{self.url} refuses access ({task}): {reason}\nCheck the credentials (environment, profile or "
-                        "role of this machine), the policy of the bucket and the URL (docs/how-to/object-storage.md)"
+                        f"{self.url} refuses access ({task}): {reason}",
+                        "Check the credentials (environment, profile or role of this machine), the policy of the "
+                        "bucket and the URL (docs/how-to/object-storage.md)",
                     ) from None  # the cause may contain the secrets masked here
             if attempt < ATTEMPTS:
                 longest = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (attempt - 1))
                 # random: workers must not all repeat at the same moment
                 time.sleep(random.uniform(longest / 2, longest))
         raise StoreError(
-            f"{self.url} does not answer ({task}, {ATTEMPTS} attempts): {reason}\n"
-            "Check the network, then run the same command again to continue; uploaded files stay"
+            f"{self.url} does not answer ({task}, {ATTEMPTS} attempts): {reason}",
+            "Check the network, then run the same command again to continue; uploaded files stay",
         )
 
 

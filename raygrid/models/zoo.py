@@ -60,7 +60,7 @@ def freeze(folder: StudyFolder, model: ModelSpec, classifier: Classifier, device
     try:
         return fold(classifier, noise, device=device)
     except WeightsError as error:
-        raise WeightsError(f"{model.modality}/{model.name}: {error}") from error
+        raise error.with_context(f"{model.modality}/{model.name}: ") from error
 
 
 def _weights(folder: StudyFolder, model: ModelSpec) -> dict[str, Tensor]:

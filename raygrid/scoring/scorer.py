@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from raygrid.attacks import Ensemble, PluginWarning
-from raygrid.errors import BudgetSpentError, RaygridError, StoreError
+from raygrid.errors import BudgetSpentError, RaygridError, StoreError, one_line
 from raygrid.io.files import write_text
 from raygrid.io.mirror import from_portable, pull, remove
 from raygrid.models.checks import verify_card
@@ -72,7 +72,7 @@ class Scorer:
             except RaygridError as failure:  # as text: Ray would bury it in a page of its own frames
                 error = str(failure)
             except Exception as failure:  # any error of a network or a library fails only this unit
-                error, trace = f"{type(failure).__name__}: {failure}", traceback.format_exc()
+                error, trace = one_line(f"{type(failure).__name__}: {failure}"), traceback.format_exc()
             if error:
                 write_text(file.unit.failure_path, f"{error}\n\n{trace}".strip() + "\n")
             else:

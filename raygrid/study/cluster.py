@@ -178,7 +178,8 @@ def start_or_join(ray: Any, address: str | None, num_cpus: int | None) -> None:
     except Exception as error:  # Ray raises a bare Exception where its own start takes too long
         where = "on this machine" if address is None else f"at {address}"
         hint = _token_hint(error) or (_slow_start_hint(error) if address is None else "")
-        raise ClusterError(f"no Ray cluster {where}: {error}{hint}") from error
+        reason = " ".join(str(error).split())
+        raise ClusterError(f"no Ray cluster {where}: {reason}{hint}") from error
 
 
 def _start_here(ray: Any, options: dict[str, Any]) -> None:

@@ -73,12 +73,12 @@ def refuse_contradictions(modality: str, found: Findings, total: int, permitted:
     listing = folder / f"{modality}-contradictions.csv"
     write_text(listing, found.identical.listing(wrong))
     groups = [rows for _, rows in wrong.groupby("group")][:_SHOWN]
-    first = "\n".join(f"  {_contradiction(rows, found.identical.labels.loc[rows.index])}" for rows in groups)
     raise DataError(
         f"{modality}: {len(wrong)} of {total} images contradict the labels of an identical image, more than the "
-        f"permitted {permitted:.1%}; all are listed in {listing}, the first are\n{first}\n"
+        f"permitted {permitted:.1%}; all are listed in {listing}, the first are",
+        *(f"  {_contradiction(rows, found.identical.labels.loc[rows.index])}" for rows in groups),
         "Correct the labels, or remove these images from the label files, or permit more with --max-rejected-share, "
-        "and run again"
+        "and run again",
     )
 
 

@@ -31,10 +31,10 @@ def inspect_samples(folder: StudyFolder) -> None:
         pull(samples.folder)
         table = split_counts(samples)
         write_text(data_dir / f"{modality.name}.csv", table.to_csv(index=False))
-        tell("\n".join([*_headlines(modality.name, samples.manifest), "", _readable(table), ""]))
+        tell(*_headlines(modality.name, samples.manifest), "", *_readable(table).split("\n"), "")
         sheet = data_dir / f"{modality.name}.png"
         write_sheet(samples, modality.name, sheet)
-        tell(f"  table: {data_dir / (modality.name + '.csv')}\n  contact sheet: {sheet}\n")
+        tell(f"  table: {data_dir / (modality.name + '.csv')}", f"  contact sheet: {sheet}", "")
 
 
 def split_counts(samples: Samples) -> pd.DataFrame:

@@ -113,7 +113,7 @@ def sizes_of(study: StudySpec, modality: ModalitySpec, study_dir: Path, data_roo
         num_test = int((surveyed.table["part"] == "test").sum())
         return Sizes(images, num_test, len(surveyed.index.labels), counted=True)
     if dataset.published is None:
-        raise MissingDataError("\n".join([f"{modality.name} cannot be planned without its label files:", *absent]))
+        raise MissingDataError(f"{modality.name} cannot be planned without its label files:", *absent)
     total, test, outputs = dataset.published
     fraction = modality.splits.test_fraction
     if fraction is None and test is None:

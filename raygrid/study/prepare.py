@@ -73,7 +73,7 @@ def survey(
         missing += [f"  {modality.name}:", *(f"    {line}" for line in lines)] if lines else []
     if missing:
         head = f"the study cannot start: files are missing below {display_path(data_root)} (--data-root)"
-        raise MissingDataError("\n".join([head, *missing]))
+        raise MissingDataError(head, *missing)
     indexed = [(modality, dataset, with_division_note(dataset.index(), modality)) for modality, dataset in datasets]
     for modality, _, index in indexed:
         total = len(index.table) + len(index.rejects)
@@ -108,7 +108,7 @@ def prepare_missing(
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
         for row in tasks.map(prepare_in_task, fn_args=(to_portable(data_root),)).iter_rows():
             if row["error"]:
-                raise StoreError(row["error"])
+                raise StoreError(*row["error"].split("\n"))
             progress.advance(f"{row['file']}, {row['rows']} images")
     for one in todo:
         pull(one.folder, without=IMAGE_FILES)  # reports of other nodes
@@ -215,11 +215,11 @@ def refuse_many(modality: str, rejects: Sequence[Reject], total: int, permitted:
         return
     listing = folder / f"{modality}-rejects.csv"
     write_text(listing, pd.DataFrame(list(rejects)).to_csv(index=False))
-    first = "\n".join(f"  {reject}" for reject in rejects[:_SHOWN])
     raise DataError(
         f"{modality}: {len(rejects)} of {total} images cannot be used, more than the permitted {permitted:.1%}; "
-        f"all are listed in {listing}, the first are\n{first}\n"
-        "Repair or replace these files, or permit more with --max-rejected-share, and run again"
+        f"all are listed in {listing}, the first are",
+        *(f"  {reject}" for reject in rejects[:_SHOWN]),
+        "Repair or replace these files, or permit more with --max-rejected-share, and run again",
     )
 
 

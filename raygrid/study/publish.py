@@ -94,10 +94,11 @@ def print_results(folder: StudyFolder) -> None:
     results = folder.results.path
     if folder.study.zoo_as_targets:
         for path in sorted((results / "tables").glob("table*.txt")):
-            tell("\n" + path.read_text(encoding="utf-8"))
+            tell("", *path.read_text(encoding="utf-8").split("\n"))
         tell(
             "AUC on test images; in parentheses, relative to clean images. Lower means more damage. The report has the "
-            "intervals.\n"
+            "intervals.",
+            "",
         )
         failed = tables.unlearned(folder.results.auc())
         if failed:
@@ -106,7 +107,7 @@ def print_results(folder: StudyFolder) -> None:
                 f"{tables.LEARNED_BOUND:g}); do not use results that involve them: {', '.join(failed)}"
             )
     for one in read_json(results / "assessments.json") if folder.study.targets else ():
-        tell(f"report: {one['name']}: {one['headline']}\n  {display_path_and_url(results / one['page'])}")
+        tell(f"report: {one['name']}: {one['headline']}", f"  {display_path_and_url(results / one['page'])}")
     tell(f"report: {display_path_and_url(results / 'report.html')}")
 
 

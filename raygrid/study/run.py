@@ -144,7 +144,7 @@ def _compute(study: StudySpec, options: RunOptions, stack: ExitStack) -> StudyFo
             try:
                 track(folder, options.tracking_uri, results=False)  # results are still those of the last run
             except TrackingError as error:  # retried at the end
-                tell(str(error))
+                tell(*error.lines)
         if failed:
             raise StoreError(
                 f"{len(failed)} of {len(study.models)} models could not be trained (see above); run again to retry them"
@@ -198,11 +198,11 @@ def track(folder: StudyFolder, uri: str | None, *, results: bool = True) -> None
     new = upload_runs(folder, auc, uri, phantom=folder.record.phantom)
     store = without_password(uri or default_uri(folder.path))
     where = (
-        f"at {store}"
+        [f"at {store}"]
         if store.startswith("http")
-        else f"with:\n  mlflow ui --host 127.0.0.1 --backend-store-uri {store}"
+        else ["with:", f"  mlflow ui --host 127.0.0.1 --backend-store-uri {store}"]
     )
-    tell(f"mlflow: {new} new runs; compare them {where}")
+    tell(f"mlflow: {new} new runs; compare them {where[0]}", *where[1:])
 
 
 def _check_networks(folder: StudyFolder, *, to_train: bool) -> None:

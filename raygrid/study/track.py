@@ -83,9 +83,8 @@ def upload_runs(folder: StudyFolder, auc: pd.DataFrame, uri: str | None = None, 
         return new
     except Exception as error:  # MLflow's, SQLAlchemy's, a driver's, a disk's: none of them may stop a study
         raise TrackingError(
-            f"mlflow: {without_password(uri or default_uri(folder.path))} cannot be written: "
-            f"{_first_line(error, uri)}\nNothing is lost: the study folder holds all results; run with --only track "
-            "once the store answers"
+            f"mlflow: {without_password(uri or default_uri(folder.path))} cannot be written: {_first_line(error, uri)}",
+            "Nothing is lost: the study folder holds all results; run with --only track once the store answers",
         ) from error
 
 

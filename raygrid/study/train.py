@@ -10,7 +10,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from raygrid.errors import ClusterError, RaygridError
+from raygrid.errors import ClusterError, RaygridError, one_line
 from raygrid.io.files import write_text
 from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress, tell
@@ -204,7 +204,7 @@ def run_trial(config: dict[str, Any], job: dict[str, Any]) -> None:
             return
         trace = folder.model(model).failure_path
         write_text(trace, traceback.format_exc())
-        tune.report({"failed": f"{type(error).__name__}: {error} (traceback in {trace})"})
+        tune.report({"failed": one_line(f"{type(error).__name__}: {error} (traceback in {trace})")})
     else:
         # a trial of a finished model reports no epoch, and Tune needs one report
         tune.report({"epoch": card["best_epoch"], "validation_auc": card["validation_auc"], "finished": True})

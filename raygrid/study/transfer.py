@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from raygrid.errors import ClusterError, RaygridError, StoreError
+from raygrid.errors import ClusterError, RaygridError, StoreError, one_line
 from raygrid.io.files import SPACE_REMEDY, require_space
 from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress, tell
@@ -71,18 +71,18 @@ def _score_missing(
         _scored(folder, modality, resources, samples, [(number_of[id(f.unit)], f) for f in missing])
     ):
         label = units[int(row["unit"])].label
-        for note in row["notes"].splitlines():
+        for note in row["notes"].split("\n") if row["notes"] else ():
             if note not in told:
                 told.add(note)
                 tell(f"transfer {modality.name}: {note}")
         if row["error"]:
             failed[label] = row["error"]
-            progress.fail(label, row["error"])
+            progress.fail(label, *row["error"].split("\n"))
         else:
             progress.advance(f"{label} in {row['seconds']:.1f} s")
     if failed:
-        reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed.values()))
-        raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:\n{reasons}")
+        reasons = [f"  {line}" for reason in dict.fromkeys(failed.values()) for line in reason.split("\n")]
+        raise StoreError(f"{modality.name}: {len(failed)} of {len(units)} units could not be scored:", *reasons)
     for kind in ("scores", "perceptibility"):
         pull(folder.path / kind / f"modality={modality.name}")  # files of other nodes
     left = lacking(units)
@@ -113,7 +113,8 @@ def with_cluster_errors(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, An
     except Exception as error:  # Ray raises many unrelated kinds of errors; the actors return the expected ones as text
         raise ClusterError(
             "the transfer stage stopped; finished scores are kept. Run the same command again to continue. Ray "
-            f"reports:\n{type(error).__name__}: {error}"
+            "reports:",
+            *(f"  {line}" for line in f"{type(error).__name__}: {error}".splitlines()),
         ) from error
 
 
@@ -182,5 +183,5 @@ def read_unit(row: dict[str, Any], samples_folder: str) -> dict[str, Any]:
     except RaygridError as failure:
         error = str(failure)
     except Exception as failure:
-        error = f"{type(failure).__name__}: {failure}"
+        error = one_line(f"{type(failure).__name__}: {failure}")
     return {"unit": row["unit"], "tile": row["tile"], "block": block, "error": error}

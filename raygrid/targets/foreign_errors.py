@@ -20,7 +20,7 @@ def named_errors(spec: TargetSpec, kind: type[RaygridError] = DataError) -> Iter
     except RaygridError as error:
         if repr(spec.label) in str(error):
             raise
-        raise type(error)(f"target {spec.label!r}: {error}") from error
+        raise error.with_context(f"target {spec.label!r}: ") from error
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # SystemExit, and the cancellations of asyncio

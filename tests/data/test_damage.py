@@ -19,6 +19,10 @@ def test_suspect_images_are_collected_each_time_and_others_pass():
     assert [str(w.message) for w in shown] == ["a library is old", "c.png: outside the block"]
 
 
+def test_text_quoted_from_a_file_adds_no_line():
+    assert str(SuspectImageWarning("a.dcm: Modality C\nT\x1b")) == r"a.dcm: Modality C\nT\x1b"
+
+
 def test_filters_for_other_warnings_hold_inside_the_block():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -169,5 +169,5 @@ def test_floating_point_pixels_are_refused_by_name(tmp_path, name):
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 def test_a_text_of_several_lines_in_the_header_makes_no_message_of_several_lines(tmp_path):
     path = write_dicom(tmp_path / "lines.dcm", np.zeros((4, 4), np.uint8), PhotometricInterpretation="A\nB\x1bC")
-    with pytest.raises(DataError, match=r"lines\.dcm: .*A B\\x1bC"):
+    with pytest.raises(DataError, match=r"lines\.dcm: .*A\\nB\\x1bC"):
         decode_image(path, 1)

@@ -13,8 +13,8 @@ NUMBERS = st.integers(0, 2**40)
 ONE = Fuzz(first_seed=7, examples=1)
 
 
-def raised(message: str) -> object:
-    raise DataError(message)
+def raised(*lines: str) -> object:
+    raise DataError(*lines)
 
 
 def test_another_exception_is_a_failure_with_the_seed() -> None:
@@ -50,7 +50,7 @@ def test_an_example_that_fills_the_memory_is_a_failure() -> None:
 )
 def test_a_message_without_its_place_or_of_two_lines_is_a_failure(message: str, failure: str) -> None:
     with pytest.raises(AssertionError, match=failure):
-        outcome(lambda: raised(message), "a.csv")
+        outcome(lambda: raised(*message.split("\n")), "a.csv")
     assert outcome(lambda: raised("a.csv: expected 1, got 2; repair it"), "a.csv") is None
 
 

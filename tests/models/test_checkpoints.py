@@ -332,6 +332,14 @@ def test_no_code_in_a_file_is_executed(wrap: Callable[[Any], Any], old: bool, tm
     assert marker.exists()
 
 
+def test_a_damaged_class_name_stays_on_its_line(tmp_path: Path) -> None:
+    damaged = pickle.dumps(WEIGHTS).replace(b"torch._utils", b"\r\nrch._utils")
+    (tmp_path / "weights.pkl").write_bytes(damaged)
+    with pytest.raises(WeightsError, match=r"with objects of \\r\\nrch\._utils") as refused:
+        read_tensors(tmp_path / "weights.pkl")
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def save_script(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

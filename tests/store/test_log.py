@@ -27,7 +27,7 @@ def test_every_finished_piece_is_a_line_even_if_the_terminal_skips_it(tmp_path: 
         progress = Progress("transfer eye: units", 3)
         for number in range(3):
             progress.advance(f"block {number}")
-        progress.fail("block 9", "a reason\nof two lines")
+        progress.fail("block 9", "a reason", "of two lines")
         tell("nothing is missing")
     lines = lines_of(tmp_path)
     assert [line["detail"] for line in lines if line["level"] == "info" and "done" in line] == [

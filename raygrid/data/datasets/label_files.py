@@ -179,7 +179,7 @@ def absent_paths(paths: Sequence[Path], advice: str) -> list[str]:
 def require_all(lines: Sequence[str]) -> None:
     """Raise MissingDataError with `lines` (of `Dataset.missing`) unless there are none."""
     if lines:
-        raise MissingDataError("\n".join(lines))
+        raise MissingDataError(*lines)
 
 
 def path_inside(data_root: Path, option: str, value: object) -> Path:
@@ -235,7 +235,7 @@ def require_some_images(rejects: Sequence[Reject], named: int, where: Path, advi
     if len(rejects) == named:
         names = listed([reject.image_id for reject in rejects])
         raise MissingDataError(
-            f"none of the {named} images named by the label files is in {where}, the first are {names}\n{advice}"
+            f"none of the {named} images named by the label files is in {where}, the first are {names}", advice
         )
     first = Reject(rejects[0].image_id, f"{rejects[0].reason}. {advice}")
     return (first, *rejects[1:])

@@ -117,9 +117,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             if not file.peek(1):
                 raise _bad(path, "an empty file (0 bytes)")
             yield file
-    except DataError as error:
-        if "\n" in str(error):  # from a text in the header
-            raise type(error)(str(error).replace("\n", " ")) from error
+    except DataError:
         raise
     except FileNotFoundError as error:
         raise _bad(path, "no such file") from error

@@ -67,7 +67,7 @@ def read_split_files(files: Mapping[str, str], data_root: Path) -> dict[str, Spl
     paths = {name: data_root / path for name, path in files.items()}
     absent = missing_split_files(files, data_root)
     if absent:
-        raise MissingDataError("\n".join(absent))
+        raise MissingDataError(*absent)
     return {name: SplitFile(path, _text(path)) for name, path in paths.items()}
 
 

@@ -63,7 +63,7 @@ def splits_of(
     try:
         splits = _from_manifest(index, files) if "all" in files else _from_lists(index, files, seed)
     except DataError as error:
-        raise DataError(f"{error} (splits read from {names})") from error
+        raise error.with_context(after=f" (splits read from {names})") from error
     unused = int((splits["part"] == "unused").sum())
     if not unused:
         return splits, []
@@ -89,7 +89,7 @@ def _from_lists(index: Index, files: Mapping[str, SplitFile], seed: int) -> pd.D
     try:
         return _table(index, people, seed)
     except DataError as error:
-        raise DataError(f"{error}{images.lost()}") from error
+        raise error.with_context(after=images.lost()) from error
 
 
 def _table(index: Index, people: Mapping[str, set[str]], seed: int) -> pd.DataFrame:
