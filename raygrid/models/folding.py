@@ -53,6 +53,18 @@ def fold(network: nn.Module, images: Tensor, *, device: str = "cpu") -> nn.Modul
     return plan.to(memory_format=torch.channels_last)
 
 
+def fold_shapes(network: nn.Module, images: Tensor) -> nn.Module:
+    """Return a network on PyTorch's `meta` device, changed in place, with the layers that `fold` leaves for a GPU.
+
+    Args:
+        images: one image on the `meta` device.
+    """
+    network.eval()
+    with torch.no_grad():
+        pairs = _pairs(network, images)
+        return _fuse(network, pairs, frozen_layers=False).requires_grad_(False)
+
+
 def _require_finite(network: nn.Module) -> None:
     for name, values in network.state_dict().items():
         if not values.isfinite().all():

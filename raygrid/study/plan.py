@@ -6,7 +6,7 @@ this one, and for GPUs only if this machine has one.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pandas as pd
 from raygrid.data.splits.rules import ROLES, members
 from raygrid.errors import MissingDataError, SpecError
 from raygrid.io.mirror import exists
+from raygrid.models.memory import crafting_bytes, training_bytes
 from raygrid.models.timing import Seconds, measure, num_gradients, untimed
 from raygrid.progress import Progress
 from raygrid.spec import ModalitySpec, ModelSpec, Recipe, StudySpec
@@ -48,6 +49,10 @@ class Work:
 
     A pass is one image through one network, forward or with its gradient. Names end in their unit: `_s` is seconds on
     one device, `_bytes` is storage at the end.
+
+    Attributes:
+        training_gpu_bytes: estimated memory of a GPU for the largest training.
+        crafting_gpu_bytes: the same for the largest gradient of a block; 0 where nothing is attacked.
     """
 
     modality: str
@@ -64,6 +69,8 @@ class Work:
     samples_bytes: int
     zoo_bytes: int
     scores_bytes: int
+    training_gpu_bytes: float
+    crafting_gpu_bytes: float
 
 
 def plan_study(study: StudySpec, study_dir: Path, data_root: Path, *, timed: bool = True) -> pd.DataFrame:
@@ -142,11 +149,12 @@ def describe(work: pd.DataFrame, study: StudySpec, *, price: float | None, devic
     counts = shown.loc[list(_COUNTS)].rename(_COUNTS).map("{:,.0f}".format)
     hours = (shown.loc[list(_HOURS)] / 3600).rename(_HOURS).map(_readable)
     storage = shown.loc[list(_STORAGE)] / 1e9
+    memory = (shown.loc[list(_MEMORY)] / 1e9).rename(_MEMORY).map(_readable)
     lines = [
         f"study {study.name}: {len(study.models)} models, {sum(len(study.pairings(m.name)) for m in study.studied)} "
         f"pairings, {len(study.transfer.attacks)} attacks with their controls",
         "",
-        pd.concat([counts, *([hours] if timed else []), storage.rename(_STORAGE).map(_readable)]).to_string(),
+        pd.concat([counts, *([hours] if timed else []), storage.rename(_STORAGE).map(_readable), memory]).to_string(),
         "",
         f"in all {f'{_readable(total_h)} device hours and ' if timed else ''}"
         f"{_readable(storage.to_numpy(dtype=float).sum())} GB of storage",
@@ -203,10 +211,16 @@ _STORAGE = {
     "zoo_bytes": "zoo, GB",
     "scores_bytes": "scores, perceptibility, GB",
 }
+_MEMORY = {
+    "training_gpu_bytes": "GPU memory of a training, GB",
+    "crafting_gpu_bytes": "GPU memory of a block, GB",
+}
 
 
 def _readable(value: float) -> str:
     """Return hours, gigabytes or money with the digits that a plan needs."""
+    if math.isnan(value):
+        return "unknown"
     if 0 < value < 0.01:
         return "< 0.01"
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
@@ -261,7 +275,25 @@ def _work(
         samples_bytes=_num_images(sizes) * side.image_size**2 * side.channels,
         zoo_bytes=sum(4 * seconds[m].num_parameters for m in models),
         scores_bytes=expected_bytes(scores, sizes.outputs, sizes.test * changed),
+        training_gpu_bytes=_gpu_bytes(study, models, sizes.outputs),
+        crafting_gpu_bytes=_gpu_bytes(study, [m for m in members if isinstance(m, ModelSpec)], sizes.outputs, True),
     )
+
+
+def _gpu_bytes(study: StudySpec, models: Sequence[ModelSpec], num_outputs: int, crafting: bool = False) -> float:
+    """Return the memory of the largest training, or of the largest gradient of a block; NaN if it is unknown."""
+    needed = [0]
+    for _, arch, recipe in {(m.modality, m.arch, study.recipe_of(m)) for m in models}:
+        dataset = study.modality(models[0].modality).dataset
+        try:
+            if crafting:
+                size = study.transfer.block_size
+                needed.append(crafting_bytes(arch, dataset, num_images=size, num_outputs=num_outputs))
+            else:
+                needed.append(training_bytes(arch, dataset, recipe, num_outputs=num_outputs))
+        except (RuntimeError, NotImplementedError):  # the network cannot run at this size, or not without values
+            return math.nan
+    return max(needed)
 
 
 def _validation_s(study: StudySpec, model: ModelSpec, sizes: Sizes, seconds: dict[ModelSpec, Seconds]) -> float:

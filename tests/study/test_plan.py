@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from raygrid.errors import MissingDataError
+from raygrid.models.memory import crafting_bytes, training_bytes
 from raygrid.models.timing import Seconds, measure, num_gradients
 from raygrid.spec import DatasetSpec, ModalitySpec, ModelSpec, Recipe, SplitSpec, StudySpec, TransferSpec, attack_grid
 from raygrid.study import plan
@@ -84,6 +85,32 @@ def test_a_plan_without_times_runs_no_network(tmp_path: Path, monkeypatch: pytes
     assert "device hours" not in text
     assert "nan" not in text
     assert (work["zoo_bytes"] > 1e6).all()
+
+
+def test_a_plan_names_the_memory_that_a_gpu_needs(tmp_path: Path, second: None) -> None:
+    study = full_grid.paper()
+    work = plan.plan_study(study, tmp_path / "study", tmp_path / "data").set_index("modality")
+    fundus = study.modality("ophthalmology")
+    largest = training_bytes("densenet121", fundus.dataset, fundus.recipe, num_outputs=1)
+    assert work.loc["ophthalmology", "training_gpu_bytes"] == largest
+    block = crafting_bytes("densenet121", fundus.dataset, num_images=study.transfer.block_size, num_outputs=1)
+    assert work.loc["ophthalmology", "crafting_gpu_bytes"] == block
+    text = plan.describe(work.reset_index(), study, price=None, device="test")
+    (line,) = [line for line in text.splitlines() if "GPU memory of a block" in line]
+    assert line.split("GB")[1].split()[0] == f"{block / 1e9:.0f}"
+
+
+def test_memory_that_cannot_be_estimated_is_unknown(
+    tmp_path: Path, second: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise NotImplementedError("no kernel for meta")
+
+    monkeypatch.setattr(plan, "crafting_bytes", refuse)
+    work = plan.plan_study(full_grid.demo(), tmp_path / "study", tmp_path / "data")
+    text = plan.describe(work, full_grid.demo(), price=None, device="test")
+    (line,) = [line for line in text.splitlines() if "GPU memory of a block" in line]
+    assert line.split("GB")[1].split() == ["unknown", "unknown", "unknown", "0.00"]  # the source is not attacked
 
 
 def test_calibration_measures_all_three_passes() -> None:
