@@ -18,6 +18,12 @@ Inspect a study folder, make its results again, or plan and check an experiment 
 file: python experiments/full_grid.py --help
 """
 
+_CHECK_CLUSTER = """\
+Check a cluster file for `ray up`, without a cloud. The file is merged with Ray's defaults, the rsync rules are tried on
+this machine, and the commands are read for what fails on a new node. Faults end the command with exit status 1; notes,
+which depend on the image, do not. Run it where you run `ray up`: local paths count from there.
+"""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `raygrid` command."""
@@ -33,9 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     add_figures(commands)
     add_tables(commands)
     text = "check a cluster file for `ray up`, without a cloud"
-    sub = commands.add_parser("check-cluster", help=text, description=text)
+    sub = commands.add_parser("check-cluster", help=text, description=_CHECK_CLUSTER)
     sub.add_argument("file", type=Path, nargs="+", help="cluster file, such as cluster.yaml")
-    sub.add_argument("--template", action="store_true", help="accept values that are still to be filled in (REPLACE)")
+    sub.add_argument(
+        "--template",
+        action="store_true",
+        help="accept values that are still to be filled in (REPLACE), and a missing token and keys",
+    )
     sub.set_defaults(command=_check_cluster)
     text = "check that this machine can work as a node of a cluster: card, driver, PyTorch, folders"
     sub = commands.add_parser("check-node", help=text, description=text)
@@ -131,13 +141,22 @@ def _clean(options: argparse.Namespace) -> None:
 
 
 def _check_cluster(options: argparse.Namespace) -> None:
-    from raygrid.study.cluster_file import check_cluster_file
+    from raygrid.study.cluster_file import inspect_cluster_file
 
+    lines: list[str] = []
     for path in options.file:
-        faults = check_cluster_file(path, template=options.template)
+        found = inspect_cluster_file(path, template=options.template)
+        faults = [finding.text for finding in found if finding.is_fault]
+        for finding in found:
+            if not finding.is_fault:
+                tell(f"{path}: note: {finding.text}")
         if faults:
-            raise SpecError(f"{path} has {len(faults)} faults:", *(f"  {fault}" for fault in faults))
-        tell(f"{path}: accepted by Ray's schema and by raygrid's checks")
+            number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+            lines += [f"{path} has {number}:", *(f"  {fault}" for fault in faults)]
+        else:
+            tell(f"{path}: accepted by Ray's schema and by raygrid's checks")
+    if lines:
+        raise SpecError(*lines)
 
 
 def _check_node(options: argparse.Namespace) -> None:

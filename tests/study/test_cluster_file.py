@@ -2,60 +2,108 @@
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cluster_files
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config
 
 from raygrid.cli.commands import main
 from raygrid.errors import DataError
-from raygrid.study.cluster_file import check_cluster_file
+from raygrid.study.cluster_file import check_cluster_file, inspect_cluster_file
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "how-to" / "cluster-gcp.yaml"]
+ours = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 
 
 @pytest.fixture(autouse=True)
-def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster_files.write_project(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))  # with a token
     monkeypatch.chdir(ROOT)  # local paths count from where ray up is called
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@ours
 def test_ours_are_right_but_for_what_is_to_be_filled_in(path: Path) -> None:
-    assert check_cluster_file(path, template=True) == []
+    assert [finding.text for finding in inspect_cluster_file(path, template=True)] == []
     faults = check_cluster_file(path)
     assert faults
     assert all("still to be filled in" in fault for fault in faults)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_ray_runs_no_command_that_the_file_does_not_name(path: Path) -> None:
+@ours
+def test_ours_are_right_before_there_is_a_token(path: Path) -> None:
+    Path("~/.ray/auth_token").expanduser().unlink()
+    assert check_cluster_file(path, template=True) == []
+    assert any("ray get-auth-token --generate" in fault for fault in check_cluster_file(path))
+
+
+def _replace(config: dict[str, Any], pattern: str, replacement: str) -> None:
+    """Replace a pattern in every command."""
+    for key in [key for key in config if key.endswith("_commands")]:
+        config[key] = [re.sub(pattern, replacement, text) for text in config[key]]
+
+
+def _empty_environment(config: dict[str, Any]) -> None:
+    token = cluster_files.TOKEN
+    config["file_mounts"] = {"~/raygrid": str(Path("~/project").expanduser()), token: token}
+    config["rsync_exclude"] = ["/.venv/**", "/.git/**", "/studies/**", "/data/**", "**/__pycache__/**"]
+    _replace(config, r"\[ -x ~/raygrid/.venv/bin/python \]", "[ -d ~/raygrid/.venv ]")
+
+
+def _absent_list(config: dict[str, Any]) -> None:
+    del config["head_setup_commands"]
+
+
+def _roots_folder(config: dict[str, Any]) -> None:
+    config["initialization_commands"] = [text for text in config["initialization_commands"] if "chown" not in text]
+
+
+def _hasty_apt(config: dict[str, Any]) -> None:
+    _replace(config, r" -o DPkg::Lock::Timeout=\d+", "")
+    config["initialization_commands"] = [text for text in config["initialization_commands"] if " update" not in text]
+
+
+def _silent_mode(config: dict[str, Any]) -> None:
+    del config["file_mounts"][cluster_files.TOKEN]
+    _replace(config, r"RAY_AUTH_MODE=\w+ ", "")
+
+
+def _usage(config: dict[str, Any]) -> None:
+    _replace(config, " --disable-usage-stats", "")
+
+
+def _second_run(config: dict[str, Any]) -> None:
+    _replace(config, r"^\[ -x \S+ \] \|\| (?=.*uv venv)", "")
+    _replace(config, r"^mountpoint -q /shared \|\| ", "")
+
+
+@ours
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (_empty_environment, ["setup_commands[1] then makes no environment and no worker joins"]),
+        (_absent_list, ["head_setup_commands: absent, so Ray runs"]),
+        (_roots_folder, ["/shared belongs to root after the mount"]),
+        (_hasty_apt, ["holds dpkg's lock", "run apt-get update before it"]),
+        (_silent_mode, ["RAY_AUTH_MODE is not set: if the head has ~/.ray/auth_token"]),
+        (_usage, ["reports usage statistics"]),
+        (_second_run, ["initialization_commands[3]", "setup_commands[1]"]),
+    ],
+)
+def test_a_defect_of_an_earlier_form_is_named_and_nothing_else(
+    tmp_path: Path, path: Path, edit: Callable[[dict[str, Any]], None], expected: list[str]
+) -> None:
     config = yaml.safe_load(path.read_text())
-    merged = prepare_config(config)  # what ray up works with: absent keys get Ray's defaults
-    for commands in ("head_setup_commands", "worker_setup_commands"):
-        assert merged[commands] == config["setup_commands"]
-    assert merged["initialization_commands"] == config["initialization_commands"]
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_folder_that_is_left_out_is_left_out_whole(path: Path) -> None:
-    config = yaml.safe_load(path.read_text())
-    excluded = config["rsync_exclude"]
-    assert {"/.venv", "/.git", "/studies", "/data", "__pycache__"} <= set(excluded)
-    assert not [pattern for pattern in excluded if pattern.endswith("*")]  # rsync would create the folder, empty
-    (create,) = (command for command in config["setup_commands"] if "uv venv" in command)
-    assert create.startswith("[ -x ~/raygrid/.venv/bin/python ] ||")
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_new_machine_is_made_ready(path: Path) -> None:
-    commands = yaml.safe_load(path.read_text())["initialization_commands"]
-    apt = [command for command in commands if "apt-get" in command]
-    assert ["update" in command for command in apt] == [True, False]
-    assert all("DPkg::Lock::Timeout=300" in command for command in apt)
-    mount = next(place for place, command in enumerate(commands) if "mountpoint" in command)
-    assert commands[mount + 1] == '[ -w /shared ] || sudo chown "$USER" /shared'
+    edit(config)
+    changed = tmp_path / "cluster.yaml"
+    changed.write_text(yaml.safe_dump(config))
+    faults = check_cluster_file(changed, template=True)
+    assert len(faults) == len(expected)
+    assert all(part in fault for part, fault in zip(expected, faults, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +118,7 @@ def test_a_new_machine_is_made_ready(path: Path) -> None:
         (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "runs any code"),
         (("head_start_ray_commands",), ["ray start --head --dashboard-host 0.0.0.0"], "runs any code"),
         (("head_start_ray_commands",), ["ray start --head"], "lacks --autoscaling-config"),
+        (("auth",), {"ssh_private_key": "no/such/key"}, "no/such/key does not exist"),
         (("file_mounts",), ["~/x"], "is not of type 'object'"),
         (("available_node_types",), {"head": {"resources": {}, "node_config": {}}}, "opens SSH to the world"),
         (
@@ -84,7 +133,7 @@ def test_a_fault_is_named(tmp_path: Path, place: tuple[str, ...], value: object,
     config[place[0]] = value
     path = tmp_path / "cluster.yaml"
     path.write_text(yaml.safe_dump(config))
-    assert any(fault in found for found in check_cluster_file(path, template=True))
+    assert any(fault in found for found in check_cluster_file(path))
 
 
 def test_the_recipe_for_kubernetes_can_be_read() -> None:
@@ -113,3 +162,21 @@ def test_the_command_exits_with_what_is_wrong(capsys: pytest.CaptureFixture[str]
         main(["check-cluster", "cluster.yaml"])
     assert stopped.value.code == 1
     assert "SecurityGroupIds[0]: 'sg-REPLACE' is still to be filled in" in capsys.readouterr().err
+
+
+def test_the_command_prints_notes_and_looks_at_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / f"{name}.yaml" for name in ("noted", "faulty")]
+    for path, command in zip(paths, ("pip install x", "mkdir ~/x"), strict=True):
+        config = cluster_files.sound()
+        config["file_mounts"]["~/project"] = str(tmp_path / "project")
+        config["setup_commands"].append(command)
+        path.write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit) as stopped:
+        main(["check-cluster", str(paths[0])])
+    assert not stopped.value.code  # a note alone is no fault
+    assert "note: setup_commands[3]: 'pip install x' uses the system's pip" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["check-cluster", str(paths[1]), str(paths[0])])
+    shown = capsys.readouterr()
+    assert f"{paths[0]}: accepted" in shown.out
+    assert f"error: {paths[1]} has 1 fault:\n  setup_commands[3]: 'mkdir ~/x' fails" in shown.err

@@ -1,0 +1,109 @@
+"""Whether all nodes agree on Ray's token authentication.
+
+`ray start --head` switches it on by itself where a token exists, in ~/.ray/auth_token for example, which raygrid's
+clusters on one machine make. `ray start --address` never does: a worker needs RAY_AUTH_MODE=token, and the token.
+"""
+
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from raygrid.study.cluster_file.config import START, ClusterFile, Node
+from raygrid.study.cluster_file.finding import Finding
+from raygrid.study.cluster_file.packages import START_UP_FILE
+from raygrid.study.cluster_file.paths import on_node
+
+TOKEN_FILE = PurePosixPath("~/.ray/auth_token")
+_MODE = re.compile(r"RAY_AUTH_MODE\s*[=:]\s*[\"']?(\w+)")
+_MAKES_TOKEN = re.compile(r"RAY_AUTH_TOKEN|auth_token|get-auth-token")
+_MAKE = "(umask 077; ray get-auth-token --generate > /dev/null)"
+_BOTH = "in head_start_ray_commands and worker_start_ray_commands"
+
+
+def check_token(file: ClusterFile, *, template: bool) -> Iterator[Finding]:
+    """Yield what keeps workers from joining, or the token from being secret.
+
+    Args:
+        template: the token may still be missing on this machine.
+    """
+    yield from _local_token(file, template)
+    nodes = [node for node in file.nodes if _starts_ray(node)]
+    head = next((node for node in nodes if node.is_head), None)
+    workers = [node for node in nodes if not node.is_head]
+    if head is None or not workers:  # nothing to agree on
+        return
+    modes = {node.name: _mode(node, file) for node in nodes}
+    for worker in workers:
+        yield from _disagreement(modes[head.name], modes[worker.name], worker.name)
+    if "token" in modes.values():
+        without = [node.name for node in nodes if modes[node.name] == "token" and not _has_token(node, file)]
+        if without:
+            yield Finding(
+                f"file_mounts: RAY_AUTH_MODE=token, but nothing brings the token to {', '.join(without)}, so ray start "
+                f'fails there; add "{TOKEN_FILE}": "{TOKEN_FILE}"'
+            )
+
+
+def _disagreement(head: str, worker: str, name: str) -> Iterator[Finding]:
+    if head == worker == "":
+        yield Finding(
+            "head_start_ray_commands: RAY_AUTH_MODE is not set: if the head has ~/.ray/auth_token, which Ray makes for "
+            "a cluster on one machine, it asks for a token that workers do not send; set RAY_AUTH_MODE=token (and "
+            f"mount the token) or RAY_AUTH_MODE=disabled {_BOTH}"
+        )
+    elif head == "":
+        yield Finding(
+            f"head_start_ray_commands: RAY_AUTH_MODE is not set, but it is {worker} on {name}: the head decides by "
+            f"whether ~/.ray/auth_token exists; set it {_BOTH}"
+        )
+    elif head == "token" and worker != "token":
+        yield Finding(
+            f"worker_start_ray_commands: RAY_AUTH_MODE is {worker or 'not set'} on {name}, but token on the head, "
+            f"which refuses a worker without a token; set RAY_AUTH_MODE=token {_BOTH}"
+        )
+    elif head != "token" and worker == "token":
+        yield Finding(
+            f"head_start_ray_commands: RAY_AUTH_MODE is {head}, but token on {name}; set the same {_BOTH}",
+        )
+
+
+def _local_token(file: ClusterFile, template: bool) -> Iterator[Finding]:
+    for remote, local in file.file_mounts.items():
+        if on_node(remote, file.ssh_user) != TOKEN_FILE:
+            continue
+        path = Path(local).expanduser()
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
+        if not path.exists():
+            if not template:
+                yield Finding(f"file_mounts: {local} does not exist, so nodes get no token; make it with {_MAKE}")
+        elif mode & 0o077:
+            yield Finding(
+                f"file_mounts: other users may read {local}, here and on every node (mode {mode:o}), and whoever has "
+                f"the token runs any code; run chmod 600 {local}"
+            )
+
+
+def _starts_ray(node: Node) -> bool:
+    return any(re.search(r"\bray\s+start\b", step.text) for step in node.steps if step.stage == START)
+
+
+def _mode(node: Node, file: ClusterFile) -> str:
+    """Return the RAY_AUTH_MODE with which a node starts Ray, or an empty text."""
+    texts = file.run_options(node)
+    texts += [step.text for step in node.steps if step.stage != START and START_UP_FILE.search(step.text)]
+    for step in node.steps:  # every step has a shell of its own: an export elsewhere has no effect
+        if step.stage == START and (start := re.search(r"\bray\s+start\b", step.text)):
+            texts.append(step.text[: start.start()])
+    found = [mode for text in texts for mode in _MODE.findall(text)]
+    return found[-1].lower() if found else ""
+
+
+def _has_token(node: Node, file: ClusterFile) -> bool:
+    mounted = [on_node(remote, file.ssh_user) for remote in file.file_mounts]
+    if not node.is_head:
+        mounted += [on_node(path, file.ssh_user) for path in file.merged.get("cluster_synced_files") or []]
+    if any(path == TOKEN_FILE or path in TOKEN_FILE.parents[:1] for path in mounted):
+        return True
+    texts = [*file.run_options(node), *(step.text for step in node.steps)]
+    return any(_MAKES_TOKEN.search(text) for text in texts)

@@ -1,0 +1,34 @@
+"""How the head starts Ray: whether workers can start, who reaches the dashboard, what is sent out."""
+
+import re
+from collections.abc import Iterator
+
+from raygrid.study.cluster_file.config import START, ClusterFile
+from raygrid.study.cluster_file.finding import Finding
+
+_HEAD_START = re.compile(r"\bray\s+start\b.*--head\b", re.DOTALL)
+_SAYS_USAGE = re.compile(r"--disable-usage-stats|RAY_USAGE_STATS_ENABLED=[\"']?[01]")
+
+
+def check_starts(file: ClusterFile) -> Iterator[Finding]:
+    """Yield faults of the commands that start Ray on the head."""
+    head = next(node for node in file.nodes if node.is_head)
+    starts = [step for step in head.steps if step.stage == START and "ray start" in step.text]
+    text = "\n".join(step.text for step in starts)
+    if starts and "--autoscaling-config" not in text:
+        yield Finding(
+            "head_start_ray_commands: ray start lacks --autoscaling-config=~/ray_bootstrap_config.yaml, so no worker "
+            "would ever start"
+        )
+    for step in starts:
+        if re.search(r"--dashboard-host[= ](?!127\.0\.0\.1|localhost)", step.text):
+            of_ray = " (Ray's default)" if step.is_rays else ""
+            yield Finding(
+                f"head_start_ray_commands{of_ray}: the dashboard runs any code sent to it; expected "
+                "--dashboard-host=127.0.0.1 (`ray dashboard` forwards it through SSH)"
+            )
+        if _HEAD_START.search(step.text) and not _SAYS_USAGE.search(step.text):
+            yield Finding(
+                f"{step.where}: ray start --head reports usage statistics to Ray's developers; add "
+                "--disable-usage-stats, or RAY_USAGE_STATS_ENABLED=1 before it if you agree"
+            )

@@ -1,0 +1,204 @@
+"""What all nodes must have in common, and what Ray adds or accepts for each kind of provider."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_files import HEAD_START, TOKEN, WORKER_START, changed, found, local, sound
+
+BASHRC = "grep -q AUTH ~/.bashrc || echo 'export RAY_AUTH_MODE=token' >> ~/.bashrc"
+CONTAINER = {"image": "rayproject/ray:2.60.0", "container_name": "ray"}
+
+
+def started(head: str, worker: str, **changes: Any) -> dict[str, Any]:
+    """Return the sound file with other texts before `ray start`; "-" stands for a mode that is not set."""
+    head_start, worker_start = (
+        text.replace("RAY_AUTH_MODE=token ", "" if mode == "-" else mode)
+        for text, mode in ((HEAD_START, head), (WORKER_START, worker))
+    )
+    return changed(head_start_ray_commands=[head_start], worker_start_ray_commands=[worker_start], **changes)
+
+
+@pytest.mark.parametrize(
+    ("head", "worker", "fault"),
+    [
+        ("-", "-", "RAY_AUTH_MODE is not set: if the head has ~/.ray/auth_token"),
+        ("-", "RAY_AUTH_MODE=token ", "RAY_AUTH_MODE is not set, but it is token on worker"),
+        ("-", "RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE is not set, but it is disabled on worker"),
+        ("RAY_AUTH_MODE=token ", "-", "RAY_AUTH_MODE is not set on worker, but token on the head"),
+        ("export RAY_AUTH_MODE='token'; ", "RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE is disabled on worker"),
+        ("RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE=token ", "RAY_AUTH_MODE is disabled, but token on worker"),
+    ],
+)
+def test_a_token_on_one_side_only(place: Path, head: str, worker: str, fault: str) -> None:
+    ((text, is_fault),) = found(started(head, worker), place)
+    assert fault in text
+    assert is_fault
+
+
+@pytest.mark.parametrize(
+    ("head", "worker"),
+    [
+        ("RAY_AUTH_MODE=token ", "export RAY_AUTH_MODE=TOKEN; ulimit -n 5; "),
+        ("export RAY_AUTH_MODE=disabled && ", "RAY_AUTH_MODE=disabled "),
+        ("RAY_AUTH_MODE=disabled ", "-"),  # a worker never switches it on by itself
+        ("export RAY_AUTH_MODE=disabled; RAY_AUTH_MODE=token ", "env RAY_AUTH_MODE=token "),
+    ],
+)
+def test_all_nodes_agree(place: Path, head: str, worker: str) -> None:
+    assert found(started(head, worker), place) == []
+
+
+def test_an_export_counts_only_in_the_shell_that_starts_ray(place: Path) -> None:
+    setup = sound()["setup_commands"]
+    assert found(started("-", "-", setup_commands=[*setup, BASHRC]), place) == []
+    ((text, _),) = found(started("-", "-", setup_commands=[*setup, "export RAY_AUTH_MODE=token"]), place)
+    assert "RAY_AUTH_MODE is not set" in text
+    ((text, _),) = found(started("-", "-", head_setup_commands=[BASHRC]), place)
+    assert "not set on worker, but token on the head" in text
+
+
+def test_one_type_of_worker_has_its_own_set_up(place: Path) -> None:
+    config = started("-", "-", setup_commands=[*sound()["setup_commands"], BASHRC])
+    config["available_node_types"]["worker"]["worker_setup_commands"] = sound()["setup_commands"]
+    ((text, _),) = found(config, place)
+    assert "not set on worker, but token on the head" in text
+
+
+def test_a_container_gets_the_mode_by_its_options(place: Path) -> None:
+    docker = {**CONTAINER, "run_options": ["-v /shared:/shared", "-e RAY_AUTH_MODE=token"]}
+    assert found(started("-", "-", docker=docker), place) == []
+
+
+def test_the_mode_without_a_token(place: Path) -> None:
+    mounts = {"~/project": "project"}
+    ((text, is_fault),) = found(changed(file_mounts=mounts), place)
+    assert "nothing brings the token to head, worker" in text
+    assert is_fault
+    assert found(changed(file_mounts={**mounts, "/home/ubuntu/.ray/": ".ray"}), place) == []
+    assert found(changed(file_mounts=mounts, head_setup_commands=["fetch > ~/.ray/auth_token"]), place) != []
+    setup = [*sound()["setup_commands"], "umask 077; fetch-secret > ~/.ray/auth_token"]
+    assert found(changed(file_mounts=mounts, setup_commands=setup), place) == []
+    assert found(started("RAY_AUTH_MODE=disabled ", "-", file_mounts=mounts), place) == []
+
+
+def test_the_token_of_this_machine(place: Path) -> None:
+    (place / ".ray" / "auth_token").chmod(0o644)
+    ((text, is_fault),) = found(sound(), place)
+    assert "(mode 644)" in text
+    assert "run chmod 600 ~/.ray/auth_token" in text
+    assert is_fault
+    (place / ".ray" / "auth_token").unlink()
+    ((text, is_fault),) = found(sound(), place)
+    assert text.startswith(f"file_mounts: {TOKEN} does not exist")
+    assert "(umask 077; ray get-auth-token --generate > /dev/null)" in text
+    assert is_fault
+
+
+@pytest.mark.parametrize("start", ["bash start.sh", "ray stop"])
+def test_a_start_that_the_check_cannot_read_says_nothing_of_the_token(place: Path, start: str) -> None:
+    assert found(changed(head_start_ray_commands=[start]), place) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "reports"),
+    [
+        (HEAD_START.replace(" --disable-usage-stats", ""), True),
+        (HEAD_START.replace("--disable-usage-stats", "--block"), True),
+        ("export RAY_USAGE_STATS_ENABLED=0; " + HEAD_START.replace(" --disable-usage-stats", ""), False),
+        ("RAY_USAGE_STATS_ENABLED=1 " + HEAD_START.replace(" --disable-usage-stats", ""), False),
+    ],
+)
+def test_usage_statistics(place: Path, start: str, reports: bool) -> None:
+    texts = [text for text, _ in found(changed(head_start_ray_commands=["ray stop", start]), place)]
+    assert ["reports usage statistics" in text for text in texts] == [True] * reports
+    assert all(text.startswith("head_start_ray_commands[1]: ") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("provider", "command"),
+    [("aws", "pip install 'boto3>=1.4.8'"), ("gcp", "pip install google-api-python-client==1.7.8")],
+)
+def test_ray_installs_the_clouds_client(place: Path, provider: str, command: str) -> None:
+    config = changed(provider={"type": provider}, head_setup_commands=None)
+    for node in config["available_node_types"].values():
+        node["resources"] = {"CPU": 2}
+    ((text, is_fault),) = found(config, place)
+    assert text.startswith(f"head_setup_commands: absent, so Ray runs {command!r} with the system's pip")
+    assert is_fault
+    assert found(config | {"head_setup_commands": []}, place) == []
+
+
+def test_ray_installs_itself(place: Path) -> None:
+    texts = [text for text, is_fault in found(changed(setup_commands=None), place) if is_fault]
+    assert len(texts) == 1
+    assert texts[0].startswith("setup_commands: absent, so Ray runs 'which ray || pip install -U")
+
+
+def test_what_ray_adds_to_a_container_is_noted(place: Path) -> None:
+    docker = {**CONTAINER, "run_options": ["-v /shared:/shared"]}
+    ((text, is_fault),) = found(changed(head_setup_commands=None, docker=docker), place)
+    assert "absent, so Ray runs" in text
+    assert not is_fault
+
+
+def test_the_start_that_ray_adds_is_checked_like_one_of_the_file(place: Path) -> None:
+    faults = [text for text, is_fault in found(changed(head_start_ray_commands=None), place) if is_fault]
+    assert [text.split(":")[0] for text in faults] == [
+        "head_start_ray_commands",
+        "head_start_ray_commands (Ray's default)",
+        "head_start_ray_commands[1]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        local(),
+        local() | {"min_workers": 1},
+        local() | {"min_workers": 1, "max_workers": 1},
+        local() | {"min_workers": 3},  # Ray takes as many as there are
+        local(coordinator_address="10.0.0.9:8000") | {"max_workers": 2},
+        local(coordinator_address="10.0.0.9:8000") | {"max_workers": 2, "min_workers": 1},
+        sound() | {"min_workers": 1},  # older files have it; Ray ignores it
+    ],
+)
+def test_what_ray_up_accepts_is_accepted(place: Path, config: dict[str, Any]) -> None:
+    assert found(config, place) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (local(head_ip="10.0.0.1"), "supply a `head_ip` and list of `worker_ips`"),
+        (local(coordinator_address="10.0.0.9:8000"), "`max_workers` is required"),
+        (local() | {"max_workers": "two"}, "max_workers: 'two' is not of type 'integer'"),
+        (local() | {"available_node_types": {"x": {}}}, "available_node_types is not supported"),
+        (sound() | {"provider": {"type": "kubernetes"}}, "Unsupported node provider: kubernetes"),
+        (sound() | {"provider": {"type": "vsphere"}, "available_node_types": {}}, "head_node_type"),
+        (sound() | {"head_node": {"InstanceType": "m5"}}, "head_node"),
+        (sound() | {"setup_commands": "one command"}, "setup_commands: 'one command' is not of type 'array'"),
+        (sound() | {"head_setup_commands": None}, "head_setup_commands: None is not of type 'array'"),
+        (sound() | {"available_node_types": ["head"]}, "available_node_types: ['head'] is not of type 'object'"),
+        (sound() | {"provider": {"region": "x"}}, "expected a mapping with a type"),
+    ],
+)
+def test_what_ray_up_refuses_is_refused(place: Path, config: dict[str, Any], fault: str) -> None:
+    ((text, is_fault),) = found(config, place)
+    assert fault in text
+    assert is_fault
+
+
+@pytest.mark.parametrize("provider", ["gcp", "azure"])
+def test_other_providers(place: Path, provider: str) -> None:
+    config = sound() | {"provider": {"type": provider}}
+    for node in config["available_node_types"].values():
+        node["resources"] = {"CPU": 2}
+    assert found(config, place) == []
+
+
+def test_the_keys_of_the_user(place: Path) -> None:
+    config = sound()
+    config["auth"]["ssh_private_key"] = "~/.ssh/cluster.pem"
+    ((text, _),) = found(config, place)
+    assert text.startswith("auth/ssh_private_key: ~/.ssh/cluster.pem does not exist")
