@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from raygrid.errors import ClusterError
 from raygrid.interrupts import preserve_handlers
 from raygrid.progress import tell
+from raygrid.study.autoscaler_log import last_error, logs_here
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
@@ -151,15 +152,24 @@ def _smallest_gpu(ray: Any) -> int:
         there = [NodeAffinitySchedulingStrategy(node, soft=True) for node in nodes]
         sizes += ray.get([measure.options(scheduling_strategy=s).remote() for s in there], timeout=_GPU_TIMEOUT_S)
     except ray.exceptions.GetTimeoutError as error:
-        raise ClusterError(
-            f"no GPU became available in {_GPU_TIMEOUT_S / 60:.0f} minutes; check `ray status`, or use --device cpu"
-        ) from error
+        raise ClusterError(_no_gpu(ray)) from error
     except ray.exceptions.RayTaskError as error:
         raise ClusterError(
             f"PyTorch cannot use a GPU of the cluster: {error.cause}; install a PyTorch that fits its driver, or use "
             "--device cpu"
         ) from error
     return int(min(sizes))
+
+
+def _no_gpu(ray: Any) -> str:
+    logs = logs_here(ray)
+    found = last_error(logs) if logs else ""
+    quoted = f"; the last error in the autoscaler's log is: {found}" if found else ""
+    return (
+        f"expected a GPU in the cluster within {_GPU_TIMEOUT_S / 60:.0f} minutes, got none{quoted}; look for nodes "
+        "that cannot start in `ray status` on the head node, for their errors in: ray exec cluster.yaml "
+        "'tail -n 100 /tmp/ray/session_latest/logs/monitor*'; or use --device cpu"
+    )
 
 
 def start_or_join(ray: Any, address: str | None, num_cpus: int | None) -> None:
