@@ -45,12 +45,14 @@ echo "$user ALL=(ALL) NOPASSWD:ALL" > etc/sudoers.d/90-cloud-init-users
 chmod 440 etc/sudoers.d/90-cloud-init-users
 printf '127.0.0.1 localhost\n%s %s\n%s\n' "$PRIVATE" "$name" "$HOSTS" > etc/hosts
 echo 'nameserver 127.0.0.1' > etc/resolv.conf # refuses at once
+# Without a network apt can install only what is there, so it must not know of newer versions.
+rm -rf etc/apt/sources.list etc/apt/sources.list.d/* var/lib/apt/lists/*
 printf '%s\n' "$ENVIRONMENT" > etc/environment
 for dot in .bashrc .profile .bash_logout; do [ -e "home/$user/$dot" ] || cp "etc/skel/$dot" "home/$user/"; done
 mkdir -p "home/$user/.ssh"
 [ -z "$AUTHORIZED_KEY" ] || printf '%s\n' "$AUTHORIZED_KEY" > "home/$user/.ssh/authorized_keys"
 chmod 700 "home/$user/.ssh"
-find "home/$user" -xdev -maxdepth 2 -exec chown -h "$USER_ID:$USER_ID" {} +
+find "home/$user" -xdev -maxdepth 2 -writable -exec chown -h "$USER_ID:$USER_ID" {} +
 hostname "$name"
 mkdir -p run/old
 pivot_root . run/old
@@ -61,9 +63,10 @@ mkdir -p /run/sshd
 ssh-keygen -A > /dev/null
 ulimit -n "$(ulimit -Hn)"
 # The network card arrives from outside; "go" says that it is there. The loop reaps orphans, as process 1 must.
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c '
+exec env -i AT_BOOT="$AT_BOOT" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c '
     echo up
     read -r _go
+    [ -z "$AT_BOOT" ] || bash -c "$AT_BOOT" &
     /usr/sbin/sshd -E /tmp/sshd.log
     trap "exit 0" TERM
     while :; do sleep 3600 & wait; done'

@@ -53,6 +53,7 @@ class Machine:
         hosts: names in /etc/hosts, with their addresses.
         shm: size of /dev/shm, where Ray keeps its objects.
         home: a folder of this machine as /home/ubuntu, for boxes that share it; None makes one.
+        at_boot: a shell command that root runs in the background before sshd starts.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Machine:
     binds: Sequence[Bind] = ()
     shm: str = "4g"
     home: Path | None = None
+    at_boot: str = ""
 
 
 def output_of(*command: str | Path) -> str:
@@ -88,6 +90,7 @@ class Box:
 
     Attributes:
         pid: of its process 1, as the lab sees it. `FOLDER/boxes/NAME` holds the same number for `lab.py`.
+        home: /home/ubuntu, as a folder of this machine.
     """
 
     _made = 0
@@ -98,8 +101,8 @@ class Box:
         self.machine, self.disk, self._card = machine, folder / machine.name, f"v{Box._made}"
         for part in ("root", "rw", "tmp"):
             (self.disk / part).mkdir(parents=True)
-        self._home = machine.home or self.disk / "home"
-        self._home.mkdir(exist_ok=True)
+        self.home = machine.home or self.disk / "home"
+        self.home.mkdir(exist_ok=True)
         if machine.home is not None:
             (self.disk / "home").symlink_to(machine.home)
         namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
@@ -145,6 +148,7 @@ class Box:
             "PRIVATE": machine.private,
             "AUTHORIZED_KEY": machine.authorized_key,
             "SHM": machine.shm,
+            "AT_BOOT": machine.at_boot,
             "BINDS": "\n".join(f"{bind.source} {bind.target} {bind.mode}" for bind in machine.binds),
             "HOSTS": "\n".join(f"{address} {name}" for name, address in machine.hosts.items()),
             "ENVIRONMENT": "\n".join(f"{name}={value}" for name, value in machine.environment.items()),
