@@ -16,6 +16,7 @@ from raygrid.progress import tell
 from raygrid.study.node_facts import (
     Driver,
     TorchBuild,
+    hides_cards,
     is_remote,
     mount_of,
     pci_cards,
@@ -39,7 +40,7 @@ def check_node(
 ) -> None:
     """Print one line of facts about this machine.
 
-    PyTorch is imported only where there is a card.
+    PyTorch is imported only where there is a card. Cards that CUDA_VISIBLE_DEVICES hides do not count.
 
     Args:
         writable: folders in which this user must be able to create files.
@@ -48,16 +49,18 @@ def check_node(
 
     Raises ClusterError, with a line for each fault, if a card cannot be used or a folder cannot be written to.
     """
-    present, driver = pci_cards(root), read_driver(root, smi)
+    hidden = hides_cards()
+    present, driver = ([], Driver("")) if hidden else (pci_cards(root), read_driver(root, smi))
     build = read_torch(import_torch()) if driver.version and (present or driver.cards) else None
     cache, cache_fault = _cache(root)
     place = f"node {platform.node()}"
-    tell(f"{place}: {_describe(present, driver, build)}; {cache}")
+    facts = f"NVIDIA cards are hidden, torch {_installed()}" if hidden else _describe(present, driver, build)
+    tell(f"{place}: {facts}; {cache}")
     faults = [*card_faults(present, driver, build), *cache_fault, *folder_faults(writable)]
     if len(faults) == 1:
         raise ClusterError(f"{place}: {faults[0]}")
     if faults:
-        raise ClusterError(f"{place} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+        raise ClusterError(f"{place} has {len(faults)} faults:", *(f"  {fault}" for fault in faults))
 
 
 def card_faults(present: Sequence[str], driver: Driver, build: TorchBuild | None) -> list[str]:

@@ -1,10 +1,11 @@
 """The facts about this machine that decide whether it can work in a cluster: NVIDIA cards, driver, PyTorch, folders."""
 
+import os
 import re
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class TorchBuild:
     architectures: tuple[str, ...] = ()
     cards: tuple[tuple[str, int, tuple[int, int]], ...] = ()
     failures: tuple[tuple[int, str], ...] = ()
+
+
+def hides_cards(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES hides every card from this process, as for a job that was given none."""
+    return environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles")
 
 
 def pci_cards(root: Path = Path("/")) -> list[str]:

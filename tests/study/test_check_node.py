@@ -24,6 +24,7 @@ V100 = SimpleNamespace(name="Tesla V100-SXM2-16GB", total_memory=16 * 10**9, maj
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.fixture
@@ -64,6 +65,16 @@ def test_a_machine_without_a_card_passes_and_imports_no_pytorch(root: Path, caps
 def test_a_loaded_driver_without_a_card_is_no_fault(root: Path, tmp_path: Path) -> None:
     write_driver(root)
     assert faults_of(root, write_smi(tmp_path, "No devices were found\n", status=6)) == ""
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [("", True), ("-1", True), ("0", False)])
+def test_hidden_cards_do_not_count(
+    root: Path, visible: str, hidden: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_card(root)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert ("expected NVIDIA's driver" in faults_of(root)) != hidden
+    assert ("NVIDIA cards are hidden, torch " in capsys.readouterr().out) == hidden
 
 
 def test_a_usable_card_is_described_in_one_line(
