@@ -7,12 +7,14 @@ clusters on one machine make. `ray start --address` never does: a worker needs R
 import re
 import stat
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from raygrid.study.cluster_file.config import START, ClusterFile, Node
 from raygrid.study.cluster_file.finding import Finding
 from raygrid.study.cluster_file.packages import START_UP_FILE
 from raygrid.study.cluster_file.paths import on_node
+from raygrid.study.cluster_file.shell import Command
 
 TOKEN_FILE = PurePosixPath("~/.ray/auth_token")
 _MODE = re.compile(r"RAY_AUTH_MODE\s*[=:]\s*[\"']?(\w+)")
@@ -70,7 +72,7 @@ def _disagreement(head: str, worker: str, name: str) -> Iterator[Finding]:
 
 def _local_token(file: ClusterFile, template: bool) -> Iterator[Finding]:
     for remote, local in file.file_mounts.items():
-        if on_node(remote, file.ssh_user) != TOKEN_FILE:
+        if on_node(remote) != TOKEN_FILE:
             continue
         path = Path(local).expanduser()
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
@@ -85,24 +87,34 @@ def _local_token(file: ClusterFile, template: bool) -> Iterator[Finding]:
 
 
 def _starts_ray(node: Node) -> bool:
-    return any(re.search(r"\bray\s+start\b", step.text) for step in node.steps if step.stage == START)
+    return any(_is_start(command) for step in node.steps if step.stage == START for command in step.commands)
+
+
+def _is_start(command: Command) -> bool:
+    """Whether a command is `ray start`, by another program (`conda run`) as well."""
+    return any(word.rpartition("/")[2] == "ray" and after == "start" for word, after in pairwise(command.words))
 
 
 def _mode(node: Node, file: ClusterFile) -> str:
     """Return the RAY_AUTH_MODE with which a node starts Ray, or an empty text."""
     texts = file.run_options(node)
     texts += [step.text for step in node.steps if step.stage != START and START_UP_FILE.search(step.text)]
+    mode = next((found for text in reversed(texts) for found in reversed(_MODE.findall(text))), "")
     for step in node.steps:  # every step has a shell of its own: an export elsewhere has no effect
-        if step.stage == START and (start := re.search(r"\bray\s+start\b", step.text)):
-            texts.append(step.text[: start.start()])
-    found = [mode for text in texts for mode in _MODE.findall(text)]
-    return found[-1].lower() if found else ""
+        exported = ""
+        for command in step.commands if step.stage == START else ():
+            own = command.variables.get("RAY_AUTH_MODE", exported)
+            if command.program == "export":
+                exported = own
+            elif _is_start(command):
+                mode = own or mode
+    return mode.lower()
 
 
 def _has_token(node: Node, file: ClusterFile) -> bool:
-    mounted = [on_node(remote, file.ssh_user) for remote in file.file_mounts]
+    mounted = [on_node(remote) for remote in file.file_mounts]
     if not node.is_head:
-        mounted += [on_node(path, file.ssh_user) for path in file.merged.get("cluster_synced_files") or []]
+        mounted += [on_node(path) for path in file.merged.get("cluster_synced_files") or []]
     if any(path == TOKEN_FILE or path in TOKEN_FILE.parents[:1] for path in mounted):
         return True
     texts = [*file.run_options(node), *(step.text for step in node.steps)]

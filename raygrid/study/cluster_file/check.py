@@ -75,7 +75,7 @@ def _placeholders(file: ClusterFile) -> Iterator[Finding]:
 def _sources(file: ClusterFile, template: bool) -> Iterator[Finding]:
     for remote, local in file.file_mounts.items():
         is_open = template and PLACEHOLDER in local
-        if not (is_open or on_node(remote, file.ssh_user) == TOKEN_FILE or Path(local).expanduser().exists()):
+        if not (is_open or on_node(remote) == TOKEN_FILE or Path(local).expanduser().exists()):
             yield Finding(f"file_mounts: {local} does not exist (relative to {Path.cwd()})")
     for name in () if template else ("ssh_private_key", "ssh_public_key"):
         key = (file.merged.get("auth") or {}).get(name)

@@ -181,6 +181,8 @@ def merge(given: dict[str, Any]) -> tuple[ClusterFile | None, str]:
     from jsonschema import ValidationError, validate
     from ray.autoscaler._private.util import prepare_config, validate_config
 
+    if "apiVersion" in given:
+        return None, f"a manifest for Kubernetes (kind {given.get('kind')}), no file for ray up; use kubectl apply -f"
     if not isinstance(given.get("provider"), dict) or "type" not in given["provider"]:
         return None, "provider: expected a mapping with a type, such as aws or gcp"
     try:

@@ -20,9 +20,9 @@ def check_copies(file: ClusterFile) -> Iterator[Finding]:
     """Yield what the rsync rules bring to the nodes by mistake, and what they leave out by mistake."""
     environments = _environments(file)
     yield from _tests_of_folders(file, environments)
-    sources = {on_node(remote, file.ssh_user): Path(local).expanduser() for remote, local in file.file_mounts.items()}
+    sources = {on_node(remote): Path(local).expanduser() for remote, local in file.file_mounts.items()}
     sources = {target: source for target, source in sources.items() if source.exists()}
-    synced = [on_node(path, file.ssh_user) for path in file.merged.get("cluster_synced_files") or []]
+    synced = [on_node(path) for path in file.merged.get("cluster_synced_files") or []]
     for source in sources.values():
         yield from _unreadable(source)
     if not (sources or synced):
@@ -46,7 +46,7 @@ def check_copies(file: ClusterFile) -> Iterator[Finding]:
 
 def _environments(file: ClusterFile) -> dict[PurePosixPath, str]:
     """Return the virtual environments that the commands create, each with the step that creates it."""
-    return {folder: step.where for step in file.steps for folder in created_environments(step, file.ssh_user)}
+    return {folder: step.where for step in reversed(file.steps) for folder in created_environments(step)}
 
 
 def _filters(file: ClusterFile, copied: Copy) -> Iterator[Finding]:
@@ -66,7 +66,7 @@ def _copied_environments(
     relative = [folder.relative_to(target) for folder in inside]
     for folder, name, state in zip(inside, relative, _trial(file, source, relative), strict=True):
         if state == EMPTY:
-            tests = [step.where for step in file.steps if folder in folder_tests(step, file.ssh_user)]
+            tests = [step.where for step in file.steps if folder in folder_tests(step)]
             then = f"{tests[0]} then makes no environment and no worker joins" if tests else "it is no environment"
             yield Finding(
                 f"rsync_exclude: {folder} arrives as an empty folder, because the rules name only its contents: {then}"
@@ -87,7 +87,7 @@ def _trial(file: ClusterFile, source: Path | None, folders: list[PurePosixPath])
 
 def _tests_of_folders(file: ClusterFile, environments: Mapping[PurePosixPath, str]) -> Iterator[Finding]:
     for step in file.steps:
-        for folder in folder_tests(step, file.ssh_user):
+        for folder in folder_tests(step):
             if environments.get(folder) == step.where:
                 yield note(
                     f"{step.where}: tests only for the folder {folder}: an empty or half-made one counts as an "

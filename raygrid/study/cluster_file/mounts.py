@@ -11,7 +11,9 @@ from raygrid.study.cluster_file.shell import Command
 _WITH_VALUE = ("-t", "-o", "-L", "-U", "-O", "-T", "--types", "--options", "--source", "--target", "--target-prefix")
 _USER_FILE_SYSTEMS = frozenset({"gcsfuse", "s3fs", "goofys", "sshfs", "blobfuse", "blobfuse2", "mount-s3", "juicefs"})
 # They mount nothing new, or a folder in which everyone may write, or one that belongs to the named user.
-_HARMLESS = re.compile(r"(^|,)(ro|bind|rbind|remount|move|uid=\S+)(,|$)|^(tmpfs|proc|sysfs|devpts|overlay)$")
+_HARMLESS = re.compile(
+    r"(^|,)(ro|bind|rbind|remount|move|(uid|umask|mp_umask|dir_mode)=[^,]+)(,|$)|^(tmpfs|proc|sysfs|devpts|overlay)$"
+)
 _FSTAB_LINE = re.compile(r"(?:\S+:\S*|/dev/\S+|UUID=\S+|LABEL=\S+)\s+(/[^\s'\"]+)\s+[a-z]\w+\s")
 _CHANGES_OWNER = ("chown", "chmod", "setfacl", "install")
 
@@ -46,7 +48,9 @@ def mounted_on(command: Command) -> str:
 
 def _roots_folders(command: Command, node: Node) -> list[str]:
     """Return the folders that belong to root after a command has mounted a file system on them."""
-    if any(_HARMLESS.search(word) for word in command.words[1:]) or command.has_option("-r", "--read-only"):
+    if any(_HARMLESS.search(word) for word in command.words[1:]) or command.has_option(
+        "-r", "--read-only", "--uid", "--dir-mode"
+    ):
         return []
     if command.program in _USER_FILE_SYSTEMS and command.as_root:
         return command.operands(("-o", "--uid", "--gid"))[-1:]

@@ -64,10 +64,10 @@ def needed_files(source: Path) -> Iterator[str]:
 def _files_of_commands(file: ClusterFile) -> Iterator[PurePosixPath]:
     """Yield the files that pip reads in the set-up commands (-r, -c)."""
     for step in file.steps:
-        for command, folder in in_folders(step, file.ssh_user):
+        for command, folder in in_folders(step):
             if command.program == "uv" or "pip" in command.text:
                 pairs = pairwise(command.words)
-                yield from (on_node(folder / value, file.ssh_user) for option, value in pairs if option in _LISTS)
+                yield from (on_node(folder / value) for option, value in pairs if option in _LISTS)
 
 
 def _projects(copies: Sequence[Copy]) -> dict[PurePosixPath, Path]:

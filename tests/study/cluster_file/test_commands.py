@@ -177,6 +177,8 @@ def test_a_mounted_folder_belongs_to_root(place: Path, commands: list[str]) -> N
         ["sudo mount -o remount,size=8G /dev/shm"],
         ["sudo mount -t cifs -o username=u,uid=1000 //host/share /shared"],
         ["gcsfuse bucket /shared"],
+        ["sudo gcsfuse -o allow_other --uid 1000 bucket /shared"],
+        ["sudo s3fs bucket /shared -o allow_other,umask=000"],
         ["sudo mount -a"],
     ],
 )

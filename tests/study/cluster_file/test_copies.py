@@ -55,6 +55,7 @@ def test_an_environment_that_is_copied(place: Path, rule: str) -> None:
         ("uv venv $HOME/project/.venv", "test -e ${HOME}/project/.venv ||"),
         ("python3 -m venv /home/ubuntu/project/.venv", "ls ~/project/.venv >/dev/null 2>&1 ||"),
         ("uv venv", "cd ~/project; [ -d .venv ] ||"),
+        ("uv sync --frozen", "cd /home/ubuntu/project; [ -d .venv ] ||"),
         ("virtualenv -p python3.11 .venv; fi", "cd project && if [ ! -d .venv ]; then"),
     ],
 )

@@ -26,6 +26,7 @@ def started(head: str, worker: str, **changes: Any) -> dict[str, Any]:
         ("-", "RAY_AUTH_MODE=token ", "RAY_AUTH_MODE is not set, but it is token on worker"),
         ("-", "RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE is not set, but it is disabled on worker"),
         ("RAY_AUTH_MODE=token ", "-", "RAY_AUTH_MODE is not set on worker, but token on the head"),
+        ("RAY_AUTH_MODE=token ", "RAY_AUTH_MODE=token ray stop; ", "RAY_AUTH_MODE is not set on worker"),
         ("export RAY_AUTH_MODE='token'; ", "RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE is disabled on worker"),
         ("RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE=token ", "RAY_AUTH_MODE is disabled, but token on worker"),
     ],
@@ -43,6 +44,7 @@ def test_a_token_on_one_side_only(place: Path, head: str, worker: str, fault: st
         ("export RAY_AUTH_MODE=disabled && ", "RAY_AUTH_MODE=disabled "),
         ("RAY_AUTH_MODE=disabled ", "-"),  # a worker never switches it on by itself
         ("export RAY_AUTH_MODE=disabled; RAY_AUTH_MODE=token ", "env RAY_AUTH_MODE=token "),
+        ("export RAY_AUTH_MODE=token; conda run -n x ", "RAY_AUTH_MODE=token nohup ~/.venv/bin/"),
     ],
 )
 def test_all_nodes_agree(place: Path, head: str, worker: str) -> None:
@@ -181,6 +183,7 @@ def test_what_ray_up_accepts_is_accepted(place: Path, config: dict[str, Any]) ->
         (sound() | {"head_setup_commands": None}, "head_setup_commands: None is not of type 'array'"),
         (sound() | {"available_node_types": ["head"]}, "available_node_types: ['head'] is not of type 'object'"),
         (sound() | {"provider": {"region": "x"}}, "expected a mapping with a type"),
+        ({"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {}}, "a manifest for Kubernetes (kind RayJob)"),
     ],
 )
 def test_what_ray_up_refuses_is_refused(place: Path, config: dict[str, Any], fault: str) -> None:
