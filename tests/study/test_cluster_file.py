@@ -89,7 +89,7 @@ def _second_run(config: dict[str, Any]) -> None:
         (_absent_list, ["head_setup_commands: absent, so Ray runs"]),
         (_roots_folder, ["/shared belongs to root after the mount"]),
         (_hasty_apt, ["holds dpkg's lock", "run apt-get update before it"]),
-        (_silent_mode, ["RAY_AUTH_MODE is not set: if the head has ~/.ray/auth_token"]),
+        (_silent_mode, ["RAY_AUTH_MODE is not set, and a head that has ~/.ray/auth_token"]),
         (_usage, ["reports usage statistics"]),
         (_second_run, ["initialization_commands[3]", "setup_commands[1]"]),
     ],

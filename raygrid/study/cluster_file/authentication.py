@@ -50,9 +50,9 @@ def check_token(file: ClusterFile, *, template: bool) -> Iterator[Finding]:
 def _disagreement(head: str, worker: str, name: str) -> Iterator[Finding]:
     if head == worker == "":
         yield Finding(
-            "head_start_ray_commands: RAY_AUTH_MODE is not set: if the head has ~/.ray/auth_token, which Ray makes for "
-            "a cluster on one machine, it asks for a token that workers do not send; set RAY_AUTH_MODE=token (and "
-            f"mount the token) or RAY_AUTH_MODE=disabled {_BOTH}"
+            "head_start_ray_commands: RAY_AUTH_MODE is not set, and a head that has ~/.ray/auth_token asks workers for "
+            "a token that they do not send; set RAY_AUTH_MODE=token (and mount the token) or RAY_AUTH_MODE=disabled "
+            f"{_BOTH}"
         )
     elif head == "":
         yield Finding(

@@ -2,8 +2,9 @@
 
 import copy
 import json
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -186,7 +187,7 @@ def merge(given: dict[str, Any]) -> tuple[ClusterFile | None, str]:
     if not isinstance(given.get("provider"), dict) or "type" not in given["provider"]:
         return None, "provider: expected a mapping with a type, such as aws or gcp"
     try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # Ray's warnings are about what it fills in
+        with _without_warnings():
             merged = prepare_config(copy.deepcopy(given))
         validate_config(merged)
         return ClusterFile(given, merged), ""
@@ -200,6 +201,18 @@ def merge(given: dict[str, Any]) -> tuple[ClusterFile | None, str]:
         except ValidationError as invalid:
             return None, _shown(invalid)
         return None, f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence Ray about the values that it fills in."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            yield
+    finally:
+        logging.disable(level)
 
 
 def strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:

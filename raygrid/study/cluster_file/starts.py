@@ -1,5 +1,6 @@
 """How the head starts Ray: whether workers can start, who reaches the dashboard, what is sent out."""
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -7,6 +8,8 @@ from raygrid.study.cluster_file.config import START, ClusterFile
 from raygrid.study.cluster_file.finding import Finding
 
 _HEAD_START = re.compile(r"\bray\s+start\b.*--head\b", re.DOTALL)
+_AUTOSCALER_1 = "RAY_enable_autoscaler_v2=0"
+_OF_RAY_UP = "RAY_UP_enable_autoscaler_v2"  # read by ray up itself
 _SAYS_USAGE = re.compile(r"--disable-usage-stats|RAY_USAGE_STATS_ENABLED=[\"']?[01]")
 
 
@@ -19,6 +22,11 @@ def check_starts(file: ClusterFile) -> Iterator[Finding]:
         yield Finding(
             "head_start_ray_commands: ray start lacks --autoscaling-config=~/ray_bootstrap_config.yaml, so no worker "
             "would ever start"
+        )
+    if starts and file.provider == "local" and _AUTOSCALER_1 not in text and os.environ.get(_OF_RAY_UP, "1") == "1":
+        yield Finding(
+            "head_start_ray_commands: ray up switches the second version of Ray's autoscaler on, which starts no "
+            f"worker on machines of your own; set {_AUTOSCALER_1} before ray start"
         )
     for step in starts:
         if re.search(r"--dashboard-host[= ](?!127\.0\.0\.1|localhost)", step.text):

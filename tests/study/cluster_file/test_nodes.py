@@ -1,5 +1,8 @@
 """What all nodes must have in common, and what Ray adds or accepts for each kind of provider."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ def started(head: str, worker: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("head", "worker", "fault"),
     [
-        ("-", "-", "RAY_AUTH_MODE is not set: if the head has ~/.ray/auth_token"),
+        ("-", "-", "RAY_AUTH_MODE is not set, and a head that has ~/.ray/auth_token"),
         ("-", "RAY_AUTH_MODE=token ", "RAY_AUTH_MODE is not set, but it is token on worker"),
         ("-", "RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE is not set, but it is disabled on worker"),
         ("RAY_AUTH_MODE=token ", "-", "RAY_AUTH_MODE is not set on worker, but token on the head"),
@@ -35,6 +38,22 @@ def test_a_token_on_one_side_only(place: Path, head: str, worker: str, fault: st
     ((text, is_fault),) = found(started(head, worker), place)
     assert fault in text
     assert is_fault
+
+
+def test_only_a_head_switches_the_token_on_by_itself(place: Path) -> None:
+    """The rule that the check relies on, in the functions that `ray start` calls first."""
+    lines = [
+        "from ray._private.authentication import authentication_token_setup as setup",
+        "from ray._raylet import AuthenticationMode, get_authentication_mode",
+        "setup.ensure_token_if_auth_enabled({}, create_token_if_missing=False)  # ray start --address",
+        "print(get_authentication_mode() == AuthenticationMode.TOKEN)",
+        "setup.maybe_enable_token_auth_if_token_available()  # ray start --head",
+        "print(get_authentication_mode() == AuthenticationMode.TOKEN)",
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize(
@@ -198,6 +217,27 @@ def test_other_providers(place: Path, provider: str) -> None:
     for node in config["available_node_types"].values():
         node["resources"] = {"CPU": 2}
     assert found(config, place) == []
+
+
+def test_the_autoscaler_for_machines_of_ones_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = local() | {"head_start_ray_commands": ["ray stop", HEAD_START]}
+    ((text, is_fault),) = found(config, place)
+    assert "set RAY_enable_autoscaler_v2=0 before ray start" in text
+    assert is_fault
+    monkeypatch.setenv("RAY_UP_enable_autoscaler_v2", "0")
+    assert found(config, place) == []
+
+
+def test_lists_that_ray_fills_in_for_machines_of_ones_own(place: Path) -> None:
+    config = local()
+    for key in ("setup_commands", "worker_setup_commands", "worker_start_ray_commands"):
+        del config[key]
+    config |= {"head_start_ray_commands": ["bash start.sh"], "rsync_exclude": []}
+    notes = [text for text, _ in found(config, place) if text.startswith("worker_start_ray_commands")]
+    assert notes == [
+        "worker_start_ray_commands: absent, so Ray runs 'ray stop' and 'ray start --address=$RAY_HEAD_IP:6379'; write "
+        "the list to decide by yourself"
+    ]
 
 
 def test_the_keys_of_the_user(place: Path) -> None:
