@@ -15,6 +15,7 @@ from typing import TextIO
 from raygrid.errors import StoreError
 from raygrid.io.heartbeat import hold_folder
 from raygrid.io.mirror import mirror_of
+from raygrid.io.paths import make_folder
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def lease(study_dir: Path) -> Iterator[None]:
 def _locked(path: Path) -> TextIO:
     """Return the lock file, open and locked."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with ExitStack() as stack, suppress(FileNotFoundError):
             file = stack.enter_context(_opened(path))
             try:
@@ -66,7 +67,7 @@ def _opened(path: Path) -> TextIO:
     A study folder may come from another person: if the lock file were a symbolic link, its target would be
     emptied and overwritten.
 
-    Raises StoreError if the path is not a regular file.
+    Raises StoreError if the path is not a regular file, or this user may not write to it.
     """
     try:
         # O_NONBLOCK: opening a named pipe would otherwise wait for its other end
@@ -74,6 +75,10 @@ def _opened(path: Path) -> TextIO:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise _not_a_lock(path) from error
+        if isinstance(error, PermissionError):  # of another user
+            raise StoreError(
+                f"{path} cannot be opened ({error.strerror}); change its owner (chown), or choose another --output"
+            ) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

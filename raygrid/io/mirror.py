@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from raygrid.errors import SpecError, StoreError
 from raygrid.io.object_storage import ObjectVersion, Remote, is_url, parse
-from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX, cache_dir
+from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX, cache_dir, make_folder
 
 FOLDER = "raygrid-mirrors"  # every mirror lies below a folder of this name, so other paths need no search
 MARKER = ".raygrid-mirror.json"
@@ -161,7 +161,7 @@ def pull(path: Path, *, only: Sequence[str] = ("*",), without: Sequence[str] = (
     here = {mirror.name(file) for file in _files(path)}
     there = mirror.remote.list(mirror.name(path))
     for folder in {(mirror.root / name).parent for name in there}:
-        folder.mkdir(parents=True, exist_ok=True)  # also for files that are not downloaded: callers list folders
+        make_folder(folder)  # also for files that are not downloaded: callers list folders
     wanted = {name: version for name, version in there.items() if chosen(name)}
     if _stale(mirror, wanted):
         with FileLock(_lock_path(mirror, path)):  # other processes of this node may download the same files
@@ -209,7 +209,7 @@ def _check(url: str) -> None:
 
 def _mark(root: Path, url: str) -> None:
     """Create the folder and its marker; if several processes do, the first marker stays."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(root, mode=0o700)
     temporary = root / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{MARKER}"
     temporary.write_text(json.dumps({"url": url, "identity": uuid.uuid4().hex}), encoding="utf-8")
     try:
@@ -244,7 +244,7 @@ def _stale(mirror: Mirror, wanted: dict[str, ObjectVersion]) -> dict[str, Object
 
 def _lock_path(mirror: Mirror, path: Path) -> Path:
     folder = mirror.root.with_name(f"{mirror.root.name}.locks")
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     return folder / hashlib.sha256(mirror.name(path).encode()).hexdigest()[:12]
 
 

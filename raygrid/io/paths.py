@@ -1,4 +1,4 @@
-"""The cache folder of this node, and the prefix of unfinished files."""
+"""Folders: those that raygrid creates, the cache of this node, and the prefix of unfinished files."""
 
 import os
 import tempfile
@@ -8,6 +8,25 @@ from raygrid.errors import StoreError
 
 TEMPORARY_PREFIX = ".writing-"
 CACHE_VARIABLE = "RAYGRID_CACHE"
+_FOLDER_REMEDY = (
+    "choose another folder, or change the owner or the permissions (chown, chmod) and run the command again"
+)
+
+
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
+    """Create a folder and its parents where they are absent.
+
+    Args:
+        mode: permissions of the folder if it is new, before the umask.
+
+    Raises StoreError if it cannot be created, or this user cannot write to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be created ({error.strerror}); {_FOLDER_REMEDY}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(f"{folder} cannot be written to by this user; {_FOLDER_REMEDY}")
 
 
 def cache_dir() -> Path:

@@ -14,6 +14,7 @@ from raygrid.data.splits.resolve import splits_of
 from raygrid.errors import DataError, MissingDataError, StoreError
 from raygrid.io.files import SPACE_REMEDY, checksum, read_json, require_space, write_json, write_text
 from raygrid.io.mirror import display_path, pull, to_portable
+from raygrid.io.paths import make_folder
 from raygrid.progress import Progress, tell
 from raygrid.spec import MAX_REJECTED_SHARE, ModalitySpec, StudySpec
 from raygrid.store.samples import IMAGE_FILES, samples_dir
@@ -103,7 +104,7 @@ def prepare_missing(
     progress.note("reading images", always=True)
     if open_jobs:
         folder = todo[0].folder.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         require_space(folder, _COMPRESSED * sum(map(image_bytes, open_jobs)), "the prepared images", SPACE_REMEDY)
         tasks = ray_data().from_items(open_jobs, override_num_blocks=len(open_jobs))
         for row in tasks.map(prepare_in_task, fn_args=(to_portable(data_root),)).iter_rows():
