@@ -41,7 +41,7 @@ def check_copies(file: ClusterFile) -> Iterator[Finding]:
             yield from _copied_environments(file, target, None, environments)
         yield from check_projects(file, copies)
     except RsyncError as error:
-        yield Finding(f"rsync_exclude and rsync_filter: rsync refuses these rules: {error}; correct them")
+        yield Finding(str(error))
 
 
 def _environments(file: ClusterFile) -> dict[PurePosixPath, str]:

@@ -81,9 +81,12 @@ def _run(options: list[str]) -> str:
     try:
         done = subprocess.run(["rsync", "-a", *options], capture_output=True, text=True, timeout=_PATIENCE)
     except subprocess.TimeoutExpired as error:
-        raise RsyncError(f"listing takes more than {_PATIENCE:.0f} seconds") from error
+        raise RsyncError(
+            f"file_mounts: rsync lists {options[-2]} for more than {_PATIENCE:.0f} seconds; leave large folders out"
+        ) from error
     if done.returncode and done.returncode not in _PARTLY:
-        raise RsyncError(next(iter(done.stderr.strip().splitlines()), f"exit status {done.returncode}"))
+        reason = next(iter(done.stderr.strip().splitlines()), f"exit status {done.returncode}")
+        raise RsyncError(f"rsync_exclude and rsync_filter: rsync refuses these rules: {reason}; correct them")
     return done.stdout
 
 

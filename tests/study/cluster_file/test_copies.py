@@ -92,6 +92,12 @@ def test_a_filter_names_a_file_and_not_a_pattern(place: Path) -> None:
     assert not is_fault
 
 
+def test_a_rule_that_rsync_refuses(place: Path) -> None:
+    ((text, is_fault),) = (one for one in found(changed(rsync_filter=[""]), place) if one[1])
+    assert text.startswith("rsync_exclude and rsync_filter: rsync refuses these rules: ")
+    assert is_fault
+
+
 def test_files_that_the_head_gives_to_workers(place: Path) -> None:
     config = changed(
         file_mounts={**{f"~/project/{name}": f"project/{name}" for name in PARTS}, TOKEN: TOKEN},
