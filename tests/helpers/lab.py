@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_TOOLS = {
+TOOLS = {
     "sshd": "openssh-server",
     "rsync": "rsync",
     "sudo": "sudo",
@@ -30,7 +30,7 @@ ip link add br0 type bridge
 """
 
 
-def missing(folder: Path, tools: Mapping[str, str] = _TOOLS) -> str:
+def missing(folder: Path, tools: Mapping[str, str] = TOOLS) -> str:
     """Return the reason why this machine cannot run boxes, "" if it can.
 
     Args:
