@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from raygrid.study.cluster_file.config import ClusterFile
-from raygrid.study.cluster_file.environments import created_environments, folder_tests
+from raygrid.study.cluster_file.environments import created_environments, trusted_environments
 from raygrid.study.cluster_file.finding import Finding, note
 from raygrid.study.cluster_file.paths import on_node
 from raygrid.study.cluster_file.project import check_projects, project_name
@@ -19,7 +19,7 @@ _SLOW = 10e9  # bytes that take minutes to read
 def check_copies(file: ClusterFile) -> Iterator[Finding]:
     """Yield what the rsync rules bring to the nodes by mistake, and what they leave out by mistake."""
     environments = _environments(file)
-    yield from _tests_of_folders(file, environments)
+    yield from _tests_of_folders(file)
     sources = {on_node(remote): Path(local).expanduser() for remote, local in file.file_mounts.items()}
     sources = {target: source for target, source in sources.items() if source.exists()}
     synced = [on_node(path) for path in file.merged.get("cluster_synced_files") or []]
@@ -66,7 +66,7 @@ def _copied_environments(
     relative = [folder.relative_to(target) for folder in inside]
     for folder, name, state in zip(inside, relative, _trial(file, source, relative), strict=True):
         if state == EMPTY:
-            tests = [step.where for step in file.steps if folder in folder_tests(step)]
+            tests = [step.where for step in file.steps if folder in trusted_environments(step)]
             then = f"{tests[0]} then makes no environment and no worker joins" if tests else "it is no environment"
             yield Finding(
                 f"rsync_exclude: {folder} arrives as an empty folder, because the rules name only its contents: {then}"
@@ -85,14 +85,13 @@ def _trial(file: ClusterFile, source: Path | None, folders: list[PurePosixPath])
     return arrivals(file.rsync_rules, folders, filters)
 
 
-def _tests_of_folders(file: ClusterFile, environments: Mapping[PurePosixPath, str]) -> Iterator[Finding]:
+def _tests_of_folders(file: ClusterFile) -> Iterator[Finding]:
     for step in file.steps:
-        for folder in folder_tests(step):
-            if environments.get(folder) == step.where:
-                yield note(
-                    f"{step.where}: tests only for the folder {folder}: an empty or half-made one counts as an "
-                    f"environment; test with [ -x {folder}/bin/python ]"
-                )
+        for folder in sorted(trusted_environments(step)):
+            yield note(
+                f"{step.where}: tests only for the folder {folder}: an empty or half-made one counts as an "
+                f"environment; test with [ -x {folder}/bin/python ]"
+            )
 
 
 def _needless(file: ClusterFile, copied: Copy, environments: Mapping[PurePosixPath, str]) -> Iterator[Finding]:

@@ -29,7 +29,17 @@ def in_folders(step: Step) -> Iterator[tuple[Command, PurePosixPath]]:
             folder = on_node(folder / next(iter(command.operands()), "~"))
 
 
-def folder_tests(step: Step) -> Iterator[PurePosixPath]:
+def trusted_environments(step: Step) -> set[PurePosixPath]:
+    """Return the environments that a step does not create if there is a folder of their name, even an empty one."""
+    guarded = {
+        on_node(folder / operand)
+        for command, folder in in_folders(step)
+        if command.is_guarded and (operand := _environment(command)) is not None
+    }
+    return guarded & set(_tested_folders(step))
+
+
+def _tested_folders(step: Step) -> Iterator[PurePosixPath]:
     """Yield each folder whose mere presence a step tests, as `[ -d FOLDER ]` does."""
     for command, folder in in_folders(step):
         if command.program in ("[", "[[", "test"):

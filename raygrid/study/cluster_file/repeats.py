@@ -45,16 +45,18 @@ def _fails_again(step: Step, command: Command) -> str:
         return "test with id NAME || or getent group NAME || before it"
     if mounted_on(command):
         return "test with mountpoint -q FOLDER || before it"
-    if program == "uv" and "venv" in words and not command.has_option("--clear", "--allow-existing", "-c"):
+    keeps = command.has_option("--clear", "--allow-existing", "-c") or "UV_VENV_CLEAR" in command.variables
+    if program == "uv" and "venv" in words and not keeps:
         folder = next((str(folder) for folder in created_environments(step)), "FOLDER")
         return f"test with [ -x {folder}/bin/python ] || before it"
     return ""
 
 
 def _removes(earlier: Command, command: Command) -> bool:
+    """Whether an earlier command of the same step removes the file or the mount that a command makes."""
+    made = " ".join([*command.words, *([".venv"] if command.program == "uv" else [])])
     return earlier.program in ("rm", "umount") and any(
-        word in command.words or re.search(rf"/{re.escape(word.strip('/'))}(\.git)?$", " ".join(command.words))
-        for word in earlier.operands()
+        re.search(rf"(^|[/ ]){re.escape(word.strip('/'))}/?(\.git)?( |$)", made) for word in earlier.operands()
     )
 
 
