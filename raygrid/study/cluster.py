@@ -15,6 +15,7 @@ from raygrid.errors import ClusterError
 from raygrid.interrupts import preserve_handlers
 from raygrid.progress import tell
 from raygrid.study.autoscaler_log import last_error, logs_here
+from raygrid.study.ray_threads import end_pipelines
 
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 _ACTOR_CPUS = 0.95
@@ -70,6 +71,8 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray would start a cluster, without raygrid's precautions, for any call after the run
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
     if ray.is_initialized():
@@ -80,7 +83,10 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[Any]
     try:
         yield ray
     finally:
-        ray.shutdown()
+        try:
+            end_pipelines()
+        finally:
+            ray.shutdown()
 
 
 def ray_data() -> Any:
