@@ -4,20 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-_FILES = ("monitor.err", "monitor.out", "monitor.log")  # the output of set-up commands is in the first two
 _TAIL_BYTES = 2**20  # read from the end of a file; the log of a long run is large
 _LONGEST_LINE = 300
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_ERROR = re.compile(
-    r"^E: |latest_attempt|\b(error|fatal|failed|failure|cannot|unable to|no such file|permission denied)\b",
-    re.IGNORECASE,
-)
-# Ray's own words about a failure follow the line that names it
-_ECHO = re.compile(
-    r"update-failed|(SSH|Setup|Initialization|Start) command failed|See above for stderr|^Failed\.$"
-    r"|Ray installation failed|Failed to install ray"
-)
-_ELSEWHERE = "metrics server"  # its errors do not keep a node from starting
+_RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+\s+[A-Z]+ \S+\.py:\d+ -- ")
+_FAILED = re.compile(r"NodeUpdater: \S+: (Initialization|Setup|Ray start) commands failed")
+_ERROR = re.compile(r"^E: |\b(error|fatal|failed|failure|unable to|no such file|permission denied)\b", re.IGNORECASE)
+_NO_TERMINAL = ("cannot set terminal process group", "no job control in this shell", "Shared connection to")
+_NOT_LAUNCHED = "latest_attempt"  # in the autoscaler's list of recent failures
 
 
 def logs_here(ray: Any) -> Path | None:
@@ -27,21 +21,31 @@ def logs_here(ray: Any) -> Path | None:
 
 
 def last_error(logs: Path) -> str:
-    """Return the last error of the autoscaler, one line without colours; "" if there is none.
+    """Return the last error of a node that did not start, one line without colours; "" if there is none.
 
-    Only the head node has these files. The line of a command's output comes before Ray's own about it.
+    It is a line from the output of the command that failed in the set-up of a node, or else the autoscaler's line about
+    an instance that the cloud did not launch. Only the head node has these files.
 
     Args:
         logs: log folder of the cluster.
     """
-    echo = ""
-    for name in _FILES:
-        lines = [line for line in _tail(logs / name) if _ERROR.search(line) and _ELSEWHERE not in line]
-        for line in reversed(lines):
-            if not _ECHO.search(line):
-                return line[:_LONGEST_LINE]
-            echo = echo or line[:_LONGEST_LINE]
-    return echo
+    printed = _tail(logs / "monitor.out")
+    failed = [k for k, line in enumerate(printed) if _FAILED.search(line)]
+    found = _reason(printed[: failed[-1]]) or printed[failed[-1]] if failed else ""
+    if not found:
+        found = next((line for line in reversed(_tail(logs / "monitor.log")) if _NOT_LAUNCHED in line), "")
+    return found[:_LONGEST_LINE]
+
+
+def _reason(lines: list[str]) -> str:
+    """Return the line that names the failure from the output of the last command; "" if that printed nothing."""
+    output: list[str] = []
+    for line in reversed(lines):
+        if _RAYS_OWN.match(line):
+            break
+        if line and not any(words in line for words in _NO_TERMINAL):
+            output.append(line)
+    return next((line for line in output if _ERROR.search(line)), output[0] if output else "")
 
 
 def _tail(path: Path) -> list[str]:

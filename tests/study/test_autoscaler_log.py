@@ -1,5 +1,8 @@
 """A GPU that never comes: the error says where to look, and quotes the autoscaler on the head node."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,62 +15,85 @@ from raygrid.study.autoscaler_log import last_error, logs_here
 from raygrid.study.cluster import read_resources
 
 # as Ray 2.60 writes them while it sets up a worker whose last set-up command fails
-OUT = """\
-Fetched 1,042 kB in 1s
-  [7/7] Running setup commands
-    (5/6) cd ~/raygrid && ~/.uv/bin/uv pip install ...
-node ip-10-0-1-7: 1 NVIDIA card, no driver, torch 2.15.0; cache on /, 150 GB free
-\x1b[31merror: node ip-10-0-1-7: NVIDIA card at PCI 0000:00:1e.0: expected NVIDIA's driver, got none\x1b[0m
-Shared connection to 10.0.1.7 closed.
+STAMP = "2026-11-28 05:32:26,536\t"
+COMMAND = f"{STAMP}VINFO command_runner.py:399 -- Running `\x1b[1m~/raygrid/.venv/bin/raygrid check-node\x1b[22m`\n"
+NO_TERMINAL = """\
+bash: cannot set terminal process group (31649): Inappropriate ioctl for device
+bash: no job control in this shell
 """
-ERR = """\
-New status: update-failed
-!!!
-Full traceback: Traceback (most recent call last):
-Error message: SSH command failed.
-!!!
-Failed.
+CLOSED = "Shared connection to 10.0.1.7 closed.\n"
+FAULT = "error: node ip-10-0-1-7: NVIDIA card at PCI 0000:00:1e.0: expected NVIDIA's driver, got none"
+FACTS = "node ip-10-0-1-7: 1 NVIDIA card, no driver, torch 2.15.0; cache on /, 150 GB free\n"
+FAILED = f"""\
+{STAMP}INFO log_timer.py:25 -- NodeUpdater: i-1: Setup commands failed [LogTimer=99ms]
+{STAMP}ERR updater.py:177 -- \x1b[31mNew status: \x1b[1mupdate-failed\x1b[22m\x1b[26m\x1b[39m
+{STAMP}ERR updater.py:191 -- \x1b[31mFull traceback: Traceback (most recent call last):
+click.exceptions.ClickException: SSH command failed.
 """
-LOG = """\
-2026-11-28 04:52:47,880 ERROR monitor.py:218 -- An exception occurred while starting the metrics server.
+RETRIED = f"{STAMP}INFO updater.py:333 -- SSH still not available (SSH command failed.), retrying in 5 seconds.\n"
+LOG = f"""\
+{STAMP}ERROR monitor.py:218 -- An exception occurred while starting the metrics server.
 Recent failures:
  (no failures)
-2026-11-28 04:58:12,277 INFO threaded_ray_installer.py:81 -- Ray installation failed on instance i-1: update-failed
-2026-11-28 04:58:12,277 WARNING threaded_ray_installer.py:86 -- Failed to install ray, retrying...
+{STAMP}INFO threaded_ray_installer.py:81 -- Ray installation failed on instance i-1: update-failed
 """
 
 
-def write_logs(folder: Path, out: str = "", err: str = "", log: str = "") -> Path:
-    """Write the three files of the autoscaler."""
-    for name, text in (("out", out), ("err", err), ("log", log)):
-        (folder / f"monitor.{name}").write_text(text)
+def write_logs(folder: Path, out: str = "", log: str = "") -> Path:
+    """Write the two files of the autoscaler that are read."""
+    (folder / "monitor.out").write_text(out)
+    (folder / "monitor.log").write_text(log)
     return folder
 
 
-def test_the_output_of_a_failed_command_comes_before_rays_words(tmp_path: Path) -> None:
-    quoted = last_error(write_logs(tmp_path, OUT, ERR, LOG))
-    assert quoted == "error: node ip-10-0-1-7: NVIDIA card at PCI 0000:00:1e.0: expected NVIDIA's driver, got none"
+@pytest.mark.parametrize(
+    ("output", "quoted"),
+    [
+        (f"{FACTS}\x1b[31m{FAULT}\x1b[0m\n", FAULT),
+        (f"{FAULT}\nhint: see the pages\n", FAULT),  # the last line is not always the error
+        ("E: Could not get lock /var/lib/dpkg/lock-frontend\n", "E: Could not get lock /var/lib/dpkg/lock-frontend"),
+        ("sorry, I cannot go on\n", "sorry, I cannot go on"),
+        ("", f"{STAMP}INFO log_timer.py:25 -- NodeUpdater: i-1: Setup commands failed [LogTimer=99ms]"),
+    ],
+)
+def test_the_output_of_the_failed_command_is_quoted(tmp_path: Path, output: str, quoted: str) -> None:
+    earlier = f"{COMMAND}error: of an earlier command, which was harmless\n"
+    out = earlier + COMMAND + NO_TERMINAL + output + CLOSED + FAILED + RETRIED
+    assert last_error(write_logs(tmp_path, out, LOG)) == quoted
 
 
-def test_rays_words_are_quoted_where_nothing_else_is(tmp_path: Path) -> None:
-    assert "Failed to install ray, retrying..." in last_error(write_logs(tmp_path, log=LOG))
+def test_of_two_failures_the_last_is_quoted(tmp_path: Path) -> None:
+    first, second = (f"{COMMAND}error: {k}\n{FAILED}" for k in ("first", "second"))
+    assert last_error(write_logs(tmp_path, first + second)) == "error: second"
 
 
 def test_a_shortage_of_machines_is_quoted(tmp_path: Path) -> None:
     shortage = " gpu_spot: InsufficientInstanceCapacity (latest_attempt: 04:58:12)"
-    assert last_error(write_logs(tmp_path, log=f"Recent failures:\n{shortage}\n")) == shortage.strip()
+    assert last_error(write_logs(tmp_path, COMMAND, f"Recent failures:\n{shortage}\n")) == shortage.strip()
 
 
-@pytest.mark.parametrize("log", ["", "Recent failures:\n (no failures)\n", LOG.splitlines()[0]])
-def test_nothing_is_quoted_without_a_failure_of_a_node(tmp_path: Path, log: str) -> None:
-    assert last_error(write_logs(tmp_path, "Fetched 1 kB\n", log=log)) == ""
+def test_nothing_is_quoted_without_a_failure_of_a_node(tmp_path: Path) -> None:
+    assert last_error(write_logs(tmp_path, f"{COMMAND}error: harmless\n{RETRIED}", LOG)) == ""
     assert last_error(tmp_path / "absent") == ""
 
 
 def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
-    early = "error: early\n" + "fetched a file\n" * 200_000
+    early = COMMAND + FAULT + "\n" + FAILED + "fetched a file\n" * 200_000
     assert last_error(write_logs(tmp_path, early)) == ""
-    assert last_error(write_logs(tmp_path, early + "error: late " + "x" * 1000)) == ("error: late " + "x" * 1000)[:300]
+    late = f"{COMMAND}error: late {'x' * 1000}\n{FAILED}"
+    assert last_error(write_logs(tmp_path, early + late)) == ("error: late " + "x" * 1000)[:300]
+
+
+def test_the_log_that_ray_writes_is_understood(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"  # runs the command here; a terminal joins both outputs
+    ssh.write_text('#!/bin/bash\nwhile [[ $1 != *@* ]]; do shift; done; shift\nbash -c "$*" 2>&1\n')
+    ssh.chmod(0o755)
+    command = f"echo '{FACTS.strip()}'; echo \"{FAULT}\" >&2; exit 1"
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    script = Path(__file__).parents[1] / "helpers" / "update_node.py"
+    with (tmp_path / "monitor.out").open("w") as out:
+        subprocess.run([sys.executable, str(script), command], env=environment, stdout=out, timeout=300)
+    assert last_error(tmp_path) == FAULT
 
 
 class GrowingRay:
@@ -108,7 +134,7 @@ def test_without_an_error_in_the_log_nothing_is_quoted(tmp_path: Path, here: boo
 
 
 def test_on_the_head_node_the_error_quotes_the_log(tmp_path: Path) -> None:
-    text = message_of(write_logs(tmp_path, OUT.replace("got none", "got\x07 none"), ERR, LOG))
+    text = message_of(write_logs(tmp_path, COMMAND + FAULT.replace("got none", "got\x07 none") + "\n" + FAILED, LOG))
     assert "; the last error in the autoscaler's log is: error: node ip-10-0-1-7: NVIDIA card" in text
     assert "got\\x07 none; look for nodes" in text
 

@@ -1,6 +1,7 @@
 """`raygrid check-node`: one line of facts about a machine, and one for each fault."""
 
 import getpass
+import os
 import platform
 import subprocess
 import sys
@@ -282,3 +283,17 @@ def test_the_command_prints_the_facts_and_stops_at_a_fault(tmp_path: Path) -> No
     bad = subprocess.run([*command, "--writable", str(tmp_path / "absent")], capture_output=True, text=True)
     assert bad.returncode == 1
     assert bad.stderr.startswith(f"error: node {platform.node()}: {tmp_path}/absent: expected a folder")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to put a made-up card into /sys")
+def test_the_command_looks_at_the_machine_itself(tmp_path: Path) -> None:
+    write_card(tmp_path)
+    made_up = tmp_path / "sys/bus/pci/devices"
+    check = f"mount --bind '{made_up}' /sys/bus/pci/devices && '{sys.executable}' -m raygrid.cli check-node"
+    command = ["unshare", "--mount", "sh", "-c", f"test ! -e /proc/driver/nvidia || exit 77; {check}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 77:
+        pytest.skip("this machine has NVIDIA's driver")
+    assert done.returncode == 1
+    assert f"node {platform.node()}: 1 NVIDIA card, no driver, torch" in done.stdout
+    assert done.stderr.startswith(f"error: node {platform.node()}: NVIDIA card at PCI 0000:00:1e.0: expected NVIDIA's ")
