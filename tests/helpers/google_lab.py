@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from lab import TOOLS, Lab
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "docs" / "how-to" / "cluster-gcp.yaml"
 DEBIAN_TOOLS = {**TOOLS, "mount.nfs": "nfs-common"}
+PROGRAMS = ("patient_grid.py", "target_functions.py")
 _PROJECT = "raygrid-test"
 _PLACEHOLDERS = {  # the last one alone is left after the others
     "family/REPLACE": "family/common-ubuntu",
@@ -44,7 +46,7 @@ def small(text: str) -> dict[str, Any]:
 
 
 class GoogleLab(Lab):
-    """A running small Google Cloud, with a laptop whose `~/raygrid` has `cluster.yaml` filled in.
+    """A running small Google Cloud, with a laptop whose `~/raygrid` has `cluster.yaml` filled in, and PROGRAMS.
 
     Attributes:
         shared: the folder that nodes see as /shared.
@@ -55,9 +57,12 @@ class GoogleLab(Lab):
         helpers = ROOT / "tests" / "helpers"
         super().__init__(helpers / "small_google.py", folder, ROOT, environment={"PYTHONPATH": str(helpers)})
         self.shared = folder / "kept" / "shared"
-        config = folder / "laptop-home" / "raygrid" / "cluster.yaml"
+        project = folder / "laptop-home" / "raygrid"
+        config = project / "cluster.yaml"
         config.write_text(yaml.safe_dump(small(CLUSTER.read_text()), sort_keys=False, width=1000))
         os.chown(config, USER_ID, USER_ID)
+        for program in PROGRAMS:  # nodes get experiments/, not tests/
+            shutil.copy(helpers / program, project / "experiments")
 
     def laptop(self, command: str, *, timeout: float = 300) -> str:
         """Run a command in the laptop's project and return what it printed, without colours.
