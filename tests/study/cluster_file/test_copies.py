@@ -115,6 +115,10 @@ def test_what_no_node_needs_is_noted(place: Path) -> None:
     assert [text.split()[1] for text, _ in notes] == ["project/.git", "project/studies", "project/data"]
 
 
+def test_other_folders_may_arrive_empty(place: Path) -> None:
+    assert found(changed(rsync_exclude=["/.venv", "/.git/**", "/studies/**", "/data/*"]), place) == []
+
+
 def test_an_environment_of_the_laptop_is_noted(place: Path) -> None:
     (place / "project" / "env" / "bin").mkdir(parents=True)
     (place / "project" / "env" / "pyvenv.cfg").write_text("x" * 2_000_000)
@@ -168,11 +172,11 @@ def test_a_filter_that_leaves_out_a_needed_file(place: Path) -> None:
 
 
 def test_tests_and_caches_are_not_needed(place: Path) -> None:
-    for name in ("tests/__init__.py", "raygrid/__pycache__/x.pyc", "raygrid/.hidden"):
+    for name in ("tests/__init__.py", "raygrid/__pycache__/x.pyc", "raygrid/fast.so", "raygrid/.hidden"):
         path = place / "project" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
-    assert found(rules("/.venv", "tests", "*.pyc", ".*"), place) == []
+    assert found(rules("/.venv", "tests", "*.so", ".*"), place) == []
 
 
 def test_a_file_that_no_mount_brings(place: Path) -> None:

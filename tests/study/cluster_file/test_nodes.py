@@ -103,12 +103,16 @@ def test_the_mode_without_a_token(place: Path) -> None:
     assert found(started("RAY_AUTH_MODE=disabled ", "-", file_mounts=mounts), place) == []
 
 
-def test_the_token_of_this_machine(place: Path) -> None:
-    (place / ".ray" / "auth_token").chmod(0o644)
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_a_token_that_others_may_read(place: Path, mode: int) -> None:
+    (place / ".ray" / "auth_token").chmod(mode)
     ((text, is_fault),) = found(sound(), place)
-    assert "(mode 644)" in text
+    assert f"(mode {mode:o})" in text
     assert "run chmod 600 ~/.ray/auth_token" in text
     assert is_fault
+
+
+def test_a_token_that_is_yet_to_be_made(place: Path) -> None:
     (place / ".ray" / "auth_token").unlink()
     ((text, is_fault),) = found(sound(), place)
     assert text.startswith(f"file_mounts: {TOKEN} does not exist")
