@@ -17,7 +17,7 @@ _MAY_PARK = ("iter_threaded", "Prefetcher")  # names: until its iterator is clos
 
 
 def end_pipelines() -> None:
-    """Stop all pipelines of Ray Data in this process, and wait for their threads, for 30 s at most."""
+    """Stop all pipelines of Ray Data in this process and wait for their threads; a stuck one is given up after 30 s."""
     if "ray.data" not in sys.modules:  # its import takes seconds
         return
     from ray.data._internal.block_batching.util import WaitBlockPrefetcher
