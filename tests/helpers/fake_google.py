@@ -22,7 +22,9 @@ _NEEDS_ADMIN = ("compute.instances.", "compute.zoneOperations.")
 _CLOUD = "https://www.googleapis.com/auth/cloud-platform"
 _APIS = ("compute.v1", "iam.v1", "cloudresourcemanager.v1")
 _TOKENS = "oauth2.googleapis.com"
-OPERATION_S = 0.5  # Ray asks at once, and then every 5 s
+# Ray asks at once, and then every 5 s. With operations that are done at once, unlike Google's, Ray 2.60's autoscaler
+# reads a worker's labels before it lists them again, sees an unfinished set-up, and sets the worker up once more.
+OPERATION_S = 0.5
 Json = dict[str, Any]
 
 
