@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from raygrid.errors import SpecError, StoreError
+from raygrid.io.heartbeat import require_lease
 from raygrid.io.object_storage import ObjectVersion, Remote, is_url, parse
 from raygrid.io.paths import CACHE_VARIABLE, TEMPORARY_PREFIX, cache_dir, make_folder
 
@@ -63,10 +64,11 @@ def upload(temporary: Path, path: Path) -> None:
     The upload precedes the rename: a local file must not count as finished while the other nodes lack it. The file
     gets the server's modification time, which later shows whether it is current.
 
-    Raises StoreError if the upload fails.
+    Raises StoreError if the upload fails, or if another driver has taken over the folder of this one.
     """
     mirror = mirror_of(path)
     if mirror is not None:
+        require_lease(mirror.remote)
         version = mirror.remote.upload(temporary, mirror.name(path))
         os.utime(temporary, (version.modified_s, version.modified_s))
 
@@ -74,10 +76,11 @@ def upload(temporary: Path, path: Path) -> None:
 def remove(path: Path) -> None:
     """Delete a file or a folder, if present; in object storage first, so a failure leaves the local copy in place.
 
-    Raises StoreError if the storage refuses the deletion or does not answer.
+    Raises StoreError if the storage refuses the deletion or does not answer, or if another driver has taken over.
     """
     mirror = mirror_of(path)
     if mirror is not None:
+        require_lease(mirror.remote)
         mirror.remote.delete(mirror.name(path))
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

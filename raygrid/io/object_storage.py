@@ -63,11 +63,15 @@ class Remote:
         if found.type.name == "NotFound":
             raise StoreError(f"{self.url}: there is no bucket {self.bucket!r}; create it, or correct the URL")
 
-    def list(self, name: str = "") -> dict[str, ObjectVersion]:
-        """Return the versions of all objects below `name`, or of the object `name` itself, by object name."""
+    def list(self, name: str = "", *, recursive: bool = True) -> dict[str, ObjectVersion]:
+        """Return the versions of all objects below `name`, or of the object `name` itself, by object name.
+
+        Args:
+            recursive: include the objects in the folders below `name`.
+        """
         from pyarrow.fs import FileSelector
 
-        selector = FileSelector(self._key(name), recursive=True, allow_not_found=True)
+        selector = FileSelector(self._key(name), recursive=recursive, allow_not_found=True)
         infos = self._with_retries(f"listing {name or 'the folder'}", lambda files: files.get_file_info(selector))
         start = len(self._key("")) + 1
         found = {info.path[start:]: _version_of(info) for info in infos if info.is_file}
@@ -149,23 +153,29 @@ class Remote:
 
         Raises StoreError for a refusal or after the last attempt; FileNotFoundError and local disk errors unchanged.
         """
+        from pyarrow import ArrowException
+
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return action(file_system(self.scheme, self.bucket, self.options, _endpoint()))
-            except (OSError, ValueError) as error:  # pyarrow raises both
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise  # the object is absent, or the local disk fails
+            except (OSError, ValueError, ArrowException) as error:  # pyarrow raises all three
+                if isinstance(error, FileNotFoundError) or _is_local(error):
+                    raise
                 reason = _without_secrets(str(error))
-                if _is_refusal(reason) or isinstance(error, ValueError):
-                    raise StoreError(
-                        f"{self.url} refuses access ({task}): {reason}",
-                        "Check the credentials (environment, profile or role of this machine), the policy of the "
-                        "bucket and the URL (docs/how-to/object-storage.md)",
-                    ) from None  # the cause may contain the secrets masked here
+                is_refusal = isinstance(error, ValueError) or _is_refusal(reason)
+            if is_refusal and "retry-policy-exhausted" not in reason:  # which Google's client adds to temporary faults
+                break
             if attempt < ATTEMPTS:
                 longest = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (attempt - 1))
                 # random: workers must not all repeat at the same moment
                 time.sleep(random.uniform(longest / 2, longest))
+        # outside of the handler: the error there may contain the secrets masked here
+        if is_refusal:
+            raise StoreError(
+                f"{self.url} refuses access ({task}): {reason}",
+                "Check the credentials (environment, profile or role of this machine), the policy of the bucket and "
+                "the URL (docs/how-to/object-storage.md)",
+            )
         raise StoreError(
             f"{self.url} does not answer ({task}, {ATTEMPTS} attempts): {reason}",
             "Check the network, then run the same command again to continue; uploaded files stay",
@@ -212,7 +222,7 @@ def file_system(scheme: str, bucket: str, options: tuple[tuple[str, str], ...], 
 
     given = dict(options)
     if scheme == "gs":
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=30), **given)
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=1), **given)
     if endpoint is not None:
         given.setdefault("endpoint_override", endpoint)
     if "region" not in given:
@@ -234,6 +244,11 @@ def _mapped(path: Path) -> Any:
     from pyarrow import memory_map
 
     return memory_map(str(path)).read_buffer() if path.stat().st_size else b""
+
+
+def _is_local(error: Exception) -> bool:
+    """Whether the local disk fails; pyarrow gives errors of Google's storage a number, too."""
+    return isinstance(error, OSError) and error.errno is not None and "google::cloud" not in str(error)
 
 
 def _is_refusal(reason: str) -> bool:

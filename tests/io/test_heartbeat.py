@@ -2,22 +2,28 @@
 
 import json
 import os
+import random
 import signal
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
-from s3_server import S3Server
+from s3_server import BUCKET, S3Server
 
 from raygrid.errors import StoreError
 from raygrid.io import heartbeat
 from raygrid.io.files import read_json, write_text
-from raygrid.io.heartbeat import HeartbeatTiming
+from raygrid.io.heartbeat import HeartbeatTiming, hold_folder
 from raygrid.io.lease import lease
-from raygrid.io.mirror import exists
+from raygrid.io.mirror import exists, remove
+from raygrid.io.object_storage import Remote, parse
 
-QUICK = HeartbeatTiming(renew_s=0.2, stale_s=4.0, settle_s=0.1)
+QUICK = HeartbeatTiming(renew_s=0.2, stale_s=4.0)
 
 
 @pytest.fixture
@@ -84,18 +90,122 @@ def test_a_driver_stops_when_another_takes_over(
     assert json.loads(server.get(f"{tmp_path.name}/driver.json"))["token"] == "t"  # the lease of the other driver stays
 
 
+def answer_slowly(server: S3Server, longest_s: float) -> None:
+    """Delay each answer of the server by a random time, so that the requests of several drivers mix."""
+    delays = random.Random(1)
+
+    def delay(method: str, path: str) -> bool:
+        time.sleep(delays.uniform(0, longest_s))
+        return False
+
+    server.refusing = delay
+
+
 @pytest.mark.usefixtures("quick_heartbeat")
-def test_of_two_simultaneous_drivers_the_overwritten_one_is_refused(
+def test_of_drivers_that_start_at_the_same_moment_one_holds_the_folder(server: S3Server, tmp_path: Path) -> None:
+    answer_slowly(server, 0.05)
+    for attempt in range(10):
+        remote, start, ended = parse(server.url(f"{tmp_path.name}-{attempt}")), Barrier(3), Barrier(3)
+
+        def drive(identity: str, remote: Remote = remote, start: Barrier = start, ended: Barrier = ended) -> str:
+            start.wait(60)
+            try:
+                with hold_folder(remote, identity):
+                    ended.wait(60)
+                    return "held"
+            except StoreError as error:
+                ended.wait(60)
+                return str(error)
+
+        with ThreadPoolExecutor(3) as pool:
+            said = sorted(pool.map(drive, "abc"))
+        assert said[0] == "held"
+        assert all(f'in use by another driver: {{"host": "{socket.gethostname()}"' in text for text in said[1:]), said
+        assert set(server.objects(remote.prefix)) == set()  # neither lease nor announcement
+
+
+@pytest.mark.usefixtures("quick_heartbeat")
+def test_a_driver_waits_for_one_that_has_announced_itself(
+    nodes: tuple[Path, Path], server: S3Server, tmp_path: Path
+) -> None:
+    """It may be about to write the lease. If it died instead, its announcement expires."""
+    announced = {"host": "other", "pid": 7, "since": "now", "token": "t", "mirror": "m"}
+    server.put(f"{tmp_path.name}/driver-probe-t", json.dumps(announced).encode())
+    begun = time.monotonic()
+    with lease(nodes[0]):
+        assert time.monotonic() - begun > QUICK.stale_s - 1  # the server's times are in whole seconds
+
+
+@pytest.mark.usefixtures("quick_heartbeat")
+def test_a_driver_notices_that_the_one_it_met_has_just_written_its_lease(
+    nodes: tuple[Path, Path], server: S3Server, tmp_path: Path
+) -> None:
+    claim = json.dumps({"host": "other", "pid": 7, "since": "now", "token": "t", "mirror": "m"}).encode()
+    server.put(f"{tmp_path.name}/driver-probe-t", claim)
+
+    def finish(method: str, path: str) -> bool:  # between the listing and the reading of the announcement
+        if (method, path) == ("GET", f"/{BUCKET}/{tmp_path.name}/driver-probe-t"):
+            server.refusing = lambda method, path: False
+            server.put(f"{tmp_path.name}/driver.json", claim)
+            server.delete(f"{tmp_path.name}/driver-probe-t")
+        return False
+
+    server.refusing = finish
+    with pytest.raises(StoreError, match=r'in use by another driver: {"host": "other"'), lease(nodes[0]):
+        pass
+    assert json.loads(server.get(f"{tmp_path.name}/driver.json"))["token"] == "t"
+
+
+def sleep_until_the_lease_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + QUICK.stale_s)  # time.monotonic stands still during sleep
+
+
+@pytest.fixture
+def no_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver whose heartbeat has not run since the machine awoke."""
+    monkeypatch.setattr(heartbeat, "TIMING", replace(QUICK, renew_s=3600))
+
+
+@pytest.mark.usefixtures("no_renewals")
+def test_a_driver_that_slept_writes_nothing_into_a_study_taken_over(
     nodes: tuple[Path, Path], server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = {"host": "other", "pid": 7, "since": "now", "token": "t", "mirror": "m"}
 
-    def overwrite(_: float) -> None:  # between the lease and its check
-        server.put(f"{tmp_path.name}/driver.json", json.dumps(claim).encode())
+    def work() -> None:
+        with lease(nodes[0]):
+            write_text(nodes[0] / "a", "before")
+            server.put(f"{tmp_path.name}/driver.json", json.dumps(claim).encode())
+            sleep_until_the_lease_is_old(monkeypatch)
+            with pytest.raises(StoreError, match="taken over by another driver"):
+                remove(nodes[0] / "a")
+            write_text(nodes[0] / "a", "after")
 
-    monkeypatch.setattr("raygrid.io.heartbeat.time.sleep", overwrite)
-    with pytest.raises(StoreError, match=r'in use by another driver: {"host": "other"'), lease(nodes[0]):
-        pass
+    with pytest.raises(StoreError, match=r'taken over by another driver: {"host": "other"'):
+        work()
+    assert server.get(f"{tmp_path.name}/a") == b"before"
+    assert json.loads(server.get(f"{tmp_path.name}/driver.json"))["token"] == "t"
+
+
+def puts(server: S3Server) -> list[str]:
+    """Return the names of the files written, without the empty objects by which pyarrow marks folders."""
+    names = [path.rpartition("/")[2] for method, path in server.requests if method == "PUT"]
+    return [name for name in names if name]
+
+
+@pytest.mark.usefixtures("no_renewals")
+def test_a_driver_that_slept_renews_its_lease_before_it_writes(
+    nodes: tuple[Path, Path], server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lease(nodes[0]):
+        sleep_until_the_lease_is_old(monkeypatch)
+        server.requests.clear()
+        write_text(nodes[0] / "a", "after")
+        assert puts(server)[-2:] == ["driver.json", "a"]
+        write_text(nodes[0] / "b", "after")
+        assert puts(server)[-2:] == ["a", "b"]  # the lease is fresh
+    assert server.get(f"{tmp_path.name}/a") == b"after"
 
 
 def wait_for_requests(server: S3Server, count: int) -> None:
