@@ -36,7 +36,7 @@ docs: $(READY)
 	@echo "open build/site/index.html, or with search: $(BIN)/mkdocs serve"
 
 validate-cluster: $(READY)
-	$(BIN)/raygrid check-cluster --template cluster.yaml docs/how-to/cluster-gcp.yaml
+	$(BIN)/raygrid check-cluster --template cluster.yaml docs/how-to/cluster-gcp.yaml docs/how-to/cluster-local.yaml
 
 # The reference of every public name, from the docstrings.
 api: $(READY)

@@ -55,6 +55,7 @@ class Lab:
 
     Attributes:
         folder: of the run; `lab.log` in it is the output of the lab's script, `boxes/` names its boxes.
+        root: all files as the lab sees them, with the file systems that it has mounted.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Lab:
             time.sleep(0.2)
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         self._pid = int(children.split()[0])  # process 1 of the lab
+        self.root = Path(f"/proc/{self._pid}/root")
 
     def log(self) -> str:
         """Return what the lab's script has printed."""

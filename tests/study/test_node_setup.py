@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "how-to" / "cluster-gcp.yaml"]
+FILES = [ROOT / "cluster.yaml", *sorted((ROOT / "docs" / "how-to").glob("cluster-*.yaml"))]
 DRIVER = "/proc/driver/nvidia/version"
 PINNED = "pip install -q --python .venv/bin/python -c constraints.txt -e .["
 FOR_THE_DRIVER = "pip install -q --torch-backend=auto --python .venv/bin/python -c "
