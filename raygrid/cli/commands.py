@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         help="accept values that are still to be filled in (REPLACE), and a missing token and keys",
     )
     sub.set_defaults(command=_check_cluster)
-    text = "check that this machine can work as a node of a cluster: card, driver, PyTorch, folders"
+    text = "check that this machine can work as a node of a cluster: GPUs, driver, PyTorch, folders"
     sub = commands.add_parser("check-node", help=text, description=text)
     sub.add_argument(
         "--writable", type=Path, action="append", default=[], metavar="FOLDER", help="a folder to write to; repeatable"

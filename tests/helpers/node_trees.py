@@ -1,4 +1,4 @@
-"""Made-up machines for the check of a node: trees of /sys and /proc, an `nvidia-smi`, and a `torch`."""
+"""Simulated machines for the check of a node: trees of /sys and /proc, an `nvidia-smi`, and a `torch`."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ SMI_SUMMARY = "| NVIDIA-SMI 580.65.06     Driver Version: 580.65.06     CUDA Ver
 A10G = SimpleNamespace(name="NVIDIA A10G", total_memory=23028 * 2**20, major=8, minor=6)
 
 
-def write_card(root: Path, *, vendor: str = "0x10de", kind: str = "0x030200", address: str = "0000:00:1e.0") -> None:
-    """Add a PCI device to a tree: by default a card by NVIDIA without an output for a screen."""
+def write_gpu(root: Path, *, vendor: str = "0x10de", kind: str = "0x030200", address: str = "0000:00:1e.0") -> None:
+    """Add a PCI device to a tree: by default an NVIDIA GPU without a display output."""
     device = root / "sys/bus/pci/devices" / address
     device.mkdir(parents=True)
     (device / "vendor").write_text(f"{vendor}\n")
@@ -43,20 +43,20 @@ def write_smi(folder: Path, table: str = SMI_TABLE, summary: str = SMI_SUMMARY, 
 
 @dataclass
 class FakeTorch:
-    """Stands for the module `torch` on a machine with cards, as far as the check asks it.
+    """A stand-in for the module `torch` on a machine with GPUs: only the parts that the check uses.
 
     Attributes:
         cuda_version: that it was built for; None for CPUs.
-        warning: that the first use of CUDA gives; "" if the cards can be used.
-        error: of a computation on a card, None if it works.
-        total: the sum that a card computes of eight ones.
+        warning: that the first use of CUDA gives; "" if the GPUs can be used.
+        error: of a computation on a GPU, None if it works.
+        total: the sum that a GPU computes of eight ones.
     """
 
     cuda_version: str | None = "13.2"
     warning: str = ""
     error: Exception | None = None
     total: float = 8.0
-    cards: list[SimpleNamespace] = field(default_factory=lambda: [A10G])
+    gpus: list[SimpleNamespace] = field(default_factory=lambda: [A10G])
     architectures: tuple[str, ...] = ("sm_75", "sm_80", "sm_86", "sm_90", "compute_120")
 
     __version__ = "2.15.0+made.up"
@@ -72,8 +72,8 @@ class FakeTorch:
         return SimpleNamespace(
             is_available=self._is_available,
             get_arch_list=lambda: list(self.architectures),
-            device_count=lambda: len(self.cards),
-            get_device_properties=self.cards.__getitem__,
+            device_count=lambda: len(self.gpus),
+            get_device_properties=self.gpus.__getitem__,
         )
 
     def ones(self, size: int, *, device: str) -> SimpleNamespace:
@@ -86,4 +86,4 @@ class FakeTorch:
     def _is_available(self) -> bool:
         if self.warning:
             warnings.warn(self.warning, stacklevel=2)
-        return not self.warning and bool(self.cards)
+        return not self.warning and bool(self.gpus)

@@ -22,8 +22,8 @@ bash: cannot set terminal process group (31649): Inappropriate ioctl for device
 bash: no job control in this shell
 """
 CLOSED = "Shared connection to 10.0.1.7 closed.\n"
-FAULT = "error: node ip-10-0-1-7: NVIDIA card at PCI 0000:00:1e.0: expected NVIDIA's driver, got none"
-FACTS = "node ip-10-0-1-7: 1 NVIDIA card, no driver, torch 2.15.0; cache on /, 150 GB free\n"
+FAULT = "error: node ip-10-0-1-7: NVIDIA GPU at PCI 0000:00:1e.0: expected NVIDIA's driver, got none"
+FACTS = "node ip-10-0-1-7: 1 NVIDIA GPU, no driver, torch 2.15.0; cache on /, 150 GB free\n"
 FAILED = f"""\
 {STAMP}INFO log_timer.py:25 -- NodeUpdater: i-1: Setup commands failed [LogTimer=99ms]
 {STAMP}ERR updater.py:177 -- \x1b[31mNew status: \x1b[1mupdate-failed\x1b[22m\x1b[26m\x1b[39m
@@ -135,7 +135,7 @@ def test_without_an_error_in_the_log_nothing_is_quoted(tmp_path: Path, here: boo
 
 def test_on_the_head_node_the_error_quotes_the_log(tmp_path: Path) -> None:
     text = message_of(write_logs(tmp_path, COMMAND + FAULT.replace("got none", "got\x07 none") + "\n" + FAILED, LOG))
-    assert "; the last error in the autoscaler's log is: error: node ip-10-0-1-7: NVIDIA card" in text
+    assert "; the last error in the autoscaler's log is: error: node ip-10-0-1-7: NVIDIA GPU" in text
     assert "got\\x07 none; look for nodes" in text
 
 
