@@ -39,13 +39,14 @@ def brightness_on_nodes(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
     wanted = SHARED / WANTED
     deadline = time.monotonic() + _PATIENCE_S
-    while wanted.exists() and sum(node["Alive"] for node in ray.nodes()) < int(wanted.read_text()):
+    # only after training: trainings that wait ask for a node at once, Ray Data alone asked for none in two minutes
+    is_trained = any((SHARED / "studies" / "patient" / "models").rglob("*.safetensors"))
+    while is_trained and wanted.exists() and sum(node["Alive"] for node in ray.nodes()) < int(wanted.read_text()):
         if time.monotonic() > deadline:
             raise TimeoutError("no further node joined")
         time.sleep(_POLL_S)
-    if wanted.exists():
+    if is_trained:
         wanted.unlink(missing_ok=True)  # the nodes may leave again
-    if SHARED.exists():
         with (SHARED / f"{SCORED_ON}{socket.gethostname()}").open("a") as calls:
             calls.write(f"{len(images)} images\n")
     return brightness(images)
