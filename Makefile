@@ -18,7 +18,7 @@ test: $(READY) lint
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --durations=12
 
-# Examples that no test has had: new seeds, for minutes of each of the nine kinds. A failure prints its seed.
+# Draws new examples of each of the nine kinds. A failure prints its seed.
 FUZZ_SECONDS ?= 300
 fuzz: $(READY)
 	$(BIN)/python -m pytest -q tests/fuzz -m slow --hypothesis-seed=random --fuzz-seconds=$(FUZZ_SECONDS)
