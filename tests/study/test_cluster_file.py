@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def test_a_defect_of_an_earlier_form_is_named_and_nothing_else(
         (
             ("provider",),
             {"type": "gcp", "project_id": "p", "region": "r", "availability_zone": "z"},
-            "no node would start",
+            "no work starts a node",
         ),
     ],
 )
@@ -147,6 +148,26 @@ def test_the_commands_of_the_guides_can_be_read(page: Path) -> None:
     for block in [*blocks, (ROOT / "docs" / "how-to" / "slurm.sh").read_text()]:
         checked = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
         assert not checked.returncode, checked.stderr
+
+
+def test_a_long_text_is_read_in_seconds(tmp_path: Path) -> None:
+    config = yaml.safe_load(FILES[0].read_text())
+    config["setup_commands"] = ["true; " * 30_000, "echo )"]
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump(config))
+    start = time.monotonic()
+    (fault,) = check_cluster_file(path, template=True)
+    assert fault == "setup_commands[1]: the shell cannot read it: bash: line 1: syntax error near unexpected token `)'"
+    assert time.monotonic() - start < 60  # a comparison of each command with each takes minutes
+
+
+def test_the_place_of_wrong_yaml_is_named_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text("a:\n\t- b\n")
+    with pytest.raises(DataError) as raised:
+        check_cluster_file(path)
+    start = f"{path}, line 2: expected a YAML file for ray up: found character '\\t' that cannot start any token"
+    assert str(raised.value) == f"{start}; correct the file"
 
 
 @pytest.mark.parametrize("text", ["a: [1,", "- just\n- a list\n"])

@@ -16,6 +16,7 @@ from raygrid.study.cluster_file.repeats import check_repeats
 from raygrid.study.cluster_file.starts import check_starts
 
 PLACEHOLDER = "REPLACE"
+_NAME_GROUPS = ("SecurityGroupIds", "NetworkInterfaces", "LaunchTemplate")  # where Ray reads security groups of a node
 
 
 def check_cluster_file(path: Path, *, template: bool = False) -> list[str]:
@@ -56,13 +57,16 @@ def inspect_cluster_file(path: Path, *, template: bool = False) -> list[Finding]
 
 def _node_types(file: ClusterFile) -> Iterator[Finding]:
     """Yield the faults of node types that Ray would find only when it starts a node."""
+    named = file.merged["provider"].get("security_group")
     for name, node in (file.given.get("available_node_types") or {}).items():
-        where = f"available_node_types/{name}"
-        if file.provider == "aws" and not node.get("node_config", {}).get("SecurityGroupIds"):
+        where, config = f"available_node_types/{name}", node.get("node_config") or {}
+        if file.provider == "aws" and not (named or any(config.get(key) for key in _NAME_GROUPS)):
             yield Finding(f"{where}: no SecurityGroupIds: the group that Ray creates opens SSH to the world")
-        if file.provider not in ("aws", "local") and not node.get("resources"):  # only on AWS Ray looks them up
+        starts_on_demand = name != file.given.get("head_node_type") and not node.get("min_workers")
+        # only on AWS Ray looks the resources up
+        if file.provider not in ("aws", "local") and starts_on_demand and not node.get("resources"):
             yield Finding(
-                f"{where}: resources are empty, so no node would start; expected for example {{CPU: 16, GPU: 1}}"
+                f"{where}: resources are empty, so no work starts a node; expected for example {{CPU: 16, GPU: 1}}"
             )
 
 
@@ -85,6 +89,7 @@ def _sources(file: ClusterFile, template: bool) -> Iterator[Finding]:
 
 def _syntax(file: ClusterFile) -> Iterator[Finding]:
     for step in file.steps:
-        checked = subprocess.run(["bash", "-n", "-c", step.text], capture_output=True, text=True)
+        checked = subprocess.run(["bash", "-n"], input=step.text, capture_output=True, text=True, errors="replace")
         if checked.returncode:
-            yield Finding(f"{step.where}: the shell cannot read it: {checked.stderr.strip()}")
+            reason = next(iter(checked.stderr.splitlines()), "bash ended without a message")
+            yield Finding(f"{step.where}: the shell cannot read it: {reason}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from raygrid.errors import DataError, did_you_mean
+from raygrid.errors import DataError, did_you_mean, in_one_line
 from raygrid.study.cluster_file.shell import Command, commands
 
 # Their machines are new at every start: the image's first boot still runs, and nothing is prepared by hand.
@@ -163,8 +163,11 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file. Raises DataError if there is none."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: expected a YAML file for ray up: {error}; correct the file") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise DataError(f"{path}{line}: expected a YAML file for ray up: {error.problem}; correct the file") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: expected a YAML file for ray up: {in_one_line(error)}; correct the file") from error
     if not isinstance(config, dict):
         raise DataError(
             f"{path}: expected a YAML mapping with cluster_name, provider and available_node_types; add them"
@@ -200,7 +203,18 @@ def merge(given: dict[str, Any]) -> tuple[ClusterFile | None, str]:
             validate(given, _schema())  # Ray relies on the types while it merges: the schema names the place
         except ValidationError as invalid:
             return None, _shown(invalid)
-        return None, f"{type(error).__name__}: {error}"
+        except TypeError:  # the schema's patterns for names are tried on numbers, too
+            return None, "names: expected text on the left of each colon, got something else; put it into quotes"
+        mounts = given.get("file_mounts") or {}
+        wrong = next(
+            (
+                f"{remote}: expected a local path, got {local!r}"
+                for remote, local in mounts.items()
+                if not isinstance(local, str)
+            ),
+            "",
+        )
+        return None, f"file_mounts/{wrong}" if wrong else in_one_line(error)
 
 
 @contextmanager
@@ -238,5 +252,5 @@ def _shown(error: Any) -> str:
     hint = ""
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
-        hint = "".join(did_you_mean(name, known) for name in error.instance if name not in known)
+        hint = "".join(did_you_mean(str(name), known) for name in error.instance if name not in known)
     return f"{where or 'top level'}: {error.message}{hint}"

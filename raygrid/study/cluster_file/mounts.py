@@ -12,7 +12,7 @@ _WITH_VALUE = ("-t", "-o", "-L", "-U", "-O", "-T", "--types", "--options", "--so
 _USER_FILE_SYSTEMS = frozenset({"gcsfuse", "s3fs", "goofys", "sshfs", "blobfuse", "blobfuse2", "mount-s3", "juicefs"})
 # They mount nothing new, or a folder in which everyone may write, or one that belongs to the named user.
 _HARMLESS = re.compile(
-    r"(^|,)(ro|bind|rbind|remount|move|(uid|umask|mp_umask|dir_mode)=[^,]+)(,|$)|^(tmpfs|proc|sysfs|devpts|overlay)$"
+    r"(^|,)(ro|bind|rbind|remount|move|(uid|umask|mp_umask|dir_mode|accesspoint)=[^,]+)(,|$)|^(tmpfs|proc|sysfs|devpts|overlay)$"
 )
 _FSTAB_LINE = re.compile(r"(?:\S+:\S*|/dev/\S+|UUID=\S+|LABEL=\S+)\s+(/[^\s'\"]+)\s+[a-z]\w+\s")
 _CHANGES_OWNER = ("chown", "chmod", "setfacl", "install")

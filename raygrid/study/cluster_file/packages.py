@@ -12,12 +12,14 @@ _PIP = re.compile(rf"{_SYSTEM_FOLDER}pip[0-9.]*")
 _PYTHON = re.compile(rf"{_SYSTEM_FOLDER}python[0-9.]*")
 _ELSEWHERE = ("--break-system-packages", "--target", "-t", "--prefix", "--root", "--python", "--dry-run")
 # A line for the shell's start-up file that makes an environment the one of every later command
-_ACTIVATION = re.compile(r"activate|PATH=|shell\.\w+ hook|conda init|mamba init")
+_ACTIVATION = re.compile(r"activate|PATH=|shell\.\w+ hook")
+_CONDA = ("conda", "mamba", "micromamba")  # their `init` writes into the start-up file
 START_UP_FILE = re.compile(r"\.(bashrc|bash_profile|profile)\b|/etc/(environment|profile)")
 _LOCK_TIMEOUT = "dpkg::lock::timeout"
+_ANSWERS = re.compile(r"\byes\s*\||assume-yes|\s-q=2\b", re.IGNORECASE)
 _WAITS_FOR_LOCK = re.compile(
     r"dpkg/lock|cloud-init\s+status\s+(-w|--wait)|unattended-upgrades|apt-daily|apt\.conf.*dpkg::lock|"
-    r"dpkg::lock.*apt\.conf",
+    r"dpkg::lock.*apt\.conf|(pkill|killall)\s.*\b(apt|dpkg)|\b(until|break)\b",  # or a loop until it succeeds
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -57,10 +59,11 @@ def _pip(node: Node) -> Iterator[Finding]:
                     "python3 -m venv ~/env && ~/env/bin/pip install ..."
                 )
         is_active |= bool(START_UP_FILE.search(step.text) and _ACTIVATION.search(step.text))
+        is_active |= any(other.program in _CONDA and "init" in other.operands() for other in step.commands)
 
 
 def _activates(command: Command) -> bool:
-    if command.program in ("source", ".", "conda", "mamba", "micromamba", "pyenv"):
+    if command.program in ("source", ".", "pyenv", *_CONDA):
         return any(re.search(r"(^|/)activate$|^shell$", word) for word in command.words[1:])
     return command.program in ("", "export") and _has_path(command)
 
@@ -75,6 +78,8 @@ def _apt(node: Node, file: ClusterFile) -> Iterator[Finding]:
     for step in node.steps:
         waits |= bool(_WAITS_FOR_LOCK.search(step.text))
         for command in step.commands if step.stage != START else ():
+            if command.program == "add-apt-repository":  # updates the lists
+                updated.append(step.in_container)
             if command.program not in ("apt-get", "apt", "aptitude"):
                 continue
             action = next(iter(command.operands(("-o", "-t", "-c", "--option"))), "")
@@ -97,5 +102,5 @@ def _installation(step: Step, command: Command, waits: bool, updated: bool, is_c
             f"{shown} relies on the package lists in the image, which are old or absent; run apt-get update before it",
             is_fault=is_cloud or step.in_container,
         )
-    if not command.has_option("-y", "--yes", "--assume-yes", "-qq"):
+    if not (command.has_option("-y", "--yes", "--assume-yes", "-qq") or _ANSWERS.search(step.text)):
         yield note(f"{shown} asks before it installs, and nobody answers; add -y")

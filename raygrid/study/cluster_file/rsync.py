@@ -50,6 +50,7 @@ def arrivals(rules: Sequence[str], folders: Sequence[PurePosixPath], filters: Se
     """
     with tempfile.TemporaryDirectory(prefix="raygrid-rsync-") as place:
         source, node = Path(place, "source"), Path(place, "node")
+        source.mkdir()
         for folder in folders:
             (source / folder / "bin").mkdir(parents=True, exist_ok=True)
             (source / folder / "bin" / "python").write_text("")

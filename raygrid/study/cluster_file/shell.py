@@ -100,13 +100,15 @@ def commands(text: str) -> list[Command]:
     text = _HEREDOC.sub(r"\1", text)
     lists = list(_lists(text))
     stops_early = bool(re.search(r"\bset\s+-\w*e|errexit", text))
+    may_have_ended = False  # after a test and `exit`, as in `[ -d FOLDER ] && exit 0`
     found: list[Command] = []
     for number, (members, is_conditional) in enumerate(lists):
-        tested = is_conditional
+        tested = is_conditional or may_have_ended
         for member in members:
             decides = stops_early or number == len(lists) - 1
             expanded = list(_unwrapped(replace(member, is_guarded=tested, decides=decides)))
             found += expanded
+            may_have_ended |= tested and member.words[:1] == ("exit",)
             tested = tested or any(command.program in TESTS | _ALSO_TESTS for command in expanded)
     return found
 

@@ -10,7 +10,7 @@ from raygrid.study.cluster_file.finding import Finding
 _HEAD_START = re.compile(r"\bray\s+start\b.*--head\b", re.DOTALL)
 _AUTOSCALER_1 = "RAY_enable_autoscaler_v2=0"
 _OF_RAY_UP = "RAY_UP_enable_autoscaler_v2"  # read by ray up itself
-_SAYS_USAGE = re.compile(r"--disable-usage-stats|RAY_USAGE_STATS_ENABLED=[\"']?[01]")
+_SAYS_USAGE = re.compile(r"--disable-usage-stats|\bray (dis|en)able-usage-stats|RAY_USAGE_STATS_ENABLED=[\"']?[01]")
 
 
 def check_starts(file: ClusterFile) -> Iterator[Finding]:
@@ -18,16 +18,24 @@ def check_starts(file: ClusterFile) -> Iterator[Finding]:
     head = next(node for node in file.nodes if node.is_head)
     starts = [step for step in head.steps if step.stage == START and "ray start" in step.text]
     text = "\n".join(step.text for step in starts)
-    if starts and "--autoscaling-config" not in text:
+    has_workers = len(file.nodes) > 1 and file.merged.get("max_workers") != 0
+    if starts and has_workers and "--autoscaling-config" not in text:
         yield Finding(
             "head_start_ray_commands: ray start lacks --autoscaling-config=~/ray_bootstrap_config.yaml, so no worker "
             "would ever start"
         )
-    if starts and file.provider == "local" and _AUTOSCALER_1 not in text and os.environ.get(_OF_RAY_UP, "1") == "1":
+    if (
+        starts
+        and has_workers
+        and file.provider == "local"
+        and _AUTOSCALER_1 not in text
+        and os.environ.get(_OF_RAY_UP, "1") == "1"
+    ):
         yield Finding(
             "head_start_ray_commands: ray up switches the second version of Ray's autoscaler on, which starts no "
             f"worker on machines of your own; set {_AUTOSCALER_1} before ray start"
         )
+    everywhere = "\n".join([*file.run_options(head), *(step.text for step in head.steps)])
     for step in starts:
         if re.search(r"--dashboard-host[= ](?!127\.0\.0\.1|localhost)", step.text):
             of_ray = " (Ray's default)" if step.is_rays else ""
@@ -35,7 +43,7 @@ def check_starts(file: ClusterFile) -> Iterator[Finding]:
                 f"head_start_ray_commands{of_ray}: the dashboard runs any code sent to it; expected "
                 "--dashboard-host=127.0.0.1 (`ray dashboard` forwards it through SSH)"
             )
-        if _HEAD_START.search(step.text) and not _SAYS_USAGE.search(step.text):
+        if _HEAD_START.search(step.text) and not _SAYS_USAGE.search(everywhere):
             yield Finding(
                 f"{step.where}: ray start --head reports usage statistics to Ray's developers; add "
                 "--disable-usage-stats, or RAY_USAGE_STATS_ENABLED=1 before it if you agree"

@@ -83,6 +83,10 @@ def test_an_environment_of_the_shells_start_up_file_counts_from_the_next_command
     assert text.startswith("setup_commands[3]: 'pip install x'")
 
 
+def test_conda_puts_its_environment_into_the_start_up_file(place: Path) -> None:
+    assert found(after_setup("~/miniconda3/bin/conda init bash", "pip install x"), place) == []
+
+
 def test_a_container_has_a_pip_of_its_own_and_its_host_has_not(place: Path) -> None:
     assert found(after_setup("pip install x") | {"docker": DOCKER}, place) == []
     initialization = [*sound()["initialization_commands"], "pip install x"]
@@ -113,6 +117,11 @@ def test_a_container_has_a_pip_of_its_own_and_its_host_has_not(place: Path) -> N
         ),
         ([UPDATE, APT.replace(" -y", "")], ["asks before it installs"]),
         ([UPDATE, "dpkg -s x > /dev/null || " + APT], []),
+        (["sudo add-apt-repository -y ppa:x/y && " + APT], []),
+        (["until sudo apt-get update && sudo apt-get install -y x; do sleep 5; done"], []),
+        ([UPDATE, "for i in 1 2 3; do sudo apt-get install -y x && break || sleep 9; done"], []),
+        (["sudo pkill -9 apt-get || true; sudo dpkg --configure -a", UPDATE, "sudo apt-get install -y x"], []),
+        ([UPDATE, "yes | " + APT.replace(" -y", "")], []),
     ],
 )
 def test_apt_waits_and_has_fresh_lists(place: Path, commands: list[str], faults: list[str]) -> None:
@@ -174,6 +183,7 @@ def test_a_mounted_folder_belongs_to_root(place: Path, commands: list[str]) -> N
         [MOUNT.replace("-t nfs4", "-t nfs4 -o ro,hard")],
         ["sudo mount -t tmpfs tmpfs /scratch"],
         ["sudo mount --bind /a /b"],
+        ["sudo mount -t efs -o tls,accesspoint=fsap-1 fs-1:/ /shared"],
         ["sudo mount -o remount,size=8G /dev/shm"],
         ["sudo mount -t cifs -o username=u,uid=1000 //host/share /shared"],
         ["gcsfuse bucket /shared"],
@@ -210,6 +220,10 @@ def test_a_container_sees_a_mount_of_its_host_only_as_a_volume(place: Path) -> N
         ("sudo mkdir -m 755 /results && echo made", "use mkdir -p"),
         ("set -e\nmkdir ~/results\necho made\n", "use mkdir -p"),
         ("git clone https://host/x.git", "test for the folder first"),
+        ("git -C ~/src clone https://host/x.git", "test for the folder first"),
+        ("[ -d ~/x ] && echo there; git clone https://host/x.git ~/x", "test for the folder first"),
+        ("sudo adduser --system reader", "test with id NAME"),
+        ("sudo mount -t lustre fs-1@tcp:/x /other && sudo chown ubuntu /other", "test with mountpoint -q"),
         ("cd ~/project && ln -s /shared/data link", "use ln -sfn"),
         ("sudo useradd reader", "test with id NAME"),
         ("~/.uv/bin/uv venv ~/project/.venv", "test with [ -x ~/project/.venv/bin/python ]"),
@@ -249,6 +263,17 @@ def test_commands_that_may_run_twice(place: Path) -> None:
         "grep -q project ~/.bashrc || echo 'cd project' >> ~/.bashrc",
         "echo text > ~/file",
         "cat > ~/file <<EOF\nmkdir x\nEOF",
+        "[ -d ~/x ] && exit 0\ngit clone https://host/x.git ~/x",
+        "git submodule add clone",
+        "folder=$(mktemp -d); git clone https://host/x.git $folder",
+        "sudo adduser ubuntu docker",
+        "sudo groupadd -f docker",
+        "sudo mount -o bind /a /b",
+        "sudo mount -t tmpfs tmpfs /scratch",
+        "rm -rf ~/y",
+        "git clone https://host/y.git ~/y",
+        "date >> ~/setup.log",
+        "echo made >> /dev/null",
     ]
     assert found(after_setup(*commands), place) == []
 

@@ -92,6 +92,12 @@ def test_a_filter_names_a_file_and_not_a_pattern(place: Path) -> None:
     assert not is_fault
 
 
+def test_a_filter_where_the_set_up_makes_no_environment(place: Path) -> None:
+    (place / "project" / ".gitignore").write_text("/.venv/\n__pycache__/\n/data\n")
+    (place / "project" / "pyproject.toml").write_text('[project]\nname = "other"\n')
+    assert found(changed(rsync_filter=[".gitignore"], setup_commands=[]), place) == []
+
+
 def test_a_rule_that_rsync_refuses(place: Path) -> None:
     ((text, is_fault),) = (one for one in found(changed(rsync_filter=[""]), place) if one[1])
     assert text.startswith("rsync_exclude and rsync_filter: rsync refuses these rules: ")

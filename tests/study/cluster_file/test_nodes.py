@@ -140,6 +140,15 @@ def test_usage_statistics(place: Path, start: str, reports: bool) -> None:
     assert all(text.startswith("head_start_ray_commands[1]: ") for text in texts)
 
 
+def test_usage_statistics_may_be_decided_elsewhere(place: Path) -> None:
+    start = ["ray stop", HEAD_START.replace(" --disable-usage-stats", "")]
+    set_up = [*sound()["setup_commands"], "~/project/.venv/bin/ray disable-usage-stats"]
+    assert found(changed(head_start_ray_commands=start, setup_commands=set_up), place) == []
+    options = ["-v /shared:/shared", "-e RAY_USAGE_STATS_ENABLED=0"]
+    docker = {"image": "rayproject/ray:2.60.0", "container_name": "ray", "run_options": options}
+    assert found(changed(head_start_ray_commands=start, docker=docker), place) == []
+
+
 @pytest.mark.parametrize(
     ("provider", "command"),
     [("aws", "pip install 'boto3>=1.4.8'"), ("gcp", "pip install google-api-python-client==1.7.8")],
@@ -206,6 +215,9 @@ def test_what_ray_up_accepts_is_accepted(place: Path, config: dict[str, Any]) ->
         (sound() | {"head_setup_commands": None}, "head_setup_commands: None is not of type 'array'"),
         (sound() | {"available_node_types": ["head"]}, "available_node_types: ['head'] is not of type 'object'"),
         (sound() | {"provider": {"region": "x"}}, "expected a mapping with a type"),
+        (sound() | {"auth": {1: "ubuntu"}}, "auth: "),
+        (sound() | {"available_node_types": {1: {}}}, "names: expected text on the left of each colon"),
+        (sound() | {"file_mounts": {"~/x": None}}, "file_mounts/~/x: expected a local path, got None"),
         ({"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {}}, "a manifest for Kubernetes (kind RayJob)"),
     ],
 )
@@ -221,6 +233,38 @@ def test_other_providers(place: Path, provider: str) -> None:
     for node in config["available_node_types"].values():
         node["resources"] = {"CPU": 2}
     assert found(config, place) == []
+
+
+def test_machines_whose_resources_are_not_given(place: Path) -> None:
+    config = sound() | {"provider": {"type": "gcp"}}
+    ((text, is_fault),) = found(config, place)
+    assert text.startswith("available_node_types/worker: resources are empty, so no work starts a node")
+    assert is_fault
+    config["available_node_types"]["worker"]["min_workers"] = 2  # they start in any case
+    assert found(config, place) == []
+
+
+@pytest.mark.parametrize(
+    "node_config",
+    [{"NetworkInterfaces": [{"Groups": ["sg-1"]}]}, {"LaunchTemplate": {"LaunchTemplateName": "x", "Version": "1"}}],
+)
+def test_security_groups_have_several_places(place: Path, node_config: dict[str, Any]) -> None:
+    config = sound()
+    config["available_node_types"]["worker"]["node_config"] = node_config
+    assert found(config, place) == []
+    config["available_node_types"]["worker"]["node_config"] = {}
+    ((text, is_fault),) = found(config, place)
+    assert "opens SSH to the world" in text
+    assert is_fault
+    config["provider"]["security_group"] = {"GroupName": "x"}
+    assert found(config, place) == []
+
+
+def test_a_cluster_without_workers_needs_no_autoscaler(place: Path) -> None:
+    start = HEAD_START.replace(" --autoscaling-config=~/ray_bootstrap_config.yaml", "")
+    config = changed(head_start_ray_commands=["ray stop", start])
+    assert [is_fault for _, is_fault in found(config, place)] == [True]
+    assert found(config | {"max_workers": 0}, place) == []
 
 
 def test_the_autoscaler_for_machines_of_ones_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
