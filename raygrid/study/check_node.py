@@ -1,16 +1,19 @@
 """Check that this machine can work as a node: `raygrid check-node`, the last set-up command of a cluster file."""
 
+import errno
 import getpass
 import importlib
+import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from raygrid.errors import ClusterError, StoreError
+from raygrid.errors import ClusterError, StoreError, in_one_line
 from raygrid.io.paths import CACHE_VARIABLE, cache_dir
 from raygrid.progress import tell
 from raygrid.study.node_facts import (
@@ -51,12 +54,19 @@ def check_node(
     """
     hidden = hides_gpus()
     present, driver = ([], Driver("")) if hidden else (pci_gpus(root), read_driver(root, smi))
-    build = read_torch(import_torch()) if driver.version and (present or driver.gpus) else None
+    build, import_fault = None, []
+    if driver.version and (present or driver.gpus):
+        try:
+            build = read_torch(import_torch())
+        except Exception as error:  # a broken installation can raise anything
+            import_fault = [
+                f"torch {_installed()}: expected an import to succeed, got: {in_one_line(error)}; {_REINSTALL}"
+            ]
     cache, cache_fault = _cache(root)
     place = f"node {platform.node()}"
     facts = f"NVIDIA GPUs are hidden, torch {_installed()}" if hidden else _describe(present, driver, build)
     tell(f"{place}: {facts}; {cache}")
-    faults = [*gpu_faults(present, driver, build), *cache_fault, *folder_faults(writable)]
+    faults = [*gpu_faults(present, driver, build), *import_fault, *cache_fault, *folder_faults(writable)]
     if len(faults) == 1:
         raise ClusterError(f"{place}: {faults[0]}")
     if faults:
@@ -143,7 +153,10 @@ def folder_faults(folders: Sequence[Path]) -> list[str]:
     user, faults = getpass.getuser(), []
     for folder in folders:
         reason = why_not_writable(folder)
-        remedy = f"run: sudo chown {user} {folder}" if folder.is_dir() else "mount or create it"
+        remedy = "mount or create it"
+        if os.path.isdir(folder):  # unlike Path.is_dir, it raises nothing
+            is_owner = reason in map(os.strerror, (errno.EACCES, errno.EPERM))
+            remedy = f"run: sudo chown {user} {shlex.quote(str(folder))}" if is_owner else "choose another folder"
         if reason:
             faults.append(f"{folder}: expected a folder in which {user} can create files, got: {reason}; {remedy}")
     return faults

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import subprocess
 import tempfile
 import warnings
@@ -87,8 +88,10 @@ def read_driver(root: Path = Path("/"), smi: str = "nvidia-smi") -> Driver:
     if not version:
         return Driver("")
     try:
-        asked = subprocess.run([smi, *_QUERY], capture_output=True, text=True, timeout=_SMI_TIMEOUT_S)
-        summary = subprocess.run([smi], capture_output=True, text=True, timeout=_SMI_TIMEOUT_S)
+        asked, summary = (
+            subprocess.run([smi, *options], capture_output=True, text=True, errors="replace", timeout=_SMI_TIMEOUT_S)
+            for options in (_QUERY, ())
+        )
     except FileNotFoundError:
         return Driver(version)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -126,7 +129,7 @@ def read_torch(torch: Any) -> TorchBuild:
             total = float(torch.ones(8, device=f"cuda:{k}").sum())
             if total != 8:
                 failures.append((k, f"the sum of eight ones was {total:g}"))
-        except RuntimeError as error:
+        except Exception as error:  # PyTorch has several classes of errors for a card
             failures.append((k, in_one_line(error)))
     return TorchBuild(version, cuda, "", architectures, tuple(gpus), tuple(failures))
 
@@ -156,9 +159,9 @@ def why_not_writable(folder: Path) -> str:
 
     Creates and removes a file, because a server may refuse writes that the mode of the folder allows.
     """
-    if not folder.is_dir():
-        return "no such folder" if not folder.exists() else "not a folder"
     try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            return "not a folder"
         with tempfile.TemporaryFile(dir=folder):
             return ""
     except OSError as error:

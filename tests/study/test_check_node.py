@@ -1,5 +1,6 @@
 """`raygrid check-node`: one line of facts about a machine, and one for each fault."""
 
+import errno
 import getpass
 import os
 import platform
@@ -116,6 +117,26 @@ def test_a_failing_nvidia_smi_is_quoted(with_gpu: Path, tmp_path: Path) -> None:
     assert "\n" not in found
 
 
+def test_an_nvidia_smi_that_prints_no_text_is_quoted(with_gpu: Path, tmp_path: Path) -> None:
+    smi = Path(write_smi(tmp_path))
+    smi.write_text("#!/bin/sh\nprintf '\\377\\033[31m'\nexit 3\n")
+    found = faults_of(with_gpu, str(smi), FakeTorch())
+    assert "expected nvidia-smi to list the GPUs, got: \ufffd\\x1b[31m; restart the node" in found
+
+
+def test_a_torch_that_cannot_be_imported_is_a_fault(
+    with_gpu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> Any:
+        raise ImportError("libcudart.so.12: cannot open shared object file\nmore")
+
+    with pytest.raises(ClusterError) as raised:
+        check_node(root=with_gpu, smi=write_smi(tmp_path), import_torch=fail)
+    expected = "expected an import to succeed, got: ImportError: libcudart.so.12: cannot open shared object file;"
+    assert expected in str(raised.value)
+    assert "driver 580.65.06" in capsys.readouterr().out
+
+
 def test_a_build_for_cpus_beside_a_gpu_is_a_fault(with_gpu: Path, tmp_path: Path) -> None:
     assert faults_of(with_gpu, write_smi(tmp_path), FakeTorch(cuda_version=None)).startswith(
         "torch 2.15.0: expected a build for CUDA beside an NVIDIA GPU, got one for CPUs; reinstall torch"
@@ -192,6 +213,7 @@ def test_architectures_that_run_on_a_gpu(
     ("torch", "reason"),
     [
         (FakeTorch(error=RuntimeError("CUDA error: an illegal\nmore")), "RuntimeError: CUDA error: an illegal"),
+        (FakeTorch(error=AssertionError("no kernel")), "AssertionError: no kernel"),
         (FakeTorch(total=7), "the sum of eight ones was 7"),
     ],
 )
@@ -220,7 +242,7 @@ def test_a_folder_that_is_absent_or_a_file_is_a_fault(tmp_path: Path) -> None:
     assert folder_faults([tmp_path]) == []
     absent, no_folder = folder_faults([tmp_path / "absent", tmp_path / "file"])
     expected = f"expected a folder in which {getpass.getuser()} can create files"
-    assert absent == f"{tmp_path}/absent: {expected}, got: no such folder; mount or create it"
+    assert absent == f"{tmp_path}/absent: {expected}, got: No such file or directory; mount or create it"
     assert no_folder == f"{tmp_path}/file: {expected}, got: not a folder; mount or create it"
 
 
@@ -231,6 +253,23 @@ def test_a_folder_that_refuses_files_is_a_fault(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write everywhere, whatever the mode
     (fault,) = folder_faults([tmp_path])
     assert fault.endswith(f"got: Permission denied; run: sudo chown {getpass.getuser()} {tmp_path}")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_another_owner_is_no_remedy_for_a_full_or_read_only_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    (fault,) = folder_faults([tmp_path])
+    assert fault.endswith(f"got: {os.strerror(number)}; choose another folder")
+
+
+def test_a_name_that_the_system_refuses_is_a_fault(tmp_path: Path) -> None:
+    (fault,) = folder_faults([tmp_path / ("x" * 300)])
+    assert fault.endswith(f"got: {os.strerror(errno.ENAMETOOLONG)}; mount or create it")
 
 
 def test_nothing_is_left_in_a_folder(tmp_path: Path) -> None:
