@@ -86,7 +86,7 @@ def _second_run(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (_empty_environment, ["setup_commands[1] then makes no environment and no worker joins"]),
+        (_empty_environment, ["setup_commands[1] then creates none, and no worker joins"]),
         (_absent_list, ["head_setup_commands: absent, so Ray runs"]),
         (_roots_folder, ["/shared belongs to root after the mount"]),
         (_hasty_apt, ["holds dpkg's lock", "run apt-get update before it"]),
@@ -115,13 +115,13 @@ def test_a_defect_of_an_earlier_form_is_named_and_nothing_else(
         (("max_workers",), "eight", "'eight' is not of type 'integer'"),
         (("provider",), "aws", "expected a mapping with a type"),
         (("file_mounts",), {"~/x": "no/such/folder"}, "no/such/folder does not exist"),
-        (("setup_commands",), ["echo 'never closed"], "setup_commands[0]: the shell cannot read it"),
-        (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "runs any code"),
-        (("head_start_ray_commands",), ["ray start --head --dashboard-host 0.0.0.0"], "runs any code"),
+        (("setup_commands",), ["echo 'never closed"], "setup_commands[0]: bash cannot parse it"),
+        (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "can run code"),
+        (("head_start_ray_commands",), ["ray start --head --dashboard-host 0.0.0.0"], "can run code"),
         (("head_start_ray_commands",), ["ray start --head"], "lacks --autoscaling-config"),
         (("auth",), {"ssh_private_key": "no/such/key"}, "no/such/key does not exist"),
         (("file_mounts",), ["~/x"], "is not of type 'object'"),
-        (("available_node_types",), {"head": {"resources": {}, "node_config": {}}}, "opens SSH to the world"),
+        (("available_node_types",), {"head": {"resources": {}, "node_config": {}}}, "admits SSH from everywhere"),
         (
             ("provider",),
             {"type": "gcp", "project_id": "p", "region": "r", "availability_zone": "z"},
@@ -157,7 +157,8 @@ def test_a_long_text_is_read_in_seconds(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(config))
     start = time.monotonic()
     (fault,) = check_cluster_file(path, template=True)
-    assert fault == "setup_commands[1]: the shell cannot read it: bash: line 1: syntax error near unexpected token `)'"
+    reason = "bash: line 1: syntax error near unexpected token `)'"
+    assert fault == f"setup_commands[1]: bash cannot parse it: {reason}; correct the command"
     assert time.monotonic() - start < 60  # a comparison of each command with each takes minutes
 
 

@@ -17,10 +17,10 @@ def added_commands(file: ClusterFile) -> Iterator[Finding]:
         key = step.where.partition("[")[0]
         if step.is_rays and not step.in_container and any(map(installs_with_system_pip, step.commands)):
             yield Finding(
-                f"{key}: absent, so Ray runs {step.text!r} with the system's pip, which Debian 12 and Ubuntu 24.04 "
-                f"refuse; write the list, or {key}: []"
+                f"{key}: absent, so Ray runs {step.text!r} with the system's pip, which refuses that on Debian 12 and "
+                f"Ubuntu 24.04; add the list, or {key}: []"
             )
         elif step.is_rays:
             harmless.setdefault(key, []).append(repr(step.text))
     for key, texts in harmless.items():
-        yield note(f"{key}: absent, so Ray runs {' and '.join(texts)}; write the list to decide by yourself")
+        yield note(f"{key}: absent, so Ray runs {' and '.join(texts)}; add the list to choose the commands yourself")

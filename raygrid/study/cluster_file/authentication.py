@@ -1,7 +1,7 @@
-"""Whether all nodes agree on Ray's token authentication.
+"""Check that all nodes agree on Ray's token authentication.
 
-`ray start --head` switches it on by itself where a token exists, in ~/.ray/auth_token for example, which raygrid's
-clusters on one machine make. `ray start --address` never does: a worker needs RAY_AUTH_MODE=token, and the token.
+`ray start --head` turns it on automatically if a token exists, for example in ~/.ray/auth_token, which raygrid's
+clusters on one machine create. `ray start --address` never does: a worker needs RAY_AUTH_MODE=token, and the token.
 """
 
 import re
@@ -24,10 +24,10 @@ _BOTH = "in head_start_ray_commands and worker_start_ray_commands"
 
 
 def check_token(file: ClusterFile, *, template: bool) -> Iterator[Finding]:
-    """Yield what keeps workers from joining, or the token from being secret.
+    """Yield the faults that keep workers from joining, or the token from being secret.
 
     Args:
-        template: the token may still be missing on this machine.
+        template: accept that this machine has no token yet.
     """
     yield from _local_token(file, template)
     nodes = [node for node in file.nodes if _starts_ray(node)]
@@ -42,22 +42,22 @@ def check_token(file: ClusterFile, *, template: bool) -> Iterator[Finding]:
         without = [node.name for node in nodes if modes[node.name] == "token" and not _has_token(node, file)]
         if without:
             yield Finding(
-                f"file_mounts: RAY_AUTH_MODE=token, but nothing brings the token to {', '.join(without)}, so ray start "
-                f'fails there; add "{TOKEN_FILE}": "{TOKEN_FILE}"'
+                f"file_mounts: RAY_AUTH_MODE=token, but no entry copies the token to {', '.join(without)}, so ray "
+                f'start fails there; add "{TOKEN_FILE}": "{TOKEN_FILE}"'
             )
 
 
 def _disagreement(head: str, worker: str, name: str) -> Iterator[Finding]:
     if head == worker == "":
         yield Finding(
-            "head_start_ray_commands: RAY_AUTH_MODE is not set, and a head that has ~/.ray/auth_token asks workers for "
-            "a token that they do not send; set RAY_AUTH_MODE=token (and mount the token) or RAY_AUTH_MODE=disabled "
+            "head_start_ray_commands: RAY_AUTH_MODE is not set, and a head that has ~/.ray/auth_token requires a "
+            "token, which workers do not send; set RAY_AUTH_MODE=token (and mount the token) or RAY_AUTH_MODE=disabled "
             f"{_BOTH}"
         )
     elif head == "":
         yield Finding(
-            f"head_start_ray_commands: RAY_AUTH_MODE is not set, but it is {worker} on {name}: the head decides by "
-            f"whether ~/.ray/auth_token exists; set it {_BOTH}"
+            f"head_start_ray_commands: RAY_AUTH_MODE is not set, but it is {worker} on {name}: the head requires "
+            f"a token only if it has ~/.ray/auth_token; set the same value {_BOTH}"
         )
     elif head == "token" and worker != "token":
         yield Finding(
@@ -66,7 +66,7 @@ def _disagreement(head: str, worker: str, name: str) -> Iterator[Finding]:
         )
     elif head != "token" and worker == "token":
         yield Finding(
-            f"head_start_ray_commands: RAY_AUTH_MODE is {head}, but token on {name}; set the same {_BOTH}",
+            f"head_start_ray_commands: RAY_AUTH_MODE is {head}, but token on {name}; set the same value {_BOTH}",
         )
 
 
@@ -78,11 +78,11 @@ def _local_token(file: ClusterFile, template: bool) -> Iterator[Finding]:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
         if not path.exists():
             if not template:
-                yield Finding(f"file_mounts: {local} does not exist, so nodes get no token; make it with {_MAKE}")
+                yield Finding(f"file_mounts: {local} does not exist, so nodes get no token; create it with {_MAKE}")
         elif mode & 0o077:
             yield Finding(
-                f"file_mounts: other users may read {local}, here and on every node (mode {mode:o}), and whoever has "
-                f"the token runs any code; run chmod 600 {local}"
+                f"file_mounts: expected mode 600 for {local}, got {mode:o}: other users can read the token, here and "
+                f"on every node, and run code on the cluster; run chmod 600 {local}"
             )
 
 

@@ -56,17 +56,20 @@ def inspect_cluster_file(path: Path, *, template: bool = False) -> list[Finding]
 
 
 def _node_types(file: ClusterFile) -> Iterator[Finding]:
-    """Yield the faults of node types that Ray would find only when it starts a node."""
+    """Yield the faults of node types that Ray itself would find only when it starts a node."""
     named = file.merged["provider"].get("security_group")
     for name, node in (file.given.get("available_node_types") or {}).items():
         where, config = f"available_node_types/{name}", node.get("node_config") or {}
         if file.provider == "aws" and not (named or any(config.get(key) for key in _NAME_GROUPS)):
-            yield Finding(f"{where}: no SecurityGroupIds: the group that Ray creates opens SSH to the world")
+            yield Finding(
+                f"{where}: expected SecurityGroupIds in node_config, got none: the group that Ray creates admits SSH "
+                "from everywhere; name a security group"
+            )
         starts_on_demand = name != file.given.get("head_node_type") and not node.get("min_workers")
         # only on AWS Ray looks the resources up
         if file.provider not in ("aws", "local") and starts_on_demand and not node.get("resources"):
             yield Finding(
-                f"{where}: resources are empty, so no work starts a node; expected for example {{CPU: 16, GPU: 1}}"
+                f"{where}: expected resources such as {{CPU: 16, GPU: 1}}, got none, so no work starts a node; add them"
             )
 
 
@@ -80,11 +83,11 @@ def _sources(file: ClusterFile, template: bool) -> Iterator[Finding]:
     for remote, local in file.file_mounts.items():
         is_open = template and PLACEHOLDER in local
         if not (is_open or on_node(remote) == TOKEN_FILE or Path(local).expanduser().exists()):
-            yield Finding(f"file_mounts: {local} does not exist (relative to {Path.cwd()})")
+            yield Finding(f"file_mounts: {local} does not exist (relative to {Path.cwd()}); correct the path")
     for name in () if template else ("ssh_private_key", "ssh_public_key"):
         key = (file.merged.get("auth") or {}).get(name)
         if key and not Path(key).expanduser().exists():
-            yield Finding(f"auth/{name}: {key} does not exist, and ray up reads it; name the key of {file.ssh_user}")
+            yield Finding(f"auth/{name}: {key} does not exist; name the SSH key of the user {file.ssh_user}")
 
 
 def _syntax(file: ClusterFile) -> Iterator[Finding]:
@@ -92,4 +95,4 @@ def _syntax(file: ClusterFile) -> Iterator[Finding]:
         checked = subprocess.run(["bash", "-n"], input=step.text, capture_output=True, text=True, errors="replace")
         if checked.returncode:
             reason = next(iter(checked.stderr.splitlines()), "bash ended without a message")
-            yield Finding(f"{step.where}: the shell cannot read it: {reason}")
+            yield Finding(f"{step.where}: bash cannot parse it: {reason}; correct the command")

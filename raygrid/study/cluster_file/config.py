@@ -16,7 +16,7 @@ import yaml
 from raygrid.errors import DataError, did_you_mean, in_one_line
 from raygrid.study.cluster_file.shell import Command, commands
 
-# Their machines are new at every start: the image's first boot still runs, and nothing is prepared by hand.
+# Their machines are new at every start: they boot for the first time, and nothing on them is prepared by hand.
 CLOUDS = frozenset({"aws", "gcp", "azure", "aliyun"})
 INITIALIZATION, SETUP, START = "initialization", "setup", "start"
 
@@ -186,9 +186,12 @@ def merge(given: dict[str, Any]) -> tuple[ClusterFile | None, str]:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     if "apiVersion" in given:
-        return None, f"a manifest for Kubernetes (kind {given.get('kind')}), no file for ray up; use kubectl apply -f"
+        return (
+            None,
+            f"expected a file for ray up, got a Kubernetes manifest (kind {given.get('kind')}); use kubectl apply -f",
+        )
     if not isinstance(given.get("provider"), dict) or "type" not in given["provider"]:
-        return None, "provider: expected a mapping with a type, such as aws or gcp"
+        return None, "provider: expected a mapping with a type, such as aws or gcp; add it"
     try:
         with _without_warnings():
             merged = prepare_config(copy.deepcopy(given))
@@ -204,7 +207,7 @@ def merge(given: dict[str, Any]) -> tuple[ClusterFile | None, str]:
         except ValidationError as invalid:
             return None, _shown(invalid)
         except TypeError:  # the schema's patterns for names are tried on numbers, too
-            return None, "names: expected text on the left of each colon, got something else; put it into quotes"
+            return None, "keys: expected text before each colon, got another type; put quotes around the key"
         mounts = given.get("file_mounts") or {}
         wrong = next(
             (

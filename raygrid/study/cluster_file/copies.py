@@ -17,7 +17,7 @@ _SLOW = 10e9  # bytes that take minutes to read
 
 
 def check_copies(file: ClusterFile) -> Iterator[Finding]:
-    """Yield what the rsync rules bring to the nodes by mistake, and what they leave out by mistake."""
+    """Yield the folders and files that the rsync rules copy to the nodes, or exclude, by mistake."""
     environments = _environments(file)
     yield from _tests_of_folders(file)
     sources = {on_node(remote): Path(local).expanduser() for remote, local in file.file_mounts.items()}
@@ -28,7 +28,7 @@ def check_copies(file: ClusterFile) -> Iterator[Finding]:
     if not (sources or synced):
         return
     if not has_rsync():
-        yield note("rsync_exclude: not tried, because rsync is not installed here; install it, since ray up needs it")
+        yield note("rsync_exclude: not tried, because rsync is not installed on this machine; install it for ray up")
         return
     try:
         copies = [copy(file.rsync_rules, source, target) for target, source in sources.items()]
@@ -53,29 +53,29 @@ def _filters(file: ClusterFile, copied: Copy) -> Iterator[Finding]:
     for name in file.merged.get("rsync_filter") or []:
         if not (copied.source / str(name)).is_file():
             yield note(
-                f"rsync_filter: {copied.source} has no file {name!r} with patterns, so this entry leaves nothing out "
-                "there; write patterns themselves into rsync_exclude"
+                f"rsync_filter: {copied.source} has no file {name!r} with patterns, so this entry excludes nothing "
+                "there; write patterns into rsync_exclude"
             )
 
 
 def _copied_environments(
     file: ClusterFile, target: PurePosixPath, source: Path | None, environments: Mapping[PurePosixPath, str]
 ) -> Iterator[Finding]:
-    """Yield the virtual environments of the set-up that would arrive before the set-up makes them."""
+    """Yield the virtual environments that would reach a node before its set-up creates them."""
     inside = [folder for folder in environments if folder.is_relative_to(target) and folder != target]
     relative = [folder.relative_to(target) for folder in inside]
     for folder, name, state in zip(inside, relative, _trial(file, source, relative), strict=True):
         if state == EMPTY:
             tests = [step.where for step in file.steps if folder in trusted_environments(step)]
-            then = f"{tests[0]} then makes no environment and no worker joins" if tests else "it is no environment"
+            then = f"{tests[0]} then creates none, and no worker joins" if tests else "it is no virtual environment"
             yield Finding(
-                f"rsync_exclude: {folder} arrives as an empty folder, because the rules name only its contents: {then}"
-                f'; name the folder itself, "/{name}"'
+                f"rsync_exclude: {folder} reaches the nodes as an empty folder, because the rules exclude only its "
+                f'contents: {then}; exclude the folder itself with "/{name}"'
             )
         elif state == COPIED:
             yield Finding(
-                f"rsync_exclude: {folder} is copied to every worker before {environments[folder]} makes it there, and "
-                f'its Python belongs to another machine; add "/{name}"'
+                f"rsync_exclude: {folder} is copied to every worker before {environments[folder]} creates it there, "
+                f'and its Python is that of another machine; add "/{name}"'
             )
 
 
@@ -89,13 +89,13 @@ def _tests_of_folders(file: ClusterFile) -> Iterator[Finding]:
     for step in file.steps:
         for folder in sorted(trusted_environments(step)):
             yield note(
-                f"{step.where}: tests only for the folder {folder}: an empty or half-made one counts as an "
+                f"{step.where}: tests only whether {folder} exists, so an empty or incomplete folder counts as an "
                 f"environment; test with [ -x {folder}/bin/python ]"
             )
 
 
 def _needless(file: ClusterFile, copied: Copy, environments: Mapping[PurePosixPath, str]) -> Iterator[Finding]:
-    """Yield folders that no node needs, or that are large."""
+    """Yield copied folders that no node needs, or that are large."""
     source = copied.source
     sizes: dict[str, int] = {}
     for path, size in copied.files.items():
@@ -111,10 +111,12 @@ def _needless(file: ClusterFile, copied: Copy, environments: Mapping[PurePosixPa
         if copied.target / name in environments:  # a fault already
             continue
         if state == EMPTY and name in own:
-            yield note(f'rsync_exclude: {source / name} arrives as an empty folder; name the folder itself: "/{name}"')
+            yield note(
+                f'rsync_exclude: {source / name} reaches the nodes empty; exclude the folder itself with "/{name}"'
+            )
         elif state == COPIED and (name in states or size > _LARGE):
             yield note(
-                f'rsync_exclude: {source / name} is copied to every node ({size / 1e6:,.1f} MB now); add "/{name}" '
+                f'rsync_exclude: {source / name} is copied to every node ({size / 1e6:,.1f} MB); add "/{name}" '
                 "if no node needs it"
             )
 
@@ -129,7 +131,7 @@ def _unreadable(source: Path) -> Iterator[Finding]:
             if status and stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
                 total += status.st_size
                 continue
-            problem = "is a link to nothing" if status is None else "cannot be read as a file"
+            problem = "is a broken link" if status is None else "is not a readable file"
             yield Finding(f"file_mounts: {path} {problem}, and ray up stops when it reads it for a checksum; remove it")
             return
     if total > _SLOW:

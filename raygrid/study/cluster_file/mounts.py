@@ -1,4 +1,4 @@
-"""File systems that the commands mount: whether the user that runs Ray may write there."""
+"""Check that the user who runs Ray may write to the file systems that the commands mount."""
 
 import re
 from collections.abc import Iterator
@@ -86,7 +86,7 @@ def _commands_of(steps: tuple[Step, ...]) -> Iterator[Command]:
 
 def _not_writable(step: Step, folder: str, user: str) -> Finding:
     return Finding(
-        f"{step.where}: {folder} belongs to root after the mount, as the root of a new file system does, and no later "
+        f"{step.where}: {folder} belongs to root after the mount, like every new file system, and no later "
         f'command makes it writable for {user or "the user"}; add [ -w {folder} ] || sudo chown "$USER" {folder}'
     )
 

@@ -93,14 +93,14 @@ def _installation(step: Step, command: Command, waits: bool, updated: bool, is_c
     shown = f"{step.where}: {command.text!r}"
     if not (waits or step.in_container or any(_LOCK_TIMEOUT in word.lower() for word in command.words)):
         yield Finding(
-            f"{shown} fails while the machine holds dpkg's lock, as Ubuntu does on its first boot for its own "
-            "upgrades; add -o DPkg::Lock::Timeout=300",
+            f"{shown} fails while the machine holds dpkg's lock, as Ubuntu does during the upgrades of "
+            "its first boot; add -o DPkg::Lock::Timeout=300",
             is_fault=is_cloud,
         )
     if not updated:
         yield Finding(
-            f"{shown} relies on the package lists in the image, which are old or absent; run apt-get update before it",
+            f"{shown} relies on the package lists of the image, which are old or absent; run apt-get update before it",
             is_fault=is_cloud or step.in_container,
         )
     if not (command.has_option("-y", "--yes", "--assume-yes", "-qq") or _ANSWERS.search(step.text)):
-        yield note(f"{shown} asks before it installs, and nobody answers; add -y")
+        yield note(f"{shown} asks for confirmation, and nobody answers; add -y")

@@ -21,7 +21,7 @@ _REMADE = frozenset({".pyc", ".pyo", ".so"})  # made again on the node
 
 
 def check_projects(file: ClusterFile, copies: Sequence[Copy]) -> Iterator[Finding]:
-    """Yield the files of an installed project that no copy brings to the nodes, with the rule that leaves them out."""
+    """Yield the files of an installed project that no copy brings to the nodes, with the rule that excludes them."""
     arriving = {path for one in copies for path in one.files}
     needed = [target / name for target, source in _projects(copies).items() for name in needed_files(source)]
     needed += [path for path in _files_of_commands(file) if any(_has(one, path) for one in copies)]
@@ -33,7 +33,8 @@ def check_projects(file: ClusterFile, copies: Sequence[Copy]) -> Iterator[Findin
     nowhere = [path for path in missing if not any(path.is_relative_to(one.target) for one in copies)]
     if nowhere:
         yield Finding(
-            f"file_mounts: nothing brings {_some(nowhere)} to the nodes, which the installation needs; add an entry"
+            f"file_mounts: expected an entry for {_some(nowhere)}, which the installation on a node needs, got none; "
+            "add one"
         )
 
 
@@ -97,8 +98,8 @@ def _rules_that_leave_out(file: ClusterFile, copied: Copy, paths: Sequence[PureP
         if gone:
             key = "rsync_exclude" if option == "--exclude" else "rsync_filter"
             yield Finding(
-                f"{key}: {value.removeprefix('dir-merge,- ')!r} leaves out {_some(gone)}, which the installation on a "
-                f"node needs; a pattern that begins with / counts from the top of {copied.source} only"
+                f"{key}: {value.removeprefix('dir-merge,- ')!r} excludes {_some(gone)}, which the installation on a "
+                f"node needs; begin the pattern with / to apply it only at the top of {copied.source}"
             )
 
 

@@ -26,13 +26,13 @@ def check_repeats(file: ClusterFile) -> Iterator[Finding]:
             removed = any(_removes(earlier, command) for earlier in before)
             before += [command] if command.program in _REMOVE else []
             if command.program.startswith("mkfs") and not command.is_guarded:
-                yield Finding(f"{shown} erases the disk when it runs again, and {_TWICE}; test for blkid first")
+                yield Finding(f"{shown} erases the disk when it runs again, and {_TWICE}; check with blkid first")
             elif command.decides and not (command.is_guarded or removed) and (remedy := _fails_again(step, command)):
                 yield Finding(f"{shown} fails when it runs again, and {_TWICE}; {remedy}")
             files = [name for name in _appended(command) if not _GROWS.search(name)]
             if files and not command.is_guarded:
                 yield note(
-                    f"{step.where}: appends to {', '.join(files)} at each run, and {_TWICE}; test with grep -q ... || "
+                    f"{step.where}: appends to {', '.join(files)} at each run, and {_TWICE}; put grep -q ... || "
                     "before it"
                 )
 

@@ -1,4 +1,4 @@
-"""rsync, tried on this machine with the rules that Ray gives it."""
+"""Run rsync on this machine with the rules that Ray gives it."""
 
 import shutil
 import subprocess
@@ -83,7 +83,7 @@ def _run(options: list[str]) -> str:
         done = subprocess.run(["rsync", "-a", *options], capture_output=True, text=True, timeout=_PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise RsyncError(
-            f"file_mounts: rsync lists {options[-2]} for more than {_PATIENCE:.0f} seconds; leave large folders out"
+            f"file_mounts: rsync needs more than {_PATIENCE:.0f} seconds to list {options[-2]}; exclude large folders"
         ) from error
     if done.returncode and done.returncode not in _PARTLY:
         reason = next(iter(done.stderr.strip().splitlines()), f"exit status {done.returncode}")

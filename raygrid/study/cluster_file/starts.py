@@ -1,4 +1,4 @@
-"""How the head starts Ray: whether workers can start, who reaches the dashboard, what is sent out."""
+"""Check the commands that start Ray on the head: autoscaler, dashboard, usage statistics."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def check_starts(file: ClusterFile) -> Iterator[Finding]:
     if starts and has_workers and "--autoscaling-config" not in text:
         yield Finding(
             "head_start_ray_commands: ray start lacks --autoscaling-config=~/ray_bootstrap_config.yaml, so no worker "
-            "would ever start"
+            "would start; add it"
         )
     if (
         starts
@@ -32,7 +32,7 @@ def check_starts(file: ClusterFile) -> Iterator[Finding]:
         and os.environ.get(_OF_RAY_UP, "1") == "1"
     ):
         yield Finding(
-            "head_start_ray_commands: ray up switches the second version of Ray's autoscaler on, which starts no "
+            "head_start_ray_commands: ray up turns on version 2 of Ray's autoscaler, which starts no "
             f"worker on machines of your own; set {_AUTOSCALER_1} before ray start"
         )
     everywhere = "\n".join([*file.run_options(head), *(step.text for step in head.steps)])
@@ -40,8 +40,8 @@ def check_starts(file: ClusterFile) -> Iterator[Finding]:
         if re.search(r"--dashboard-host[= ](?!127\.0\.0\.1|localhost)", step.text):
             of_ray = " (Ray's default)" if step.is_rays else ""
             yield Finding(
-                f"head_start_ray_commands{of_ray}: the dashboard runs any code sent to it; expected "
-                "--dashboard-host=127.0.0.1 (`ray dashboard` forwards it through SSH)"
+                f"head_start_ray_commands{of_ray}: anyone who reaches the dashboard can run code; expected "
+                "--dashboard-host=127.0.0.1; set it, and use `ray dashboard`, which forwards the dashboard through SSH"
             )
         if _HEAD_START.search(step.text) and not _SAYS_USAGE.search(everywhere):
             yield Finding(

@@ -115,7 +115,7 @@ def test_a_container_has_a_pip_of_its_own_and_its_host_has_not(place: Path) -> N
             ],
             [],
         ),
-        ([UPDATE, APT.replace(" -y", "")], ["asks before it installs"]),
+        ([UPDATE, APT.replace(" -y", "")], ["asks for confirmation"]),
         ([UPDATE, "dpkg -s x > /dev/null || " + APT], []),
         (["sudo add-apt-repository -y ppa:x/y && " + APT], []),
         (["until sudo apt-get update && sudo apt-get install -y x; do sleep 5; done"], []),
@@ -228,7 +228,7 @@ def test_a_container_sees_a_mount_of_its_host_only_as_a_volume(place: Path) -> N
         ("sudo useradd reader", "test with id NAME"),
         ("~/.uv/bin/uv venv ~/project/.venv", "test with [ -x ~/project/.venv/bin/python ]"),
         ("cd ~/project && uv venv -q", "test with [ -x ~/project/.venv/bin/python ]"),
-        ("sudo mkfs.ext4 /dev/nvme1n1; true", "test for blkid first"),
+        ("sudo mkfs.ext4 /dev/nvme1n1; true", "check with blkid first"),
     ],
 )
 def test_a_command_that_fails_at_its_second_run(place: Path, command: str, remedy: str) -> None:

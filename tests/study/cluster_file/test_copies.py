@@ -1,4 +1,4 @@
-"""The rsync rules are tried: what they bring to the nodes by mistake, and what they leave out by mistake."""
+"""check-cluster tries the rsync rules, and finds files that they copy or exclude by mistake."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def test_the_options_are_those_of_ray() -> None:
 @pytest.mark.parametrize("rule", ["/.venv/**", "/.venv/*", "**/.venv/*", "**/.venv/**", ".venv/**"])
 def test_an_environment_that_arrives_empty(place: Path, rule: str) -> None:
     ((text, is_fault),) = found(rules(rule), place)
-    assert "~/project/.venv arrives as an empty folder" in text
+    assert "~/project/.venv reaches the nodes as an empty folder" in text
     assert is_fault
 
 
@@ -44,7 +44,7 @@ def test_an_environment_that_does_not_arrive(place: Path, rule: str) -> None:
 @pytest.mark.parametrize("rule", ["/venv", "~/project/.venv", "./.venv", "project/.venv"])
 def test_an_environment_that_is_copied(place: Path, rule: str) -> None:
     ((text, is_fault),) = found(rules(rule), place)
-    assert "~/project/.venv is copied to every worker before setup_commands[1] makes it there" in text
+    assert "~/project/.venv is copied to every worker before setup_commands[1] creates it there" in text
     assert is_fault
 
 
@@ -63,13 +63,13 @@ def test_a_test_that_an_empty_environment_passes(place: Path, create: str, test:
     setup = [sound()["setup_commands"][0], f"{test} {create}", INSTALL]
     (note,) = found(changed(setup_commands=setup), place)
     assert note == (
-        "setup_commands[1]: tests only for the folder ~/project/.venv: an empty or half-made one counts as an "
+        "setup_commands[1]: tests only whether ~/project/.venv exists, so an empty or incomplete folder counts as an "
         "environment; test with [ -x ~/project/.venv/bin/python ]",
         False,
     )
     texts = [text for text, is_fault in found(rules("/.venv/**") | {"setup_commands": setup}, place) if is_fault]
     assert len(texts) == 1
-    assert "setup_commands[1] then makes no environment and no worker joins" in texts[0]
+    assert "setup_commands[1] then creates none, and no worker joins" in texts[0]
 
 
 def test_an_environment_elsewhere_is_not_concerned(place: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_ignore_file_of_uv_leaves_an_empty_environment(place: Path) -> None:
     ignored = place / "project" / ".gitignore"
     ignored.write_text("build/\n")
     ((text, _),) = found(rules(filters=(".gitignore",)), place)
-    assert "~/project/.venv arrives as an empty folder" in text
+    assert "~/project/.venv reaches the nodes as an empty folder" in text
     ignored.write_text("build/\n.venv\n")
     assert found(rules(filters=(".gitignore",)), place) == []
 
@@ -111,7 +111,7 @@ def test_files_that_the_head_gives_to_workers(place: Path) -> None:
         rsync_exclude=["/.venv/*"],
     )
     ((text, _),) = found(config, place)
-    assert "~/project/.venv arrives as an empty folder" in text
+    assert "~/project/.venv reaches the nodes as an empty folder" in text
     assert found(config | {"rsync_exclude": ["/.venv"]}, place) == []
 
 
@@ -129,10 +129,10 @@ def test_an_environment_of_the_laptop_is_noted(place: Path) -> None:
     (place / "project" / "env" / "bin").mkdir(parents=True)
     (place / "project" / "env" / "pyvenv.cfg").write_text("x" * 2_000_000)
     ((text, is_fault),) = found(sound(), place)
-    assert "project/env is copied to every node (2.0 MB now)" in text
+    assert "project/env is copied to every node (2.0 MB)" in text
     assert not is_fault
     ((text, is_fault),) = found(rules("/.venv", "/env/*"), place)
-    assert "project/env arrives as an empty folder" in text
+    assert "project/env reaches the nodes empty" in text
     assert not is_fault
 
 
@@ -141,7 +141,7 @@ def test_a_large_folder_is_noted(place: Path) -> None:
     with (place / "project" / "images" / "all.npy").open("wb") as file:
         file.truncate(300_000_000)  # a hole, which takes no room
     ((text, _),) = found(sound(), place)
-    assert "project/images is copied to every node (300.0 MB now)" in text
+    assert "project/images is copied to every node (300.0 MB)" in text
     with (place / "project" / "images" / "all.npy").open("wb") as file:
         file.truncate(11_000_000_000)
     ((text, is_fault),) = found(rules("/.venv", "/images"), place)
@@ -166,14 +166,14 @@ def test_a_rule_that_leaves_out_a_needed_file(place: Path, rule: str, path: str)
         faults = found(changed(file_mounts={**mounts, TOKEN: TOKEN}, rsync_exclude=[rule, "/.venv", "/.git"]), place)
         texts = [text for text, is_fault in faults if is_fault]
         assert len(texts) == 1
-        assert texts[0].startswith(f"rsync_exclude: {rule!r} leaves out ~/project/")
+        assert texts[0].startswith(f"rsync_exclude: {rule!r} excludes ~/project/")
         assert f"~/project/{path}" in texts[0]
 
 
 def test_a_filter_that_leaves_out_a_needed_file(place: Path) -> None:
     (place / "project" / ".gitignore").write_text(".venv\ndata/\n")
     ((text, is_fault),) = found(changed(rsync_filter=[".gitignore"]), place)
-    assert text.startswith("rsync_filter: '.gitignore' leaves out ~/project/raygrid/data/")
+    assert text.startswith("rsync_filter: '.gitignore' excludes ~/project/raygrid/data/")
     assert is_fault
 
 
@@ -189,7 +189,7 @@ def test_a_file_that_no_mount_brings(place: Path) -> None:
     mounts = {f"~/project/{name}": f"project/{name}" for name in PARTS if name != "LICENSE"}
     config = changed(file_mounts={**mounts, TOKEN: TOKEN}, rsync_exclude=["__pycache__"])
     ((text, is_fault),) = found(config, place)
-    assert text.startswith("file_mounts: nothing brings ~/project/LICENSE to the nodes")
+    assert text.startswith("file_mounts: expected an entry for ~/project/LICENSE")
     assert is_fault
 
 
@@ -198,14 +198,14 @@ def test_a_link_to_nothing_stops_ray_up(place: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone"):
         hash_runtime_conf({"~/project": "project"}, None, None)
     ((text, is_fault),) = found(sound(), place)
-    assert text.startswith("file_mounts: project/gone is a link to nothing")
+    assert text.startswith("file_mounts: project/gone is a broken link")
     assert is_fault
 
 
 def test_a_pipe_stops_ray_up(place: Path) -> None:
     os.mkfifo(place / "project" / "pipe")
     ((text, _),) = found(sound(), place)
-    assert text.startswith("file_mounts: project/pipe cannot be read as a file")
+    assert text.startswith("file_mounts: project/pipe is not a readable file")
 
 
 def test_without_rsync_the_rules_are_not_tried(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_without_rsync_the_rules_are_not_tried(place: Path, monkeypatch: pytest.
     bash.symlink_to(str(shutil.which("bash")))
     monkeypatch.setenv("PATH", str(bash.parent))
     ((text, is_fault),) = found(rules("/.venv/**"), place)
-    assert text.startswith("rsync_exclude: not tried, because rsync is not installed here")
+    assert text.startswith("rsync_exclude: not tried, because rsync is not installed on this machine")
     assert not is_fault
 
 

@@ -94,7 +94,7 @@ def test_a_container_gets_the_mode_by_its_options(place: Path) -> None:
 def test_the_mode_without_a_token(place: Path) -> None:
     mounts = {"~/project": "project"}
     ((text, is_fault),) = found(changed(file_mounts=mounts), place)
-    assert "nothing brings the token to head, worker" in text
+    assert "no entry copies the token to head, worker" in text
     assert is_fault
     assert found(changed(file_mounts={**mounts, "/home/ubuntu/.ray/": ".ray"}), place) == []
     assert found(changed(file_mounts=mounts, head_setup_commands=["fetch > ~/.ray/auth_token"]), place) != []
@@ -107,7 +107,7 @@ def test_the_mode_without_a_token(place: Path) -> None:
 def test_a_token_that_others_may_read(place: Path, mode: int) -> None:
     (place / ".ray" / "auth_token").chmod(mode)
     ((text, is_fault),) = found(sound(), place)
-    assert f"(mode {mode:o})" in text
+    assert f"expected mode 600 for ~/.ray/auth_token, got {mode:o}: " in text
     assert "run chmod 600 ~/.ray/auth_token" in text
     assert is_fault
 
@@ -216,9 +216,9 @@ def test_what_ray_up_accepts_is_accepted(place: Path, config: dict[str, Any]) ->
         (sound() | {"available_node_types": ["head"]}, "available_node_types: ['head'] is not of type 'object'"),
         (sound() | {"provider": {"region": "x"}}, "expected a mapping with a type"),
         (sound() | {"auth": {1: "ubuntu"}}, "auth: "),
-        (sound() | {"available_node_types": {1: {}}}, "names: expected text on the left of each colon"),
+        (sound() | {"available_node_types": {1: {}}}, "keys: expected text before each colon"),
         (sound() | {"file_mounts": {"~/x": None}}, "file_mounts/~/x: expected a local path, got None"),
-        ({"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {}}, "a manifest for Kubernetes (kind RayJob)"),
+        ({"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {}}, "got a Kubernetes manifest (kind RayJob)"),
     ],
 )
 def test_what_ray_up_refuses_is_refused(place: Path, config: dict[str, Any], fault: str) -> None:
@@ -238,7 +238,7 @@ def test_other_providers(place: Path, provider: str) -> None:
 def test_machines_whose_resources_are_not_given(place: Path) -> None:
     config = sound() | {"provider": {"type": "gcp"}}
     ((text, is_fault),) = found(config, place)
-    assert text.startswith("available_node_types/worker: resources are empty, so no work starts a node")
+    assert text.startswith("available_node_types/worker: expected resources such as {CPU: 16, GPU: 1}, got none")
     assert is_fault
     config["available_node_types"]["worker"]["min_workers"] = 2  # they start in any case
     assert found(config, place) == []
@@ -254,7 +254,7 @@ def test_security_groups_have_several_places(place: Path, node_config: dict[str,
     assert found(config, place) == []
     config["available_node_types"]["worker"]["node_config"] = {}
     ((text, is_fault),) = found(config, place)
-    assert "opens SSH to the world" in text
+    assert "admits SSH from everywhere" in text
     assert is_fault
     config["provider"]["security_group"] = {"GroupName": "x"}
     assert found(config, place) == []
@@ -283,8 +283,8 @@ def test_lists_that_ray_fills_in_for_machines_of_ones_own(place: Path) -> None:
     config |= {"head_start_ray_commands": ["bash start.sh"], "rsync_exclude": []}
     notes = [text for text, _ in found(config, place) if text.startswith("worker_start_ray_commands")]
     assert notes == [
-        "worker_start_ray_commands: absent, so Ray runs 'ray stop' and 'ray start --address=$RAY_HEAD_IP:6379'; write "
-        "the list to decide by yourself"
+        "worker_start_ray_commands: absent, so Ray runs 'ray stop' and 'ray start --address=$RAY_HEAD_IP:6379'; add "
+        "the list to choose the commands yourself"
     ]
 
 
