@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from raygrid.errors import ClusterError
+from raygrid.errors import ClusterError, in_one_line
 from raygrid.interrupts import preserve_handlers
 from raygrid.progress import tell
 from raygrid.study.autoscaler_log import last_error, logs_here
@@ -23,7 +23,7 @@ _LOOPBACK = "127.0.0.1"  # of the cluster that raygrid starts; no node can join 
 JOIN_TIMEOUT_S = 30
 _JOIN_PAUSE_S = 1  # between attempts: a head that starts sends no signal
 _CLIENT_PORT = 10001  # of ray:// addresses without a port
-_ANY_GPU = 0.01  # a share that fits beside any other task
+_ANY_GPU = 0.01  # a share that fits beside all tasks but those that take a whole GPU
 _GPU_TIMEOUT_S = 900  # a spot instance takes minutes to come
 # Without these the C library returns the memory of large tensors to the system and maps it again, page by page: a
 # quarter of the time of a gradient of EfficientNet-Lite0 at 96 pixels
@@ -133,7 +133,8 @@ def share_resources(total: dict[str, float], *, device: str, node_cpus: float, g
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
     if cpus < 1:
         raise ClusterError(
-            f"expected a cluster with at least 1 CPU, got {cpus:g}; start it with more, or set --num-cpus"
+            f"expected a cluster with at least 1 CPU, got {cpus:g}; start a node that has CPUs, such as a worker with "
+            "min_workers: 1"
         )
     if device == "cuda":
         actors, actor_cpus, actor_gpus = max(1, int(gpus)), 0.5, 1.0
@@ -161,13 +162,19 @@ def _smallest_gpu(ray: Any) -> int:
         raise ClusterError(_no_gpu(ray)) from error
     except ray.exceptions.RayTaskError as error:
         raise ClusterError(
-            f"PyTorch cannot use a GPU of the cluster: {error.cause}; install a PyTorch that fits its driver, or use "
-            "--device cpu"
+            f"PyTorch cannot use a GPU of the cluster: {in_one_line(error.cause)}; install a PyTorch that fits its "
+            "driver, or use --device cpu"
         ) from error
     return int(min(sizes))
 
 
 def _no_gpu(ray: Any) -> str:
+    there = ray.cluster_resources().get("GPU", 0.0)
+    if there >= 1:
+        return (
+            f"expected a share of the cluster's GPUs ({there:g}) within {_GPU_TIMEOUT_S / 60:.0f} minutes, got none; "
+            "wait until other work on them ends, which `ray status` on the head node shows, or use --device cpu"
+        )
     logs = logs_here(ray)
     found = last_error(logs) if logs else ""
     quoted = f"; the last error in the autoscaler's log is: {found}" if found else ""

@@ -10,7 +10,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from raygrid.errors import ClusterError, RaygridError, one_line
+from raygrid.errors import ClusterError, RaygridError, in_one_line, one_line
 from raygrid.io.files import write_text
 from raygrid.io.mirror import from_portable, pull, to_portable
 from raygrid.progress import Progress, tell
@@ -200,7 +200,9 @@ def run_trial(config: dict[str, Any], job: dict[str, Any]) -> None:
         tune.report({"failed": str(error)})
     except Exception as error:  # a retry would end in the same error; only the death of a worker is worth one
         if is_out_of_memory(error):
-            tune.report({"out_of_memory": True, "failed": f"out of memory with {config['gpus']:g} of a GPU: {error}"})
+            # one line, because only the last line of a reason is shown
+            said = f"out of memory with {config['gpus']:g} of a GPU: {in_one_line(error)}"
+            tune.report({"out_of_memory": True, "failed": said})
             return
         trace = folder.model(model).failure_path
         write_text(trace, traceback.format_exc())

@@ -101,12 +101,13 @@ class GrowingRay:
 
     exceptions = ray.exceptions
 
-    def __init__(self, logs: Path | None) -> None:
+    def __init__(self, logs: Path | None, gpus: float = 0.0) -> None:
+        self._gpus = gpus
         node = None if logs is None else SimpleNamespace(get_logs_dir_path=lambda: str(logs))
         self._private = SimpleNamespace(worker=SimpleNamespace(_global_node=node))
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 8.0}
+        return {"CPU": 8.0, "GPU": self._gpus}
 
     def nodes(self) -> list[dict[str, Any]]:
         return []
@@ -137,6 +138,14 @@ def test_on_the_head_node_the_error_quotes_the_log(tmp_path: Path) -> None:
     text = message_of(write_logs(tmp_path, COMMAND + FAULT.replace("got none", "got\x07 none") + "\n" + FAILED, LOG))
     assert "; the last error in the autoscaler's log is: error: node ip-10-0-1-7: NVIDIA GPU" in text
     assert "got\\x07 none; look for nodes" in text
+
+
+def test_gpus_that_other_work_holds_are_not_missing(tmp_path: Path) -> None:
+    logs = write_logs(tmp_path, COMMAND + FAULT + "\n" + FAILED, LOG)
+    with pytest.raises(ClusterError) as caught:
+        read_resources(GrowingRay(logs, gpus=2.0), "cuda")
+    assert str(caught.value).startswith("expected a share of the cluster's GPUs (2) within 15 minutes, got none; wait")
+    assert "autoscaler" not in str(caught.value)
 
 
 def test_the_logs_are_those_of_the_connected_cluster(ray_session: Any) -> None:

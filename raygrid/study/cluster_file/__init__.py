@@ -2,4 +2,4 @@
 
 from raygrid.study.cluster_file.check import check_cluster_file as check_cluster_file
 from raygrid.study.cluster_file.check import inspect_cluster_file as inspect_cluster_file
-from raygrid.study.cluster_file.finding import Finding as Finding
+from raygrid.study.cluster_file.config import Finding as Finding

@@ -4,16 +4,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from raygrid.study.cluster_file.additions import added_commands
-from raygrid.study.cluster_file.authentication import TOKEN_FILE, check_token
-from raygrid.study.cluster_file.config import ClusterFile, merge, read_mapping, strings
+from raygrid.study.cluster_file.config import ClusterFile, Finding, merge, on_node, read_mapping, strings
 from raygrid.study.cluster_file.copies import check_copies
-from raygrid.study.cluster_file.finding import Finding
 from raygrid.study.cluster_file.mounts import check_mounts
-from raygrid.study.cluster_file.packages import check_packages
-from raygrid.study.cluster_file.paths import on_node
+from raygrid.study.cluster_file.packages import added_commands, check_packages
 from raygrid.study.cluster_file.repeats import check_repeats
-from raygrid.study.cluster_file.starts import check_starts
+from raygrid.study.cluster_file.starts import TOKEN_FILE, check_starts, check_token
 
 PLACEHOLDER = "REPLACE"
 _NAME_GROUPS = ("SecurityGroupIds", "NetworkInterfaces", "LaunchTemplate")  # where Ray reads security groups of a node

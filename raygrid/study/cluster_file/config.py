@@ -1,14 +1,18 @@
-"""A cluster file as Ray works with it: merged with Ray's defaults, and the commands that each node runs in order."""
+"""A cluster file as Ray works with it: merged with Ray's defaults, and the commands that each node runs in order.
+
+The words of the checks are here, too: a finding, and a path on a node in one spelling.
+"""
 
 import copy
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -19,6 +23,22 @@ from raygrid.study.cluster_file.shell import Command, commands
 # Their machines are new at every start: they boot for the first time, and nothing on them is prepared by hand.
 CLOUDS = frozenset({"aws", "gcp", "azure", "aliyun"})
 INITIALIZATION, SETUP, START = "initialization", "setup", "start"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where something was found, what it is, why it matters on a node, and the remedy.
+
+    A fault keeps nodes from working, exposes them, or sends data out. A note depends on the image or on files that
+    the check does not see.
+    """
+
+    text: str
+    is_fault: bool = True
+
+
+def note(text: str) -> Finding:
+    return Finding(text, is_fault=False)
 
 
 @dataclass(frozen=True)
@@ -257,3 +277,14 @@ def _shown(error: Any) -> str:
         known = sorted(error.schema.get("properties", {}))
         hint = "".join(did_you_mean(str(name), known) for name in error.instance if name not in known)
     return f"{where or 'top level'}: {error.message}{hint}"
+
+
+def on_node(path: str | PurePosixPath) -> PurePosixPath:
+    """Return a path on a node with `$HOME`, `/home/USER` and `/root` written as `~`.
+
+    After a `~` in the middle, as from joining two paths, whatever comes before it is void.
+    """
+    text = re.sub(r"(^|/)\$\{?HOME\}?(?=/|$)", r"\1~", str(path))
+    text = re.sub(r"^(/home/[^/]+|/root)(?=/|$)", "~", text)
+    parts = PurePosixPath(text).parts
+    return PurePosixPath(*parts[max((place for place, part in enumerate(parts) if part == "~"), default=0) :])

@@ -5,12 +5,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from raygrid.study.cluster_file.config import ClusterFile
+from raygrid.study.cluster_file.config import ClusterFile, Finding, note, on_node
 from raygrid.study.cluster_file.environments import created_environments, trusted_environments
-from raygrid.study.cluster_file.finding import Finding, note
-from raygrid.study.cluster_file.paths import on_node
 from raygrid.study.cluster_file.project import check_projects, project_name
-from raygrid.study.cluster_file.rsync import COPIED, EMPTY, Copy, RsyncError, arrivals, copy, has_rsync
+from raygrid.study.cluster_file.rsync import COPIED, EMPTY, Copy, RsyncError, SlowRsyncError, arrivals, copy, has_rsync
 
 _LARGE = 200e6  # bytes of one folder
 _SLOW = 10e9  # bytes that take minutes to read
@@ -41,7 +39,7 @@ def check_copies(file: ClusterFile) -> Iterator[Finding]:
             yield from _copied_environments(file, target, None, environments)
         yield from check_projects(file, copies)
     except RsyncError as error:
-        yield Finding(str(error))
+        yield Finding(str(error), is_fault=not isinstance(error, SlowRsyncError))
 
 
 def _environments(file: ClusterFile) -> dict[PurePosixPath, str]:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from raygrid.study.cluster_file.config import Step
-from raygrid.study.cluster_file.paths import on_node
+from raygrid.study.cluster_file.config import Step, on_node
 from raygrid.study.cluster_file.shell import Command
 
 _WITH_VALUE = ("-p", "--python", "--prompt", "--seed-package", "--index", "--index-url", "--default-index", "-m")

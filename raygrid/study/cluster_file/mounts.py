@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from raygrid.study.cluster_file.config import ClusterFile, Node, Step
-from raygrid.study.cluster_file.finding import Finding, note
+from raygrid.study.cluster_file.config import ClusterFile, Finding, Node, Step, note
 from raygrid.study.cluster_file.shell import Command
 
 _WITH_VALUE = ("-t", "-o", "-L", "-U", "-O", "-T", "--types", "--options", "--source", "--target", "--target-prefix")

@@ -1,10 +1,9 @@
-"""Commands that install packages: pip outside a virtual environment, apt on a machine that has just booted."""
+"""Check commands that install packages: pip outside a virtual environment, apt on a new machine, and those of Ray."""
 
 import re
 from collections.abc import Iterator
 
-from raygrid.study.cluster_file.config import START, ClusterFile, Node, Step
-from raygrid.study.cluster_file.finding import Finding, note
+from raygrid.study.cluster_file.config import START, ClusterFile, Finding, Node, Step, note
 from raygrid.study.cluster_file.shell import Command
 
 _SYSTEM_FOLDER = r"(/usr/bin/|/bin/)?"
@@ -104,3 +103,22 @@ def _installation(step: Step, command: Command, waits: bool, updated: bool, is_c
         )
     if not (command.has_option("-y", "--yes", "--assume-yes", "-qq") or _ANSWERS.search(step.text)):
         yield note(f"{shown} asks for confirmation, and nobody answers; add -y")
+
+
+def added_commands(file: ClusterFile) -> Iterator[Finding]:
+    """Yield the commands that `ray up` would run although the file does not name them.
+
+    It is a fault if one installs packages outside a container: the system's pip refuses on Debian 12 and Ubuntu 24.04.
+    """
+    harmless: dict[str, list[str]] = {}
+    for step in file.steps:
+        key = step.where.partition("[")[0]
+        if step.is_rays and not step.in_container and any(map(installs_with_system_pip, step.commands)):
+            yield Finding(
+                f"{key}: absent, so Ray runs {step.text!r} with the system's pip, which refuses that on Debian 12 and "
+                f"Ubuntu 24.04; add the list, or {key}: []"
+            )
+        elif step.is_rays:
+            harmless.setdefault(key, []).append(repr(step.text))
+    for key, texts in harmless.items():
+        yield note(f"{key}: absent, so Ray runs {' and '.join(texts)}; add the list to choose the commands yourself")

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from raygrid.study.cluster_file.config import ClusterFile
+from raygrid.study.cluster_file.config import ClusterFile, Finding, on_node
 from raygrid.study.cluster_file.environments import in_folders
-from raygrid.study.cluster_file.finding import Finding
-from raygrid.study.cluster_file.paths import on_node
 from raygrid.study.cluster_file.rsync import Copy, copy
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")

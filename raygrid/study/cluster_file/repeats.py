@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from raygrid.study.cluster_file.config import START, ClusterFile, Step
+from raygrid.study.cluster_file.config import START, ClusterFile, Finding, Step, note
 from raygrid.study.cluster_file.environments import created_environments
-from raygrid.study.cluster_file.finding import Finding, note
 from raygrid.study.cluster_file.mounts import mounted_on
 from raygrid.study.cluster_file.shell import Command
 

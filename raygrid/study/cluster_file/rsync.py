@@ -13,7 +13,11 @@ _PARTLY = (23, 24)  # exit statuses of rsync: some files cannot be read, or vani
 
 
 class RsyncError(Exception):
-    """rsync refuses the rules, or takes too long."""
+    """rsync refuses the rules."""
+
+
+class SlowRsyncError(RsyncError):
+    """rsync needs more than a minute to list a folder."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def arrivals(rules: Sequence[str], folders: Sequence[PurePosixPath], filters: Se
 def copy(rules: Sequence[str], source: Path, target: PurePosixPath) -> Copy:
     """Return the copy that rsync would make of a file or folder with these rules.
 
-    Raises RsyncError if rsync refuses the rules, or lists for more than a minute.
+    Raises RsyncError if rsync refuses the rules, SlowRsyncError if it lists for more than a minute.
     """
     slash = "/" if source.is_dir() else ""
     with tempfile.TemporaryDirectory(prefix="raygrid-rsync-") as node:
@@ -82,8 +86,9 @@ def _run(options: list[str]) -> str:
     try:
         done = subprocess.run(["rsync", "-a", *options], capture_output=True, text=True, timeout=_PATIENCE)
     except subprocess.TimeoutExpired as error:
-        raise RsyncError(
-            f"file_mounts: rsync needs more than {_PATIENCE:.0f} seconds to list {options[-2]}; exclude large folders"
+        raise SlowRsyncError(
+            f"file_mounts: rsync needs more than {_PATIENCE:.0f} seconds to list {options[-2]}, so the rules were "
+            "not tried; exclude large folders, or mount only the folders that nodes need"
         ) from error
     if done.returncode and done.returncode not in _PARTLY:
         reason = next(iter(done.stderr.strip().splitlines()), f"exit status {done.returncode}")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,23 @@ def test_a_rule_that_rsync_refuses(place: Path) -> None:
     ((text, is_fault),) = (one for one in found(changed(rsync_filter=[""]), place) if one[1])
     assert text.startswith("rsync_exclude and rsync_filter: rsync refuses these rules: ")
     assert is_fault
+
+
+def test_a_folder_that_rsync_lists_for_long_is_noted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = subprocess.run
+
+    def slow(words: list[str], **options: Any) -> Any:
+        if words[0] == "rsync":
+            raise subprocess.TimeoutExpired(words, options["timeout"])
+        return run(words, **options)
+
+    monkeypatch.setattr("subprocess.run", slow)
+    ((text, is_fault),) = found(sound(), place)
+    assert "rsync needs more than 60 seconds to list " in text
+    assert text.endswith(
+        "so the rules were not tried; exclude large folders, or mount only the folders that nodes need"
+    )
+    assert not is_fault
 
 
 def test_files_that_the_head_gives_to_workers(place: Path) -> None:
