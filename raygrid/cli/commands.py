@@ -19,9 +19,9 @@ file: python experiments/full_grid.py --help
 """
 
 _CHECK_CLUSTER = """\
-Check a cluster file for `ray up`, without a cloud. The file is merged with Ray's defaults, the rsync rules are tried on
-this machine, and the commands are read for what fails on a new node. Faults end the command with exit status 1; notes,
-which depend on the image, do not. Run it where you run `ray up`: local paths count from there.
+Check a cluster file for `ray up`, without a cloud. Merge the file with Ray's defaults, try its rsync rules on this
+machine, and look for commands that fail on a new node. If there are faults, the exit status is 1. Notes, which depend
+on the image, do not change it. Run the command in the folder where you run `ray up`: local paths are relative to it.
 """
 
 
@@ -44,13 +44,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--template",
         action="store_true",
-        help="accept values that are still to be filled in (REPLACE), and a missing token and keys",
+        help="accept values that are still to be filled in (REPLACE), and a missing token or SSH key",
     )
     sub.set_defaults(command=_check_cluster)
     text = "check that this machine can work as a node of a cluster: GPUs, driver, PyTorch, folders"
     sub = commands.add_parser("check-node", help=text, description=text)
     sub.add_argument(
-        "--writable", type=Path, action="append", default=[], metavar="FOLDER", help="a folder to write to; repeatable"
+        "--writable",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="also check that this user can create files in FOLDER; repeatable",
     )
     sub.set_defaults(command=_check_node)
     _add_commands_on_files(commands)

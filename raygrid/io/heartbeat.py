@@ -1,9 +1,9 @@
 """One driver per folder in object storage. Storage has no locks, so the driver renews a lease while it runs.
 
-STUDY/driver.json names the driver. Before a driver writes it, the driver announces itself by an object of its own and
-looks for the announcements of others. A listing shows every finished write, so of two drivers at least one sees the
-other, withdraws and tries again. The age of a lease is the difference between two times of the server: of its last
-renewal, and of the announcement. The clocks of the machines do not matter.
+STUDY/driver.json names the driver. Before a driver writes it, the driver writes an announcement, an object of its
+own, and looks for the announcements of other drivers. A listing shows every finished write, so at least one of two
+drivers sees the other, withdraws and tries again. The age of a lease is the difference between two times of the
+server: of the last renewal, and of the announcement. The clocks of the machines do not matter.
 """
 
 import json
@@ -154,7 +154,7 @@ class _Keeper(threading.Thread):
             now_s = self._remote.write(announcement, self._claim).modified_s
             try:
                 rivals = self._rivals(now_s)
-                holder = self._read(_NAME)  # after the rivals: one that is gone by now may have written it
+                holder = self._read(_NAME)  # after the rivals: one that has just finished may have written it
                 written = self._remote.stat(_NAME)
                 is_alive = written is not None and now_s - written.modified_s < TIMING.stale_s
                 if holder is not None and holder.get("mirror") != self._mirror and is_alive:
@@ -168,14 +168,14 @@ class _Keeper(threading.Thread):
             passed_s = time.monotonic() - begun
             if passed_s > 2 * TIMING.stale_s:
                 return next(iter(rivals), {"host": "unknown"})
-            time.sleep(random.uniform(0, passed_s))  # longer and longer, so one driver soon finds itself alone
+            time.sleep(random.uniform(0, passed_s))  # longer after each attempt, until one driver is alone
 
     def _rivals(self, now_s: int) -> list[dict[str, Any]]:
         """Return the other drivers that are taking the lease, except dead ones."""
         there = self._remote.list(recursive=False)
         recent = {name for name, version in there.items() if now_s - version.modified_s < TIMING.stale_s}
         names = [name for name in recent if name.startswith(_ANNOUNCEMENT) and not name.endswith(self._token)]
-        found = [self._read(name) or {"host": "unknown"} for name in names]  # unknown: gone since the listing
+        found = [self._read(name) or {"host": "unknown"} for name in names]  # unknown: deleted since the listing
         return [driver for driver in found if driver.get("mirror") != self._mirror]
 
     def _read(self, name: str) -> dict[str, Any] | None:
@@ -193,7 +193,7 @@ class _Keeper(threading.Thread):
 
 
 def _clocks() -> tuple[float, float]:
-    """Return two times in seconds; the first may stand still while the machine sleeps, the second may be set back."""
+    """Return two times in seconds: the first may stop while the machine sleeps, the second may be set back."""
     return time.monotonic(), time.time()
 
 

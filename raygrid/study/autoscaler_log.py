@@ -21,10 +21,10 @@ def logs_here(ray: Any) -> Path | None:
 
 
 def last_error(logs: Path) -> str:
-    """Return the last error of a node that did not start, one line without colours; "" if there is none.
+    """Return the last error of a node that did not start, on one line without colours; "" if there is none.
 
-    It is a line from the output of the command that failed in the set-up of a node, or else the autoscaler's line about
-    an instance that the cloud did not launch. Only the head node has these files.
+    The line is from the output of the set-up command that failed. If no set-up failed, it is the autoscaler's line
+    about an instance that the cloud did not launch. Only the head node has these files.
 
     Args:
         logs: log folder of the cluster.
@@ -38,7 +38,7 @@ def last_error(logs: Path) -> str:
 
 
 def _reason(lines: list[str]) -> str:
-    """Return the line that names the failure from the output of the last command; "" if that printed nothing."""
+    """Return the line of the last command's output that names the failure; "" if the command printed nothing."""
     output: list[str] = []
     for line in reversed(lines):
         if _RAYS_OWN.match(line):

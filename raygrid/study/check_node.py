@@ -60,7 +60,7 @@ def check_node(
             build = read_torch(import_torch())
         except Exception as error:  # a broken installation can raise anything
             import_fault = [
-                f"torch {_installed()}: expected an import to succeed, got: {in_one_line(error)}; {_REINSTALL}"
+                f"torch {_installed()}: expected `import torch` to succeed, got: {in_one_line(error)}; {_REINSTALL}"
             ]
     cache, cache_fault = _cache(root)
     place = f"node {platform.node()}"

@@ -179,9 +179,9 @@ def _no_gpu(ray: Any) -> str:
     found = last_error(logs) if logs else ""
     quoted = f"; the last error in the autoscaler's log is: {found}" if found else ""
     return (
-        f"expected a GPU in the cluster within {_GPU_TIMEOUT_S / 60:.0f} minutes, got none{quoted}; look for nodes "
-        "that cannot start in `ray status` on the head node, for their errors in: ray exec cluster.yaml "
-        "'tail -n 100 /tmp/ray/session_latest/logs/monitor*'; or use --device cpu"
+        f"expected a GPU in the cluster within {_GPU_TIMEOUT_S / 60:.0f} minutes, got none{quoted}; run `ray status` "
+        "on the head node to list the nodes, and ray exec cluster.yaml "
+        "'tail -n 100 /tmp/ray/session_latest/logs/monitor*' to see the errors of their set-up; or use --device cpu"
     )
 
 

@@ -129,7 +129,7 @@ def read_torch(torch: Any) -> TorchBuild:
             total = float(torch.ones(8, device=f"cuda:{k}").sum())
             if total != 8:
                 failures.append((k, f"the sum of eight ones was {total:g}"))
-        except Exception as error:  # PyTorch has several classes of errors for a card
+        except Exception as error:  # PyTorch raises several classes of errors for a GPU
             failures.append((k, in_one_line(error)))
     return TorchBuild(version, cuda, "", architectures, tuple(gpus), tuple(failures))
 

@@ -12,12 +12,15 @@ import time
 from contextlib import suppress
 
 _LONGEST_S = 30.0  # a step of a pipeline on a busy machine takes seconds
-_PARKED_S = 5.0  # a thread that may sleep for ever, and then calls nothing
-_MAY_PARK = ("iter_threaded", "Prefetcher")  # names: until its iterator is closed, and if it missed the notice to stop
+_PARKED_S = 5.0  # for a thread that may wait for ever, and then calls nothing
+_MAY_PARK = (
+    "iter_threaded",
+    "Prefetcher",
+)  # names; they wait until an iterator is closed, or if they missed the signal to stop
 
 
 def end_pipelines() -> None:
-    """Stop all pipelines of Ray Data in this process and wait for their threads; a stuck one is given up after 30 s."""
+    """Stop all pipelines of Ray Data in this process, and wait for their threads for at most 30 s."""
     if "ray.data" not in sys.modules:  # its import takes seconds
         return
     from ray.data._internal.block_batching.util import WaitBlockPrefetcher

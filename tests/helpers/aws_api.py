@@ -1,4 +1,4 @@
-"""The API of the small AWS (`small_aws.py`), called from inside its lab.
+"""The API of the simulated AWS (`small_aws.py`), called from inside its lab.
 
 As a program: `aws_api.py instances` (those that run, with their kinds), `terminate ID`, `objects`, `get KEY PATH`.
 """

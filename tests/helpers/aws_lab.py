@@ -1,4 +1,4 @@
-"""The outside of a small AWS (`small_aws.py`): its laptop, the project's `cluster.yaml`, its instances and its logs."""
+"""Control of the simulated AWS (`small_aws.py`): its laptop, `cluster.yaml`, its instances and its logs."""
 
 import json
 import re
@@ -25,7 +25,7 @@ _MONITOR = "tail -n 60 /tmp/ray/session_latest/logs/monitor.log /tmp/ray/session
 
 
 class AwsLab(Lab):
-    """A running small AWS with a laptop, whose `~/raygrid` has `cluster.yaml` filled in, and a study of many units.
+    """A running simulated AWS with a laptop, whose `~/raygrid` has `cluster.yaml` filled in, and a study of many units.
 
     Attributes:
         shared: the folder that nodes see as /shared.

@@ -62,7 +62,7 @@ rmdir run/old
 mkdir -p /run/sshd
 ssh-keygen -A > /dev/null
 ulimit -n "$(ulimit -Hn)"
-# The network card arrives from outside; "go" says that it is there. The loop reaps orphans, as process 1 must.
+# boxes.py adds the network interface, then writes "go". The loop reaps orphans, as process 1 must.
 exec env -i AT_BOOT="$AT_BOOT" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c '
     echo up
     read -r _go

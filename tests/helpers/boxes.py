@@ -1,8 +1,8 @@
 """Machines made of Linux namespaces, for tests of clusters: each has its own network, files, processes, name and sshd.
 
-All boxes hang on the process that makes them, the lab. `lab.py` starts it in namespaces of its own, so that every
-machine, mount, address and daemon ends with it. A box sees this machine's files through an overlay, and has its own
-/etc, /home/ubuntu, /tmp and /dev/shm. All boxes are on one bridge that leads nowhere.
+These machines are called boxes, and the process that starts them the lab. `lab.py` starts the lab in namespaces of its
+own, so that every box, mount, address and daemon ends with it. A box sees this machine's files through an overlay, and
+has its own /etc, /home/ubuntu, /tmp and /dev/shm. One bridge connects all boxes, and has no connection to the outside.
 
 Needs root, Linux with overlayfs, and Debian's openssh-server, rsync, sudo, iproute2 and procps.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 USER_ID = 1234  # of ubuntu, which may sudo without a password, as in cloud images
 LAPTOP = "198.51.100.2"
 SERVICE = "198.51.100.1"  # this process: servers of the lab listen there
-METADATA = "169.254.169.254"  # this process, too, under the address of every cloud's metadata service
+METADATA = "169.254.169.254"  # also this process: the address of every cloud's metadata service
 _BRIDGE = "br0"
 _NETWORK = 16  # bits of the boxes' private network
 _INIT = Path(__file__).with_name("box_init.sh")
@@ -69,7 +69,7 @@ class Machine:
 
 
 def output_of(*command: str | Path) -> str:
-    """Return the standard output of a command. Raises CalledProcessError if it fails."""
+    """Return the standard output of a command. Raises RuntimeError if it fails."""
     done = subprocess.run([str(part) for part in command], text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit status {done.returncode}: {done.stderr.strip()}")
@@ -77,7 +77,7 @@ def output_of(*command: str | Path) -> str:
 
 
 def make_network() -> None:
-    """Make the bridge on which all boxes lie; this process gets the addresses SERVICE and METADATA."""
+    """Create the bridge that connects all boxes, and give this process the addresses SERVICE and METADATA."""
     output_of("ip", "link", "set", "lo", "up")
     output_of("ip", "link", "add", _BRIDGE, "type", "bridge")
     for address in (f"{SERVICE}/24", f"{METADATA}/32", f"172.31.255.254/{_NETWORK}"):
@@ -98,7 +98,7 @@ class Box:
     def __init__(self, folder: Path, machine: Machine) -> None:
         """Start the machine; its disk is in `folder`, which must not be a tmpfs. Raises RuntimeError if it fails."""
         Box._made += 1
-        self.machine, self.disk, self._card = machine, folder / machine.name, f"v{Box._made}"
+        self.machine, self.disk, self._interface = machine, folder / machine.name, f"v{Box._made}"
         for part in ("root", "rw", "tmp"):
             (self.disk / part).mkdir(parents=True)
         self.home = machine.home or self.disk / "home"
@@ -132,7 +132,7 @@ class Box:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """Take the machine away with everything that runs on it, at once, as a cloud does with a spot instance."""
+        """End the machine and everything that runs on it at once, as a cloud does with a spot instance."""
         self._register.unlink(missing_ok=True)
         if self.is_running():
             os.kill(self.pid, signal.SIGKILL)
@@ -155,10 +155,10 @@ class Box:
         }
 
     def _connect(self) -> None:
-        """Plug the machine into the bridge. Every address is on the wire; there is a default route, as on a cloud."""
+        """Connect the machine to the bridge. Its default route covers every address, as on a cloud."""
         machine = self.machine
-        output_of("ip", "link", "add", self._card, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
-        output_of("ip", "link", "set", self._card, "master", _BRIDGE, "up")
+        output_of("ip", "link", "add", self._interface, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
+        output_of("ip", "link", "set", self._interface, "master", _BRIDGE, "up")
         inside = ("nsenter", "-t", str(self.pid), "-n", "ip")
         output_of(*inside, "link", "set", "lo", "up")
         bits = 24 if machine.private == LAPTOP else _NETWORK
@@ -182,7 +182,7 @@ def offline_python(folder: Path) -> tuple[dict[str, str], list[Bind]]:
     _wheel_of("uv", wheels)
     environment = {
         "UV_OFFLINE": "1",
-        "UV_LINK_MODE": "symlink",  # a copy would take 6 GB a box
+        "UV_LINK_MODE": "symlink",  # copies would take 6 GB per box
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": "/wheels",
         "PIP_CONFIG_FILE": os.devnull,

@@ -1,8 +1,8 @@
-"""A small fake of Google Cloud for `ray up`: one project, and the calls that Ray's provider makes.
+"""A fake of Google Cloud for `ray up`: one project, and the calls that Ray's provider makes.
 
 Compute Engine, Identity and Access Management, Resource Manager and the token server answer in one server, by the name
-in the request; `google_metadata.py` has the metadata server of the machines. A request that no published method has is
-refused, as are unknown fields, wrong machines (`google_rules.py`), stale fingerprints and callers without the role.
+in the request; `google_servers.py` has the metadata server of the machines. The fake refuses requests that match no
+published method, unknown fields, wrong machines (`google_rules.py`), stale fingerprints and callers without the role.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ class FakeGoogle:
     """
 
     def __init__(self, project: Project, start: Callable[[Json], None], end: Callable[[str], None]) -> None:
-        """Args: `start` runs a new machine and fills in its addresses, `end` takes the machine of a name away."""
+        """Args: `start` runs a new machine and fills in its addresses, `end` ends the machine of a name."""
         self.project, self.calls = project, list[str]()
         self._start, self._end, self._lock = start, end, threading.RLock()
         self._apis = {api.host: api for api in map(Discovery, _APIS)}

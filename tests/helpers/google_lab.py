@@ -1,4 +1,4 @@
-"""The outside of a small Google Cloud (`small_google.py`): its laptop, the project's cluster file, its machines."""
+"""Control of the simulated Google Cloud (`small_google.py`): its laptop, the project's cluster file, its machines."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def small(text: str) -> dict[str, Any]:
 
 
 class GoogleLab(Lab):
-    """A running small Google Cloud, with a laptop whose `~/raygrid` has `cluster.yaml` filled in, and PROGRAMS.
+    """A running simulated Google Cloud, with a laptop whose `~/raygrid` has `cluster.yaml` filled in, and PROGRAMS.
 
     Attributes:
         shared: the folder that nodes see as /shared.

@@ -1,4 +1,4 @@
-"""The web servers of the fake of Google Cloud: its API, and the metadata server, by which a machine knows itself."""
+"""The web servers of the fake Google Cloud: its API, and the metadata server, which tells a machine about itself."""
 
 import json
 import ssl

@@ -1,4 +1,4 @@
-"""The outside of a lab: start its process in new namespaces, run commands on its boxes, and end all of it.
+"""Control of a lab: start its process in new namespaces, run commands on its boxes, and end all of it.
 
 A lab is a script that makes boxes (`boxes.py`) and then waits. It prints "ready" once its first boxes run. Tests and
 people use the boxes through `Lab`; nothing of a lab is visible in this machine's own network or file system.

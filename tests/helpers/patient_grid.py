@@ -1,4 +1,4 @@
-"""A small study that is still being scored when a second node joins: its target does not answer before.
+"""A small study that is still being scored when a second node joins: its target waits for that node.
 
 Run without a cluster, the target answers at once.
 """

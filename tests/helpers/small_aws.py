@@ -1,8 +1,8 @@
-"""A small AWS: moto answers the API, and every instance that it hands out becomes a box with the addresses it gave.
+"""A simulated AWS: moto answers the API, and every instance that it creates becomes a box with the same addresses.
 
 A script of `lab.py`: `small_aws.py FOLDER CHECKOUT`. The box `laptop` has a copy of the checkout in ~/raygrid, this
 environment as its .venv, and credentials. Instances get theirs from the metadata service, and see the folder
-FOLDER/kept/shared as /shared, which belongs to root, as a new EFS does. `aws_lab.py` is the outside.
+FOLDER/kept/shared as /shared, which belongs to root, as a new EFS does. `aws_lab.py` controls it from outside.
 """
 
 import json

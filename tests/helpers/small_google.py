@@ -1,9 +1,9 @@
-"""A small Google Cloud: a fake answers the API, and every machine that it makes is a box with the addresses it gave.
+"""A simulated Google Cloud: a fake answers the API, and every machine that it creates is a box with the same addresses.
 
 A script of `lab.py`: `small_google.py FOLDER CHECKOUT`. The box `laptop` has a copy of the checkout in ~/raygrid and
-the credentials of the project's owner. The project is as the guide makes it: a network `raygrid`, whose firewall admits
-SSH to machines with the tag `raygrid`; a Filestore in that network, FOLDER/kept/shared, which belongs to root at first;
-and two service accounts. FOLDER/project.json is a copy of its state.
+the credentials of the project's owner. The project is as the guide creates it: a network `raygrid`, whose firewall
+admits SSH to machines with the tag `raygrid`; a Filestore in that network, FOLDER/kept/shared, which belongs to root
+at first; and two service accounts. FOLDER/project.json is a copy of its state.
 """
 
 import json

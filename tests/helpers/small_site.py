@@ -1,4 +1,4 @@
-"""Machines of one's own: `laptop`, with a checkout and the SSH keys of its owner, and `node1` and `node2`.
+"""A simulated site: `laptop`, with a checkout and the SSH keys of its owner, and `node1` and `node2`.
 
 A script of `lab.py`: `small_site.py FOLDER CHECKOUT`. All see the folder FOLDER/shared as /shared.
 """

@@ -1,4 +1,4 @@
-"""Set up one made-up node as Ray's autoscaler does: python update_node.py COMMAND.
+"""Set up one simulated node as Ray's autoscaler does: python update_node.py COMMAND.
 
 The program `ssh` on PATH stands for the node. What the autoscaler writes to monitor.out goes to standard output.
 """

@@ -137,7 +137,7 @@ def test_without_an_error_in_the_log_nothing_is_quoted(tmp_path: Path, here: boo
 def test_on_the_head_node_the_error_quotes_the_log(tmp_path: Path) -> None:
     text = message_of(write_logs(tmp_path, COMMAND + FAULT.replace("got none", "got\x07 none") + "\n" + FAILED, LOG))
     assert "; the last error in the autoscaler's log is: error: node ip-10-0-1-7: NVIDIA GPU" in text
-    assert "got\\x07 none; look for nodes" in text
+    assert "got\\x07 none; run `ray status` on the head node" in text
 
 
 def test_gpus_that_other_work_holds_are_not_missing(tmp_path: Path) -> None:

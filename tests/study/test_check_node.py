@@ -132,7 +132,7 @@ def test_a_torch_that_cannot_be_imported_is_a_fault(
 
     with pytest.raises(ClusterError) as raised:
         check_node(root=with_gpu, smi=write_smi(tmp_path), import_torch=fail)
-    expected = "expected an import to succeed, got: ImportError: libcudart.so.12: cannot open shared object file;"
+    expected = "expected `import torch` to succeed, got: ImportError: libcudart.so.12: cannot open shared object file;"
     assert expected in str(raised.value)
     assert "driver 580.65.06" in capsys.readouterr().out
 

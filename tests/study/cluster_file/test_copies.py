@@ -31,7 +31,7 @@ def test_the_options_are_those_of_ray() -> None:
 
 
 @pytest.mark.parametrize("rule", ["/.venv/**", "/.venv/*", "**/.venv/*", "**/.venv/**", ".venv/**"])
-def test_an_environment_that_arrives_empty(place: Path, rule: str) -> None:
+def test_an_environment_that_reaches_the_nodes_empty(place: Path, rule: str) -> None:
     ((text, is_fault),) = found(rules(rule), place)
     assert "~/project/.venv reaches the nodes as an empty folder" in text
     assert is_fault
@@ -133,13 +133,13 @@ def test_files_that_the_head_gives_to_workers(place: Path) -> None:
     assert found(config | {"rsync_exclude": ["/.venv"]}, place) == []
 
 
-def test_what_no_node_needs_is_noted(place: Path) -> None:
+def test_folders_that_no_node_needs_are_noted(place: Path) -> None:
     notes = found(changed(rsync_exclude=["/.venv"]), place)
     assert [is_fault for _, is_fault in notes] == [False, False, False]
     assert [text.split()[1] for text, _ in notes] == ["project/.git", "project/studies", "project/data"]
 
 
-def test_other_folders_may_arrive_empty(place: Path) -> None:
+def test_other_folders_may_be_empty(place: Path) -> None:
     assert found(changed(rsync_exclude=["/.venv", "/.git/**", "/studies/**", "/data/*"]), place) == []
 
 
@@ -179,7 +179,7 @@ def test_a_large_folder_is_noted(place: Path) -> None:
         ("LICENSE", "LICENSE"),
     ],
 )
-def test_a_rule_that_leaves_out_a_needed_file(place: Path, rule: str, path: str) -> None:
+def test_a_rule_that_excludes_a_needed_file(place: Path, rule: str, path: str) -> None:
     for mounts in ({"~/project": "project"}, {f"~/project/{name}": f"project/{name}" for name in PARTS}):
         faults = found(changed(file_mounts={**mounts, TOKEN: TOKEN}, rsync_exclude=[rule, "/.venv", "/.git"]), place)
         texts = [text for text, is_fault in faults if is_fault]
@@ -188,7 +188,7 @@ def test_a_rule_that_leaves_out_a_needed_file(place: Path, rule: str, path: str)
         assert f"~/project/{path}" in texts[0]
 
 
-def test_a_filter_that_leaves_out_a_needed_file(place: Path) -> None:
+def test_a_filter_that_excludes_a_needed_file(place: Path) -> None:
     (place / "project" / ".gitignore").write_text(".venv\ndata/\n")
     ((text, is_fault),) = found(changed(rsync_filter=[".gitignore"]), place)
     assert text.startswith("rsync_filter: '.gitignore' excludes ~/project/raygrid/data/")
@@ -211,7 +211,7 @@ def test_a_file_that_no_mount_brings(place: Path) -> None:
     assert is_fault
 
 
-def test_a_link_to_nothing_stops_ray_up(place: Path) -> None:
+def test_a_broken_link_stops_ray_up(place: Path) -> None:
     (place / "project" / "gone").symlink_to("nowhere")
     with pytest.raises(FileNotFoundError, match="gone"):
         hash_runtime_conf({"~/project": "project"}, None, None)
