@@ -172,8 +172,8 @@ def _no_gpu(ray: Any) -> str:
     there = ray.cluster_resources().get("GPU", 0.0)
     if there >= 1:
         return (
-            f"expected a share of the cluster's GPUs ({there:g}) within {_GPU_TIMEOUT_S / 60:.0f} minutes, got none; "
-            "wait until other work on them ends, which `ray status` on the head node shows, or use --device cpu"
+            f"expected a free GPU within {_GPU_TIMEOUT_S / 60:.0f} minutes, got none: other work uses all {there:g} "
+            "of the cluster; wait until it ends, which `ray status` on the head node shows, or use --device cpu"
         )
     logs = logs_here(ray)
     found = last_error(logs) if logs else ""

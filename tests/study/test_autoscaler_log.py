@@ -144,7 +144,7 @@ def test_gpus_that_other_work_holds_are_not_missing(tmp_path: Path) -> None:
     logs = write_logs(tmp_path, COMMAND + FAULT + "\n" + FAILED, LOG)
     with pytest.raises(ClusterError) as caught:
         read_resources(GrowingRay(logs, gpus=2.0), "cuda")
-    assert str(caught.value).startswith("expected a share of the cluster's GPUs (2) within 15 minutes, got none; wait")
+    assert str(caught.value).startswith("expected a free GPU within 15 minutes, got none: other work uses all 2 ")
     assert "autoscaler" not in str(caught.value)
 
 

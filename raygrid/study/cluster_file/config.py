@@ -1,6 +1,6 @@
 """A cluster file as Ray works with it: merged with Ray's defaults, and the commands that each node runs in order.
 
-The words of the checks are here, too: a finding, and a path on a node in one spelling.
+It also has the terms of the checks: a finding, and a path on a node in one spelling.
 """
 
 import copy
@@ -27,7 +27,7 @@ INITIALIZATION, SETUP, START = "initialization", "setup", "start"
 
 @dataclass(frozen=True)
 class Finding:
-    """Where something was found, what it is, why it matters on a node, and the remedy.
+    """A sentence with the place in the file, the fault, its effect on a node, and the remedy.
 
     A fault keeps nodes from working, exposes them, or sends data out. A note depends on the image or on files that
     the check does not see.
@@ -198,8 +198,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def merge(given: dict[str, Any]) -> tuple[ClusterFile | None, str]:
     """Return the file merged with Ray's defaults, and an empty text; or None and the fault that Ray finds.
 
-    Ray has no public check of a file. `ray up` itself calls these two functions, in this order: whatever is right
-    only after the merge, such as min_workers of a local provider, is accepted.
+    Ray has no public check of a file. `ray up` itself calls these two functions, in this order, so a value that
+    is correct only after the merge, such as min_workers of a local provider, is accepted.
     """
     from click import ClickException
     from jsonschema import ValidationError, validate
@@ -282,7 +282,7 @@ def _shown(error: Any) -> str:
 def on_node(path: str | PurePosixPath) -> PurePosixPath:
     """Return a path on a node with `$HOME`, `/home/USER` and `/root` written as `~`.
 
-    After a `~` in the middle, as from joining two paths, whatever comes before it is void.
+    If a `~` is in the middle, as after joining two paths, the part before it is dropped.
     """
     text = re.sub(r"(^|/)\$\{?HOME\}?(?=/|$)", r"\1~", str(path))
     text = re.sub(r"^(/home/[^/]+|/root)(?=/|$)", "~", text)

@@ -120,7 +120,7 @@ def _needless(file: ClusterFile, copied: Copy, environments: Mapping[PurePosixPa
 
 
 def _unreadable(source: Path) -> Iterator[Finding]:
-    """Yield the first file at which `ray up` stops: it reads each file of a mount, the excluded ones included."""
+    """Yield the first file at which `ray up` stops: it reads every file of a mount, even an excluded one."""
     total = 0
     for folder, _, names in os.walk(source):
         for name in names:

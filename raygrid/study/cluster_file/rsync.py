@@ -42,8 +42,8 @@ def has_rsync() -> bool:
 def arrivals(rules: Sequence[str], folders: Sequence[PurePosixPath], filters: Sequence[Path]) -> list[str]:
     """Return for each folder whether a copy with these rules leaves it ABSENT, EMPTY or COPIED on the other side.
 
-    The source is a model: the given folders, each with the files of a virtual environment. Python's and uv's own
-    .gitignore is among them, which a filter for .gitignore reads.
+    The source is a model: the given folders, each with the files of a virtual environment. They include the
+    .gitignore of Python and uv, which a filter for .gitignore reads.
 
     Args:
         rules: options of rsync.
@@ -69,7 +69,7 @@ def arrivals(rules: Sequence[str], folders: Sequence[PurePosixPath], filters: Se
 def copy(rules: Sequence[str], source: Path, target: PurePosixPath) -> Copy:
     """Return the copy that rsync would make of a file or folder with these rules.
 
-    Raises RsyncError if rsync refuses the rules, SlowRsyncError if it lists for more than a minute.
+    Raises RsyncError if rsync refuses the rules, SlowRsyncError if it needs more than a minute.
     """
     slash = "/" if source.is_dir() else ""
     with tempfile.TemporaryDirectory(prefix="raygrid-rsync-") as node:
