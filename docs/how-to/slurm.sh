@@ -32,7 +32,7 @@ host=$(hostname -I | awk '{print $1}') # the first address of the first node, wh
 port=$((20000 + SLURM_JOB_ID % 5000 * 2))
 
 node() { # runs on each node: starts Ray, waits for its end, deletes its files, and ends Ray on the other nodes
-    trap 'trap "" TERM; kill $(jobs -p) 2> /dev/null; wait; rm -rf "$sockets" "$scratch"; end_ray' EXIT
+    trap 'trap "" TERM; kill $(jobs -p) 2> /dev/null; wait; delete_files; end_ray' EXIT
     trap 'exit 0' TERM
     install -d -m 700 "$sockets" "$scratch" || exit 1
     export TMPDIR=$scratch
@@ -54,9 +54,16 @@ node() { # runs on each node: starts Ray, waits for its end, deletes its files, 
         ray start --address="$host:$port" "${options[@]}" &
     fi
     wait $!
+    echo "slurm.sh: Ray ended on $(hostname), so the study stops; see the lines above; submit again to resume" >&2
+    exit 1
+}
+delete_files() {
+    # If Ray was killed, some of its processes may still write. Their commands name the folder.
+    pkill -KILL -u "$UID" -f "$sockets/"
+    for _ in {1..50}; do ! rm -rf "$sockets" "$scratch" 2> /dev/null || break; sleep 0.1; done
 }
 end_ray() { scancel --signal=TERM "$SLURM_JOB_ID.0" 2> /dev/null; } # the step that srun starts below
-export -f node end_ray
+export -f node delete_files end_ray
 
 mkdir -p "$output"
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --cpu-bind=none --wait=60 bash -c node &
@@ -69,14 +76,12 @@ until ray status --address="$host:$port" 2> /dev/null | grep -q ' node_'; do
 done
 export TMPDIR=$scratch
 python experiments/full_grid.py --address "$host:$port" --device cuda --data-root "$data" --output "$output" &
-study=$! status=0 stopped=
-trap 'stopped=1; kill -TERM "$study"' TERM
+study=$! status=0
+trap 'kill -TERM "$study"' TERM
 while is_running "$study" && is_running "$nodes"; do
     wait -n "$study" "$nodes" && status=0 || status=$?
 done
 if is_running "$study"; then # without nodes, the study would wait for ever
-    [ -n "$stopped" ] ||
-        echo "slurm.sh: Ray ended on a node, so the study stops; see the lines above; submit again to resume" >&2
     kill -KILL "$study"
     exit 1
 fi

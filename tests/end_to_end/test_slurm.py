@@ -75,7 +75,7 @@ def test_a_study_whose_jobs_are_killed_gives_the_same_table(cluster: Cluster, fi
     cluster.lab.run("two", "pkill -KILL -f raylet/rayle[t]", user="root")
     state, log = cluster.end_of(job)
     assert state == "FAILED", log
-    assert "slurm.sh: Ray ended on a node, so the study stops" in log
+    assert "slurm.sh: Ray ended on two, so the study stops" in log
     assert_nothing_left(cluster)
 
     job = cluster.submit()
