@@ -24,6 +24,11 @@ GUIDE = (ROOT / "docs" / "how-to" / "cluster.md").read_text()
 AUC = "results/auc.parquet"
 DASHBOARD = "http://127.0.0.1:8265"
 KILL_AFTER = 3  # score files, of 84
+READ_ONLY = "chown: changing ownership of '/shared': Read-only file system"
+QUOTE = """cd ~/raygrid && .venv/bin/python -c '
+from pathlib import Path
+from raygrid.study.autoscaler_log import last_error
+print(last_error(Path("/tmp/ray/session_latest/logs")))'"""
 SCORERS = "pkill {} -f '[r]ay::MapWorker'"  # the processes that score; the pattern does not match its own command line
 
 
@@ -35,8 +40,11 @@ def commands(heading: str) -> list[str]:
     return block[1].splitlines()
 
 
+INSTALL = commands("### 4. Install Ray's launcher")[0]
 START = "\n".join(commands("### 5. Start the cluster"))
 RUN, STATUS, FETCH = commands("### 6. Run a first study")
+COPY_DATA = commands("### 7. Run your study")[0]
+LOOK = commands("### If a node does not start")[0]
 STOP = commands("### 9. Stop the cluster")[0]
 
 
@@ -62,7 +70,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsLab]:
 
 @pytest.fixture(scope="module")
 def started(lab: AwsLab) -> str:
-    """The transcript of the first start."""
+    """The transcript of the first start, in the environment that the guide makes."""
+    lab.laptop(f"uv venv -q --python 3.11\n. .venv/bin/activate\n{INSTALL}")
     return lab.laptop(START)
 
 
@@ -84,12 +93,16 @@ class Survivor:
         scored: time of each score file that was there.
         head: the instance that was lost.
         status: what the guide's second command printed at the end.
+        look: what the guide's command for a node that does not start printed before, about the first worker.
+        quoted: the line that an error about a missing GPU would have quoted then.
     """
 
     folder: Path
     scored: dict[Path, int]
     head: str
     status: str
+    look: str
+    quoted: str
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +114,35 @@ def survivor(lab: AwsLab, started: str) -> Survivor:
 
     lab.laptop(RUN)
     lab.wait_for(lambda: len(scored()) >= KILL_AFTER, "score files of the first run")
+    lab.run(head, SCORERS.format("-STOP"))
+    look = str(lab.wait_for(lambda: failure_of_set_up(lab), "the failure of the first worker's set-up"))
+    quoted = lab.run(head, QUOTE).stdout
+    for worker in lab.workers():
+        lab.run(worker, "mount -o remount,bind,rw /shared", user="root")
     lab.terminate(head)
     before = scored()
     assert not (folder / AUC).exists()
     lab.laptop(START)
     lab.laptop(RUN)
     lab.wait_for(lambda: "nothing is missing" in tail_of_log(folder), "the end of the study")
-    return Survivor(folder, before, head, lab.laptop(STATUS))
+    return Survivor(folder, before, head, lab.laptop(STATUS), look, quoted)
+
+
+def failure_of_set_up(lab: AwsLab) -> str:
+    """Return what the guide's command prints, "" while the fault of the first worker is not in it."""
+    look = lab.laptop(LOOK)
+    return look if READ_ONLY in look else ""
 
 
 def tail_of_log(folder: Path) -> str:
     log = folder / "log.jsonl"
     return log.read_text()[-20_000:] if log.exists() else ""
+
+
+@pytest.mark.slow
+def test_a_set_up_that_fails_on_a_worker_is_in_the_autoscalers_log(survivor: Survivor) -> None:
+    assert READ_ONLY in survivor.look
+    assert survivor.quoted == f"{READ_ONLY}\n"
 
 
 @pytest.mark.slow
@@ -128,6 +158,14 @@ def test_the_results_come_to_the_laptop(lab: AwsLab, survivor: Survivor) -> None
     assert (lab.project / "results" / "report.html").read_bytes() == (
         survivor.folder / "results" / "report.html"
     ).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_data_come_to_the_shared_disk(lab: AwsLab, survivor: Survivor) -> None:
+    (lab.project / "data" / "images").mkdir(parents=True)
+    (lab.project / "data" / "images" / "one.png").write_bytes(b"pixels")
+    lab.laptop(COPY_DATA)
+    assert (lab.shared / "data" / "images" / "one.png").read_bytes() == b"pixels"
 
 
 @dataclass(frozen=True)

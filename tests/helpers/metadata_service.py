@@ -16,8 +16,12 @@ _PREFIX = "/latest/meta-data"
 
 def serve(address: str) -> None:
     """Answer on port 80 of an address, in a thread of this process."""
-    server = ThreadingHTTPServer((address, 80), _Metadata)
+    server = _Server((address, 80), _Metadata)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a client whose connection is dropped has no credentials
 
 
 def _credentials() -> str:

@@ -1,8 +1,9 @@
 """A simulated AWS: moto answers the API, and every instance that it creates becomes a box with the same addresses.
 
-A script of `lab.py`: `small_aws.py FOLDER CHECKOUT`. The box `laptop` has a copy of the checkout in ~/raygrid, this
-environment as its .venv, and credentials. Instances get theirs from the metadata service, and see the folder
-FOLDER/kept/shared as /shared, which belongs to root, as a new EFS does. `aws_lab.py` controls it from outside.
+A script of `lab.py`: `small_aws.py FOLDER CHECKOUT`. The box `laptop` has a copy of the checkout in ~/raygrid, uv with
+its cache, and credentials. Instances get theirs from the metadata service, and see the folder FOLDER/kept/shared as
+/shared, which belongs to root, as a new EFS does. On the first worker, /shared is read-only, so that its set-up fails.
+`aws_lab.py` controls it from outside.
 """
 
 import json
@@ -27,6 +28,7 @@ import fcntl, time
 lock = open('/var/lib/dpkg/lock-frontend', 'w')
 fcntl.lockf(lock, fcntl.LOCK_EX)
 time.sleep(15)"""
+_READ_ONLY = "mount -o remount,bind,ro /shared"
 _NOT_COPIED = ("/.git", "/.venv", "/build", "/studies", "/data", "__pycache__", ".*_cache", ".hypothesis")
 
 
@@ -75,21 +77,22 @@ def _resources(ec2: Any) -> dict[str, str]:
 
 
 def _laptop(folder: Path, checkout: Path) -> Box:
-    environment, here = Path(sys.prefix), "/home/ubuntu/raygrid"
+    environment, binds = offline_python(folder)
     home = folder / "laptop-home"
     home.mkdir()
     excluded = [f"--exclude={name}" for name in _NOT_COPIED]
     output_of("rsync", "-a", *excluded, f"{checkout}/", home / "raygrid")
-    (home / ".profile").write_text(f". {here}/.venv/bin/activate\n")
+    (home / ".local" / "bin").mkdir(parents=True)
+    shutil.copy(Path(sys.prefix) / "bin" / "uv", home / ".local" / "bin")
+    activate = "raygrid/.venv/bin/activate"
+    (home / ".profile").write_text(f"PATH=~/.local/bin:$PATH\n[ ! -e ~/{activate} ] || . ~/{activate}\n")
     output_of("chown", "-R", f"{USER_ID}:{USER_ID}", home)
     variables = {
+        **environment,
         **KEYS,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ENDPOINT_URL": ENDPOINT,
-        "PYTHONPATH": here,  # the environment names the checkout that this machine has
     }
-    # at its own path, too, which its scripts name
-    binds = [Bind(environment, str(environment)), Bind(environment, f"{here}/.venv")]
     return Box(folder, Machine("laptop", LAPTOP, environment=variables, binds=binds, home=home))
 
 
@@ -99,6 +102,7 @@ class _Nodes:
     def __init__(self, folder: Path, laptop: Box) -> None:
         self._folder, self._laptop = folder, laptop
         self._boxes: dict[str, Box] = {}
+        self._kinds: set[str] = set()  # of the machines so far
         self._environment, self._binds = offline_python(folder)
         self._environment["AWS_ENDPOINT_URL"] = ENDPOINT
         # clients ask the metadata service once and wait one second, too little for a busy machine
@@ -121,6 +125,10 @@ class _Nodes:
 
     def _start(self, instance: dict[str, Any]) -> Box:
         keys = sorted(self._laptop.home.glob(".ssh/*.pem"))  # which Ray made, and gave to the API
+        kind = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}.get("ray-node-type", "")
+        trouble = {"head": f'exec /usr/bin/python3 -c "{_HOLD_DPKG}"', "worker": _READ_ONLY}
+        at_boot = "" if kind in self._kinds else trouble.get(kind, "")
+        self._kinds.add(kind)
         machine = Machine(
             name=instance["InstanceId"],
             private=instance["PrivateIpAddress"],
@@ -128,7 +136,7 @@ class _Nodes:
             authorized_key=output_of("ssh-keygen", "-y", "-f", keys[0]) if keys else "",
             environment=self._environment,
             binds=self._binds,
-            at_boot="" if self._boxes else f'exec /usr/bin/python3 -c "{_HOLD_DPKG}"',
+            at_boot=at_boot,
         )
         return Box(self._folder, machine)
 
