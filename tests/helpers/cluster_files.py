@@ -58,7 +58,7 @@ def sound() -> dict[str, Any]:
 
 
 def local(**provider: Any) -> dict[str, Any]:
-    """Return the content of such a file for machines of one's own."""
+    """Return the content of such a file for your own machines."""
     config = sound()
     config["head_start_ray_commands"] = ["ray stop", f"RAY_enable_autoscaler_v2=0 {HEAD_START}"]
     config["provider"] = {"type": "local", **(provider or {"head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]})}
