@@ -40,7 +40,7 @@ def brightness_on_nodes(images: NDArray[np.float32]) -> NDArray[np.float32]:
     wanted = SHARED / WANTED
     deadline = time.monotonic() + _PATIENCE_S
     # only after training: trainings that wait ask for a node at once, Ray Data alone asked for none in two minutes
-    is_trained = any((SHARED / "studies" / "patient" / "models").rglob("*.safetensors"))
+    is_trained = any((SHARED / "studies" / "patient" / "zoo").rglob("*.safetensors"))
     while is_trained and wanted.exists() and sum(node["Alive"] for node in ray.nodes()) < int(wanted.read_text()):
         if time.monotonic() > deadline:
             raise TimeoutError("no further node joined")
