@@ -1,12 +1,18 @@
 """A cluster file in which check-cluster finds nothing, the project that it mounts, and changed forms of both."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from raygrid.study.cluster_file import inspect_cluster_file
 
+_HAS_RSYNC = shutil.which("rsync") is not None
+needs_rsync = pytest.mark.skipif(not _HAS_RSYNC, reason="needs rsync (Debian package rsync)")
+
+NO_RSYNC = "rsync_exclude: not tried, because rsync is not installed on this machine"
 TOKEN = "~/.ray/auth_token"
 MOUNT = "sudo mount -t nfs4 fs-1.efs.eu-central-1.amazonaws.com:/ /shared"
 WRITABLE = '[ -w /shared ] || sudo chown "$USER" /shared'
@@ -84,7 +90,17 @@ def found(config: dict[str, Any], folder: Path) -> list[tuple[str, bool]]:
     """Return the text of each finding in a file with this content, and whether it is a fault."""
     path = folder / "cluster.yaml"
     path.write_text(yaml.safe_dump(config))
-    return [(finding.text, finding.is_fault) for finding in inspect_cluster_file(path)]
+    return findings_of(path)
+
+
+def findings_of(path: Path, *, template: bool = False) -> list[tuple[str, bool]]:
+    """Return the text of each finding in a file, and whether it is a fault.
+
+    The note on an absent rsync is about this machine, and left out.
+    """
+    findings = [(finding.text, finding.is_fault) for finding in inspect_cluster_file(path, template=template)]
+    without_rsync = (f"{NO_RSYNC}; install it for ray up", False)
+    return [finding for finding in findings if _HAS_RSYNC or finding != without_rsync]
 
 
 def changed(**changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import yaml
 
 from raygrid.cli.commands import main
 from raygrid.errors import DataError
-from raygrid.study.cluster_file import check_cluster_file, inspect_cluster_file
+from raygrid.study.cluster_file import check_cluster_file
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "cluster.yaml", ROOT / "docs" / "how-to" / "cluster-gcp.yaml"]
@@ -29,7 +29,7 @@ def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @ours
 def test_ours_are_right_but_for_what_is_to_be_filled_in(path: Path) -> None:
-    assert [finding.text for finding in inspect_cluster_file(path, template=True)] == []
+    assert cluster_files.findings_of(path, template=True) == []
     faults = check_cluster_file(path)
     assert faults
     assert all("still to be filled in" in fault for fault in faults)
@@ -86,7 +86,11 @@ def _second_run(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (_empty_environment, ["setup_commands[1] then creates none, and no worker joins"]),
+        pytest.param(
+            _empty_environment,
+            ["setup_commands[1] then creates none, and no worker joins"],
+            marks=cluster_files.needs_rsync,
+        ),
         (_absent_list, ["head_setup_commands: absent, so Ray runs"]),
         (_roots_folder, ["/shared belongs to root after the mount"]),
         (_hasty_apt, ["holds dpkg's lock", "run apt-get update before it"]),

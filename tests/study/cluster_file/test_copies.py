@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_files import INSTALL, TOKEN, VENV, changed, found, sound
+from cluster_files import INSTALL, TOKEN, VENV, changed, found, needs_rsync, sound
 from ray.autoscaler._private.command_runner import SSHCommandRunner
 from ray.autoscaler._private.util import hash_runtime_conf
 
 from raygrid.study.cluster_file.config import ClusterFile
 
-pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed (Debian package rsync)")
+pytestmark = needs_rsync
 
 PARTS = ("raygrid", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
 
